@@ -1,0 +1,1 @@
+"""The bundled demo checkpoint, in the released Eagle format."""

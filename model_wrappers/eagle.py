@@ -1,0 +1,215 @@
+"""Eagle X: several encoders, their maps resized to one grid and concatenated by channel, an MLP, a Llama.
+
+Loads the released checkpoints (Eagle-X4-8B-Plus, Eagle-X4-13B-Plus, Eagle-X5-7B, Eagle-X5-13B(-Chat)) and any other
+list of towers in `mm_vision_tower`. The order of the encoders is the checkpoint's; it differs between releases.
+
+Sizes that the original code hard-codes are defaults here. A checkpoint of another size says so in its config.json:
+
+    "image_size": 96,             side of the one image that feeds all encoders (released: 1024)
+    "grid_size": 6,               side of the grid of visual tokens (released: 32)
+    "encoder_configs": {"clip-448": {"input_size": 48, "hidden_size": 64, ...}, ...}
+
+Source: NVlabs/EAGLE at fef95f1; eagle/model/eagle_arch.py and
+eagle/model/multimodal_encoder/multi_backbone_channel_concatenation_encoder.py.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import checkpoint, encoders, hub
+from redundancy_eval.model_wrappers.families import eagle_encoders
+
+# Kind of tower in `mm_vision_tower` -> its module; families.EAGLE_TOWERS has the names.
+MODULES: dict[str, type[nn.Module]] = {
+    "clip": encoders.ClipEncoder,
+    "convnext": encoders.ConvNextEncoder,
+    "sam": encoders.SamEncoder,
+    "det": encoders.EvaEncoder,
+    "pix2struct": encoders.Pix2StructEncoder,
+}
+_PREFIX = "model.vision_tower.vision_towers."
+_LLAMA_KEYS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
+    "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One entry of `mm_vision_tower`: its position in the checkpoint, our name for it, its module and sizes."""
+
+    index: int
+    released: str
+    name: str
+    module: type[nn.Module]
+    config: dict[str, Any]
+    channels: int
+
+
+def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
+    """Read the encoders, in the checkpoint's order, from its config.
+
+    Raises:
+        SetupError: no Eagle checkpoint, an unknown tower, or a size the encoder does not have.
+    """
+    names, overrides = eagle_encoders(config), config.get("encoder_configs", {})
+    found = []
+    for index, (name, released) in enumerate(zip(names, config["mm_vision_tower"].split(";"), strict=True)):
+        module = MODULES[released.partition("-")[0]]
+        sizes = {**module.released, **overrides.get(released, {})}
+        unknown = set(sizes) - set(module.released)
+        if unknown:
+            raise SetupError(f"encoder_configs[{released!r}] has unknown settings: {', '.join(sorted(unknown))}")
+        found.append(Tower(index, released, name, module, sizes, module.channels(sizes)))
+    total, declared = sum(tower.channels for tower in found), config.get("mm_hidden_size")
+    if declared is not None and declared != total:
+        raise SetupError(f"mm_hidden_size is {declared}, but the encoders of {config['mm_vision_tower']} have {total} channels")
+    return tuple(found)
+
+
+def llama_config(config: Mapping[str, Any], attention: str | None = None) -> LlamaConfig:
+    """The language model's part of an Eagle config."""
+    rope = {"rope_type": "default", **(config.get("rope_scaling") or {}), "rope_theta": config.get("rope_theta", 1e4)}
+    keys = {key: config[key] for key in _LLAMA_KEYS if key in config}
+    return LlamaConfig(**keys, rope_parameters=rope, attn_implementation=attention)
+
+
+class Eagle(nn.Module):
+    """An Eagle X model, taken apart where masks go in: encode -> (ablate) -> fuse -> language model.
+
+    Args:
+        config: the checkpoint's config.json.
+        keep: names of the encoders to build; the others can't be run, only replaced. None builds all.
+        attention: `attn_implementation` of the language model and of CLIP.
+    """
+
+    def __init__(self, config: Mapping[str, Any], keep: Collection[str] | None = None, attention: str = "sdpa"):
+        super().__init__()
+        if config.get("image_aspect_ratio", "pad") != "pad":
+            raise SetupError(f"image_aspect_ratio must be pad; not {config['image_aspect_ratio']!r}")
+        if config.get("mm_projector_type", "mlp2x_gelu") != "mlp2x_gelu":
+            raise SetupError(f"mm_projector_type must be mlp2x_gelu; not {config['mm_projector_type']!r}")
+        self.towers = towers(config)
+        self.image_size: int = config.get("image_size", 1024)
+        self.grid_size: int = config.get("grid_size", 32)
+        self.max_length: int | None = config.get("tokenizer_model_max_length")
+        self.encoders = nn.ModuleDict(
+            {t.name: t.module(t.config, attention) for t in self.towers if keep is None or t.name in keep}
+        )
+        hidden = config["hidden_size"]
+        self.mm_projector = nn.Sequential(
+            nn.Linear(sum(t.channels for t in self.towers), hidden), nn.GELU(), nn.Linear(hidden, hidden)
+        )
+        self.language_model = LlamaForCausalLM(llama_config(config, attention))
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """Names of all encoders in the checkpoint's order, built or not."""
+        return tuple(tower.name for tower in self.towers)
+
+    def feature_shapes(self) -> dict[str, tuple[int, int]]:
+        """(tokens, channels) of each encoder's output as it enters the fusion."""
+        return {tower.name: (self.grid_size**2, tower.channels) for tower in self.towers}
+
+    def rename(self, released: str) -> str | None:
+        """Released tensor name -> own name; None for tensors that are not needed."""
+        if released.startswith(_PREFIX):
+            index, _, rest = released.removeprefix(_PREFIX).partition(".")
+            tower = self.towers[int(index)] if index.isdigit() and int(index) < len(self.towers) else None
+            rest = rest.removeprefix("vision_tower.")
+            if tower is None:
+                return released
+            if tower.name not in self.encoders or tower.module.unused.fullmatch(rest):
+                return None
+            return f"encoders.{tower.name}.{tower.module.rename(rest)}"
+        if released.startswith("model.mm_projector."):
+            return released.removeprefix("model.")
+        if re.fullmatch(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", released):
+            return None
+        return f"language_model.{released}"
+
+    def restore_buffers(self) -> None:
+        """Make the buffers that no checkpoint holds (after building on the meta device)."""
+        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config)
+        for encoder in self.encoders.values():
+            if hasattr(encoder, "restore_buffers"):
+                encoder.restore_buffers()
+
+    def preprocess_uint8(self, image: Image.Image) -> np.ndarray:
+        """Pad to a square with CLIP's mean colour, resize bicubically: (size, size, 3) uint8. mm_utils.py:154-190."""
+        image = image.convert("RGB")
+        if image.width != image.height:
+            side = max(image.size)
+            square = Image.new("RGB", (side, side), tuple(int(v * 255) for v in encoders.CLIP_MEAN))
+            square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+            image = square
+        return np.asarray(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+
+    def preprocess(self, images: list[Image.Image]) -> Tensor:
+        """Images -> the one normalised tensor that all encoders see, (images, 3, size, size) float32."""
+        # Rescaled in float64, then rounded and normalised in float32: bit for bit what CLIPImageProcessor did.
+        pixels = (np.stack([self.preprocess_uint8(image) for image in images]) * (1 / 255)).astype(np.float32)
+        pixels = (pixels - np.float32(encoders.CLIP_MEAN)) / np.float32(encoders.CLIP_STD)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def encode(self, pixels: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Run encoders: pixels (images, 3, size, size) -> {name: (images, tokens, channels)} as they enter the fusion."""
+        features = {}
+        for tower in self.towers:
+            if tower.name not in names:
+                continue
+            size = tower.config["input_size"]
+            x = pixels if size == self.image_size else encoders.resize_aligned(pixels, size)
+            maps = self.encoders[tower.name](x)
+            if maps.shape[-1] != self.grid_size:
+                maps = encoders.resize_aligned(maps, self.grid_size)
+            features[tower.name] = maps.flatten(2).transpose(1, 2)
+        return features
+
+    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Features of all encoders -> visual embeddings (images, tokens, hidden)."""
+        return self.mm_projector(torch.cat([features[name] for name in self.encoder_names], dim=-1))
+
+
+def load(
+    folder: Path,
+    keep: Collection[str] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    attention: str = "sdpa",
+    config: Mapping[str, Any] | None = None,
+) -> tuple[Eagle, Any, checkpoint.LoadReport]:
+    """Load a released checkpoint: the model, its tokenizer, and what loading found.
+
+    Args:
+        folder: local checkpoint folder.
+        keep: encoders whose weights to load; None for all.
+        dtype: of all floating tensors.
+        device: of the model.
+        attention: `attn_implementation`.
+        config: stands in for the folder's config.json.
+
+    Raises:
+        SetupError: not an Eagle checkpoint, or tensors are missing.
+    """
+    config = hub.read_config(folder) if config is None else config
+    with torch.device("meta"):
+        model = Eagle(config, keep, attention)
+    report = checkpoint.load(model, folder, model.rename, dtype, device)
+    model.restore_buffers()
+    model.to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return model, tokenizer, report

@@ -1,0 +1,306 @@
+"""Vision encoders as multi-encoder models use them: transformers and timm modules, loaded by renaming keys.
+
+Each encoder is a module with one method of interest, `forward(pixels) -> (batch, channels, rows, columns)`, and
+two class attributes: `released`, the sizes that the original code hard-codes, and `unused`, a pattern for tensors
+that released files hold and that nothing computes with. `rename` maps a released key (without the tower's prefix)
+to the module's own key.
+
+Sources: NVlabs/EAGLE at fef95f1, eagle/model/multimodal_encoder/.
+"""
+
+import math
+import re
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.convnext import ConvNeXt as TimmConvNeXt
+from timm.models.eva import EvaBlock
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, SamVisionConfig
+from transformers import Pix2StructVisionConfig, Pix2StructVisionModel
+from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def to_grid(tokens: Tensor) -> Tensor:
+    """(batch, rows*columns, channels) of a square grid -> (batch, channels, rows, columns)."""
+    batch, count, channels = tokens.shape
+    side = math.isqrt(count)
+    return tokens.transpose(1, 2).reshape(batch, channels, side, side)
+
+
+def resize_aligned(maps: Tensor, size: int) -> Tensor:
+    """Resize (batch, channels, h, w) to size x size, bilinear with align_corners=True, computed in float32."""
+    return F.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=True).to(maps.dtype)
+
+
+class ClipEncoder(nn.Module):
+    """CLIP ViT as Eagle runs it: class token dropped before the first layer, last layer, no final norm.
+
+    Source: hr_clip_encoder.py:127-141 (`mm_vision_select_layer` has no effect there).
+    """
+
+    released: dict[str, Any] = dict(
+        input_size=336, patch_size=14, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+        num_attention_heads=16, hidden_act="quick_gelu", layer_norm_eps=1e-5,
+    )  # fmt: skip
+    unused = re.compile(r"vision_model\.post_layernorm\.(weight|bias)|vision_model\.embeddings\.position_ids")
+
+    def __init__(self, config: dict[str, Any], attention: str):
+        super().__init__()
+        settings = {k: v for k, v in config.items() if k != "input_size"}
+        vision = CLIPVisionConfig(**settings, image_size=config["input_size"], attn_implementation=attention)
+        model = CLIPVisionModel(vision)
+        self.embeddings, self.pre_layrnorm, self.layers = model.embeddings, model.pre_layrnorm, model.encoder.layers
+
+    @staticmethod
+    def channels(config: dict[str, Any]) -> int:
+        """Number of output channels for a configuration."""
+        return config["hidden_size"]
+
+    @staticmethod
+    def rename(key: str) -> str:
+        """Released key -> key of this module."""
+        return key.removeprefix("vision_model.").removeprefix("encoder.")
+
+    def restore_buffers(self) -> None:
+        """Make the buffers that no checkpoint holds (after building on the meta device)."""
+        self.embeddings.position_ids = torch.arange(self.embeddings.num_positions).expand((1, -1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, hidden_size, S/patch, S/patch)."""
+        x = self.pre_layrnorm(self.embeddings(pixels)[:, 1:])
+        for layer in self.layers:
+            x = layer(x, attention_mask=None)
+        return to_grid(x)
+
+
+class ConvNextEncoder(nn.Module):
+    """ConvNeXt (CLIP LAION-2B XXL in the releases): stem and four stages, no final norm. Source: convnext_encoder.py."""
+
+    released: dict[str, Any] = dict(
+        input_size=1024, patch_size=4, depths=(3, 4, 30, 3), dims=(384, 768, 1536, 3072), norm_eps=1e-5
+    )  # fmt: skip
+    unused = re.compile(r"head\..*|norm_pre\..*")
+
+    def __init__(self, config: dict[str, Any], attention: str):
+        super().__init__()
+        model = TimmConvNeXt(
+            depths=tuple(config["depths"]), dims=tuple(config["dims"]), patch_size=config["patch_size"],
+            norm_eps=config["norm_eps"], num_classes=0,
+        )
+        self.stem, self.stages = model.stem, model.stages
+
+    @staticmethod
+    def channels(config: dict[str, Any]) -> int:
+        """Number of output channels for a configuration."""
+        return config["dims"][-1]
+
+    @staticmethod
+    def rename(key: str) -> str:
+        """Released key -> key of this module: upstream calls the layer scale `weight`, timm `gamma`."""
+        return re.sub(r"(blocks\.\d+)\.weight$", r"\1.gamma", key)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, dims[-1], S/(8*patch), S/(8*patch))."""
+        return self.stages(self.stem(pixels))
+
+
+class ShortSamNeck(nn.Module):
+    """Eagle's replacement of SAM's neck: 1x1 convolution and a channel-first layer norm (sam_encoder.py:61-73)."""
+
+    def __init__(self, hidden_size: int, output_channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(hidden_size, output_channels, kernel_size=1, bias=False)
+        self.layer_norm1 = nn.LayerNorm(output_channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, rows, columns, hidden_size) -> (batch, output_channels, rows, columns)."""
+        x = self.conv1(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        # Normalised in float32, scaled in the model's dtype, as upstream does in half precision.
+        normalised = F.layer_norm(x.float(), x.shape[-1:], eps=self.layer_norm1.eps).to(x.dtype)
+        return (normalised * self.layer_norm1.weight + self.layer_norm1.bias).permute(0, 3, 1, 2)
+
+
+class SamEncoder(nn.Module):
+    """SAM's image encoder with Eagle's short neck, then pixel_unshuffle(2). Source: sam_encoder.py.
+
+    It gets CLIP-normalised pixels, not SAM-normalised ones.
+    """
+
+    released: dict[str, Any] = dict(
+        input_size=1024, patch_size=16, hidden_size=1024, output_channels=256, num_hidden_layers=24,
+        num_attention_heads=16, mlp_dim=4096, window_size=14, global_attn_indexes=(5, 11, 17, 23), hidden_act="gelu",
+        layer_norm_eps=1e-6, qkv_bias=True, use_abs_pos=True, use_rel_pos=True,
+    )  # fmt: skip
+    unused = re.compile(r"(?!)")
+
+    def __init__(self, config: dict[str, Any], attention: str):
+        super().__init__()
+        settings = {k: v for k, v in config.items() if k != "input_size"}
+        settings["global_attn_indexes"] = list(settings["global_attn_indexes"])
+        self.model = SamVisionEncoder(SamVisionConfig(**settings, image_size=config["input_size"]))
+        self.model.neck = ShortSamNeck(config["hidden_size"], config["output_channels"])
+
+    @staticmethod
+    def channels(config: dict[str, Any]) -> int:
+        """Number of output channels for a configuration."""
+        return 4 * config["output_channels"]
+
+    @staticmethod
+    def rename(key: str) -> str:
+        """Released key -> key of this module."""
+        return f"model.{key}"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (batch, 3, S, S) -> (batch, 4 * output_channels, S/patch/2, S/patch/2)."""
+        return F.pixel_unshuffle(self.model(pixels).last_hidden_state, 2)
+
+
+class EvaEncoder(nn.Module):
+    """EVA-02 of the ViTDet kind: windowed and global blocks with two rotary tables, no final norm.
+
+    Source: vision_models/eva_vit.py (Block 750-856, EVAViT 858-1030, rotary tables 360-398).
+    The rotary tables are tensors of the checkpoint, because released files hold them rounded to its dtype.
+    """
+
+    released: dict[str, Any] = dict(
+        input_size=1024, patch_size=16, window_size=16, embed_dim=1024, depth=24, num_heads=16, mlp_ratio=4 * 2 / 3,
+        window_block_indexes=(0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19, 21, 22), pretrain_img_size=224,
+        pt_hw_seq_len=16,
+    )  # fmt: skip
+    unused = re.compile(r"blocks\.\d+\.attn\.rope\.freqs_(cos|sin)")  # aliases of the two tables
+
+    def __init__(self, config: dict[str, Any], attention: str):
+        super().__init__()
+        dim, heads = config["embed_dim"], config["num_heads"]
+        self.window_size, self.window_blocks = config["window_size"], set(config["window_block_indexes"])
+        self.patch_embed = nn.Conv2d(3, dim, config["patch_size"], stride=config["patch_size"])
+        pretrain_side = config["pretrain_img_size"] // config["patch_size"]
+        self.pos_embed = nn.Parameter(torch.zeros(1, pretrain_side**2 + 1, dim))
+        self.blocks = nn.ModuleList(
+            EvaBlock(
+                dim, heads, qkv_fused=False, mlp_ratio=config["mlp_ratio"], swiglu_mlp=True, scale_mlp=True,
+                num_prefix_tokens=0, norm_layer=lambda n, **kw: nn.LayerNorm(n, eps=1e-6, **kw),
+            )
+            for _ in range(config["depth"])
+        )  # fmt: skip
+        side = config["input_size"] // config["patch_size"]
+        for name, table_side in (("rope_win", self.window_size), ("rope_glb", side)):
+            cos, sin = self.rotary_table(dim // heads, config["pt_hw_seq_len"], table_side)
+            self.register_buffer(f"{name}_cos", cos)
+            self.register_buffer(f"{name}_sin", sin)
+
+    @staticmethod
+    def rotary_table(head_dim: int, pretrain_side: int, side: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (side*side, head_dim): half the channels turn with the row, half with the column."""
+        frequencies = 10000.0 ** -(torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
+        angles = torch.outer(torch.arange(side) / side * pretrain_side, frequencies).repeat_interleave(2, dim=-1)
+        rows, columns = angles[:, None].expand(-1, side, -1), angles[None].expand(side, -1, -1)
+        table = torch.cat([rows, columns], dim=-1).reshape(side * side, head_dim)
+        return table.cos(), table.sin()
+
+    @staticmethod
+    def channels(config: dict[str, Any]) -> int:
+        """Number of output channels for a configuration."""
+        return config["embed_dim"]
+
+    @staticmethod
+    def rename(key: str) -> str:
+        """Released key -> key of this module (timm's names of the same tensors)."""
+        key = key.replace("patch_embed.proj.", "patch_embed.")
+        key = re.sub(r"(rope_win|rope_glb)\.freqs_(cos|sin)", r"\1_\2", key)
+        key = re.sub(r"attn\.([qv])_bias$", r"attn.\1_proj.bias", key)
+        for released, own in (("w1", "fc1_g"), ("w2", "fc1_x"), ("w3", "fc2"), ("ffn_ln", "norm")):
+            key = key.replace(f".mlp.{released}.", f".mlp.{own}.")
+        return key
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, embed_dim, S/patch, S/patch)."""
+        x = self.patch_embed(pixels)
+        batch, dim, rows, columns = x.shape
+        positions = to_grid(self.pos_embed[:, 1:].float())
+        if positions.shape[-2:] != (rows, columns):
+            positions = F.interpolate(positions, size=(rows, columns), mode="bicubic", align_corners=False)
+        x = (x + positions.to(x.dtype)).permute(0, 2, 3, 1)
+        window = self.window_size
+        padding = (0, 0, 0, -columns % window, 0, -rows % window)
+        for index, block in enumerate(self.blocks):
+            if index not in self.window_blocks:
+                rope = torch.cat([self.rope_glb_sin, self.rope_glb_cos], dim=-1)
+                x = block(x.reshape(batch, rows * columns, dim), rope=rope).reshape(batch, rows, columns, dim)
+                continue
+            # Only the attention sees windows; padding goes in after norm1, so the block is spelt out.
+            rope = torch.cat([self.rope_win_sin, self.rope_win_cos], dim=-1)
+            padded = F.pad(block.norm1(x), padding)
+            high, wide = padded.shape[1] // window, padded.shape[2] // window
+            windows = padded.reshape(batch, high, window, wide, window, dim).transpose(2, 3)
+            attended = block.attn(windows.reshape(-1, window * window, dim), rope=rope)
+            attended = attended.reshape(batch, high, wide, window, window, dim).transpose(2, 3)
+            x = x + attended.reshape(batch, high * window, wide * window, dim)[:, :rows, :columns]
+            x = x + block.mlp(block.norm2(x))
+        return x.permute(0, 3, 1, 2)
+
+
+class Pix2StructEncoder(nn.Module):
+    """Pix2Struct's image encoder, fed with de-normalised pixels that are standardised per image.
+
+    Source: pix2struct_encoder.py:97-121 and the Pix2Struct image processor of transformers.
+    """
+
+    released: dict[str, Any] = dict(
+        input_size=1024, patch_size=16, max_patches=2048, output_grid=32, hidden_size=1536, d_ff=3968, d_kv=64,
+        num_hidden_layers=18, num_attention_heads=24, patch_embed_hidden_size=768, dense_act_fn="gelu_new",
+        layer_norm_eps=1e-6, seq_len=4096,
+    )  # fmt: skip
+    unused = re.compile(r"(?!)")
+
+    def __init__(self, config: dict[str, Any], attention: str):
+        super().__init__()
+        own = ("input_size", "patch_size", "max_patches", "output_grid")
+        self.patch_size, self.max_patches = config["patch_size"], config["max_patches"]
+        self.output_grid = config["output_grid"]
+        self.model = Pix2StructVisionModel(
+            Pix2StructVisionConfig(**{k: v for k, v in config.items() if k not in own})
+        )
+
+    @staticmethod
+    def channels(config: dict[str, Any]) -> int:
+        """Number of output channels for a configuration."""
+        return config["hidden_size"]
+
+    @staticmethod
+    def rename(key: str) -> str:
+        """Released key -> key of this module."""
+        return f"model.{key}"
+
+    def patches(self, pixels: Tensor) -> tuple[Tensor, int]:
+        """CLIP-normalised pixels (batch, 3, S, S) -> patches (batch, max_patches, 2 + 3*patch**2), grid side.
+
+        Each image is standardised by its own mean and deviation, resized so that a square grid of patches fits
+        into `max_patches`, and cut; every patch starts with its row and column, counted from 1; zeros fill up.
+        """
+        mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+        image = ((pixels * std + mean) * 255.0).float()
+        deviation = image.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp_min(image[0].numel() ** -0.5)
+        image = (image - image.mean(dim=(1, 2, 3), keepdim=True)) / deviation
+        side = math.isqrt(self.max_patches)
+        size = (side * self.patch_size, side * self.patch_size)
+        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+        # unfold orders a patch as (channel, row, column); Pix2Struct wants (row, column, channel)
+        cut = F.unfold(image, self.patch_size, stride=self.patch_size).transpose(1, 2)
+        cut = cut.reshape(len(cut), side * side, 3, -1).transpose(2, 3).flatten(2)
+        index = torch.arange(1, side + 1, device=pixels.device, dtype=cut.dtype)
+        where = torch.stack([index.repeat_interleave(side), index.repeat(side)], dim=-1).expand(len(cut), -1, -1)
+        return F.pad(torch.cat([where, cut], dim=-1), (0, 0, 0, self.max_patches - side * side)), side
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, hidden_size, output_grid, output_grid)."""
+        patches, side = self.patches(pixels)
+        mask = torch.zeros(patches.shape[:2], device=patches.device)
+        mask[:, : side * side] = 1
+        out = self.model(flattened_patches=patches.to(pixels.dtype), attention_mask=mask).last_hidden_state
+        return resize_aligned(to_grid(out[:, : side * side]), self.output_grid)

@@ -1,0 +1,85 @@
+"""Find a checkpoint, by hub id or folder, and read its config; no torch needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from redundancy_eval.errors import SetupError
+
+DEMO = "demo"
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_SMALL_FILES = ["*.json", "*.model", "*.txt"]
+
+
+def locate(pretrained: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The local folder of a checkpoint, fetched from the hub when `pretrained` is no folder.
+
+    Args:
+        pretrained: a folder, a hub id such as NVEagle/Eagle-X5-7B, or `demo` for the bundled checkpoint.
+        revision: branch, tag or commit on the hub.
+        weights: fetch the weight files too, not only config and tokenizer.
+
+    Raises:
+        SetupError: no such folder, or the hub does not have it or can't be reached.
+    """
+    if pretrained == DEMO:
+        return Path(__file__).parent / "demo_checkpoint"
+    folder = Path(pretrained).expanduser()
+    if folder.is_dir():
+        return folder
+    if pretrained.startswith((".", "/", "~")) or pretrained.count("/") != 1:
+        raise SetupError(f"no such checkpoint folder: {pretrained} (a hub id looks like NVEagle/Eagle-X5-7B)")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise SetupError(f"{pretrained} is no folder here; fetching it needs: pip install huggingface_hub") from None
+    try:
+        local = Path(snapshot_download(pretrained, revision=revision, allow_patterns=_SMALL_FILES))
+        if weights:
+            snapshot_download(pretrained, revision=revision, allow_patterns=_listed(local) or list(_SINGLE))
+    except Exception as error:
+        # huggingface_hub raises many kinds (offline, gated, not found, HTTP); the user needs one line of any.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise SetupError(f"cannot get {pretrained} from the hub: {lines[0]}") from error
+    return local
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json.
+
+    Raises:
+        SetupError: the file is absent or is not a JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SetupError(f"no checkpoint in {folder}: config.json is missing") from None
+    except ValueError as error:
+        raise SetupError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise SetupError(f"{path} is not a JSON object")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A checkpoint's weight files, safetensors first; stale shards that no index lists are left out.
+
+    Raises:
+        SetupError: there are none, or a listed one is missing.
+    """
+    names = _listed(folder) or [name for name in _SINGLE if (folder / name).is_file()][:1]
+    if not names:
+        raise SetupError(f"no weights in {folder}: expected {' or '.join(_SINGLE)}, or an index file of shards")
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise SetupError(f"{folder}: weight files listed in the index are missing: {', '.join(absent)}")
+    return [folder / name for name in names]
+
+
+def _listed(folder: Path) -> list[str]:
+    for index in _INDEXES:
+        if (folder / index).is_file():
+            return sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
+    return []

@@ -1,0 +1,154 @@
+"""The masked models as lmms-eval sees them (`lmms-eval --model eagle_masked --model_args drop=clip`)."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from lmms_eval import utils
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from loguru import logger
+from PIL import Image
+from tqdm import tqdm
+
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers import masked
+
+# The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
+MAX_NEW_TOKENS = 1024
+_GENERATION = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "min_new_tokens")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn our errors into one line and a non-zero exit: lmms-eval itself exits 0 on any exception."""
+    try:
+        yield
+    except (SetupError, DataError) as error:
+        print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from error
+
+
+def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any], list[str]]:
+    """lmms-eval's generation arguments -> (token limit, transformers settings, texts that end an answer)."""
+    until = gen_kwargs.get("until") or []
+    until = [until] if isinstance(until, str) else list(until)
+    settings = {key: gen_kwargs[key] for key in _GENERATION if gen_kwargs.get(key) is not None}
+    temperature = settings.get("temperature", 0)
+    settings["do_sample"] = bool(gen_kwargs.get("do_sample", temperature > 0)) and temperature > 0
+    if not settings["do_sample"]:
+        for key in ("temperature", "top_p", "top_k"):
+            settings.pop(key, None)
+    return int(gen_kwargs.get("max_new_tokens", MAX_NEW_TOKENS)), settings, [text for text in until if text]
+
+
+class MaskedLmms(lmms):
+    """Common part of the masked models; a subclass only names its family."""
+
+    is_simple = True
+    model_id = ""
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        drop: object = "",
+        keep: object = "",
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **settings: Any,
+    ):
+        super().__init__()
+        with one_line_errors():
+            if not str(batch_size).isdigit() or int(batch_size) < 1:
+                raise SetupError(f"batch_size must be a positive number; not {batch_size!r}")
+            allowed = ("ablation", "site", "dtype", "attn_implementation", "conv_template", "revision", "long_prompt")
+            unknown = sorted(set(settings) - set(allowed))
+            if unknown:
+                raise SetupError(
+                    f"{self.model_id} has no argument {unknown[0]!r}; it takes pretrained, drop, keep, device, "
+                    f"{', '.join(allowed)}"
+                )
+            self.accelerator = Accelerator()
+            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+            many = self._world_size > 1 or not device
+            self.device = self.accelerator.device if many else torch.device(str(device))
+            self.batch_size = int(batch_size)
+            self.masked = masked.load(self.model_id, pretrained, drop, keep, device=self.device, **settings)
+        kept = [name for name in self.masked.model.encoder_names if name not in self.masked.mask]
+        logger.info(f"{self.model_id}: drop={self.masked.mask_label}; encoders that run: {', '.join(kept) or 'none'}")
+
+    def clean(self) -> None:
+        """Free the model after the evaluation."""
+        del self.masked
+
+    def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> masked.Prompt:
+        visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
+        for visual in visuals:
+            if not isinstance(visual, Image.Image):
+                raise SetupError(
+                    f"{self.model_id} takes images only; task {task} gives {type(visual).__name__} (video or audio)"
+                )
+        return masked.Prompt(context, tuple(visuals), f"{task} document {doc_id}")
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Answer requests in batches of equal generation settings, longest first."""
+        order = utils.Collator(
+            [request.args for request in requests],
+            lambda args: (-len(args[0]), args[0]),
+            group_fn=lambda args: args[1],
+            grouping=True,
+        )
+        results, capped = [], 0
+        progress = tqdm(total=len(requests), disable=self.rank != 0, desc=f"drop={self.masked.mask_label}")
+        with one_line_errors():
+            for chunk in order.get_batched(n=self.batch_size):
+                limit, settings, until = generation_settings(chunk[0][1])
+                batch = [self._prompt(context, visual, *where) for context, _, visual, *where in chunk]
+                for answer in self.masked.generate(batch, limit, **settings):
+                    text = answer.text
+                    for end in until:
+                        text = text.split(end)[0]
+                    capped += answer.capped
+                    counts = TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=answer.new_tokens)
+                    results.append(GenerationResult(text, counts))
+                progress.update(len(chunk))
+        progress.close()
+        if capped:
+            logger.warning(f"drop={self.masked.mask_label}: {capped} answers were stopped by the token limit")
+        if self.masked.cut:
+            logger.warning(
+                f"drop={self.masked.mask_label}: {len(self.masked.cut)} prompts were cut at the model's length limit: "
+                + ", ".join(self.masked.cut)
+            )
+        return order.get_original(results)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """(negative log-likelihood, greedy) of each continuation; lmms-eval compares losses, smallest first."""
+        results = []
+        with one_line_errors():
+            for start in range(0, len(requests), self.batch_size):
+                batch, continuations = [], []
+                for request in requests[start : start + self.batch_size]:
+                    context, continuation, visual, doc_id, task, split = request.args
+                    if not isinstance(continuation, str):
+                        continuation = continuation(self.task_dict[task][split][doc_id])
+                    batch.append(self._prompt(context, visual, doc_id, task, split))
+                    continuations.append(continuation)
+                scored = self.masked.loglikelihood(batch, continuations)
+                results += [(-total, greedy) for total, greedy in scored]
+        return results
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not offered: the benchmarks of the paper are single-turn."""
+        with one_line_errors():
+            raise SetupError(f"{self.model_id} answers single-turn tasks only")
+
+
+class EagleMasked(MaskedLmms):
+    """Eagle X."""
+
+    model_id = "eagle_masked"

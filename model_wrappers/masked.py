@@ -1,0 +1,274 @@
+"""A multi-encoder model under a mask: written once, for every family and both frameworks.
+
+The order of a forward pass is encode -> ablate -> fuse -> language model. A dropped encoder is not run (and, as the
+mask is fixed for the run, its weights are not loaded); its place in the fusion is taken by an exact zero tensor.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import GenerationConfig
+
+from redundancy_eval import masks
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers import families, hub, prompts
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is put to a model: the user's text (with or without image placeholders) and its images."""
+
+    text: str
+    images: tuple[Image.Image, ...] = ()
+    name: str = ""  # task and document, for messages
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer: its text, token counts, and whether it was stopped by the token limit."""
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    capped: bool
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        SetupError: an unknown name.
+    """
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    name = _DTYPE_ALIASES.get(dtype, dtype)
+    if name not in _DTYPES:
+        raise SetupError(f"dtype must be one of auto, {', '.join(_DTYPES)}; not {dtype!r}")
+    return _DTYPES[name]
+
+
+class MaskedModel:
+    """A loaded model and its mask.
+
+    Args:
+        model: a family's module (see docs/add_a_family.md): `encoder_names`, `feature_shapes`, `preprocess`,
+            `encode`, `fuse`, `language_model`, `max_length`.
+        tokenizer: of the checkpoint.
+        mask: names of the dropped encoders.
+        template: conversation template.
+        eos: token ids that end an answer.
+        long_prompt: `error`, or `cut` to cut prompts at the model's length limit as the original code does.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        mask: Sequence[str] = (),
+        template: prompts.Template = prompts.TEMPLATES["vicuna_v1"],
+        eos: Sequence[int] = (),
+        long_prompt: str = "error",
+    ):
+        if long_prompt not in ("error", "cut"):
+            raise SetupError(f"long_prompt must be error or cut; not {long_prompt!r}")
+        self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
+        self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
+        self.cut: list[str] = []  # names of the prompts that were cut
+
+    @property
+    def mask_label(self) -> str:
+        """Canonical text of the mask."""
+        return masks.label(self.mask, self.model.encoder_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model's embeddings live."""
+        return self.model.language_model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the language model's embeddings."""
+        return self.model.language_model.get_input_embeddings().weight.dtype
+
+    @torch.inference_mode()
+    def visual_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images -> what is inserted for their placeholders, (images, tokens, hidden), under the mask."""
+        shapes = self.model.feature_shapes()
+        kept = [name for name in self.model.encoder_names if name not in self.mask]
+        features = {
+            name: torch.zeros(len(images), *shapes[name], device=self.device, dtype=self.dtype) for name in self.mask
+        }
+        if kept:
+            pixels = self.model.preprocess(list(images)).to(self.device, self.dtype)
+            features.update(self.model.encode(pixels, kept))
+        return self.model.fuse(features)
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
+        text = prompts.place_images(prompt.text, len(prompt.images))
+        return prompts.tokenize(self.tokenizer, self.template.render([text]))
+
+    def embed(self, ids: Sequence[int], visual: Tensor, name: str = "") -> Tensor:
+        """Input embeddings (length, hidden) of token ids whose image placeholders take the rows of `visual`.
+
+        Raises:
+            DataError: the sequence is longer than the model's limit and `long_prompt` is `error`.
+        """
+        table, parts, image, text = self.model.language_model.get_input_embeddings(), [], 0, []
+        for token in [*ids, None]:
+            if token is not None and token != prompts.IMAGE_ID:
+                text.append(token)
+                continue
+            if text:
+                parts.append(table(torch.tensor(text, device=self.device)))
+            if token is not None:
+                parts.append(visual[image].to(self.dtype))
+                image += 1
+            text = []
+        embeddings = torch.cat(parts)
+        limit = self.model.max_length
+        if limit is not None and len(embeddings) > limit:
+            message = f"{name or 'prompt'}: {len(embeddings)} tokens with its images; the model's limit is {limit}"
+            if self.long_prompt == "error":
+                raise DataError(f"{message} (long_prompt=cut cuts such prompts as the original code does)")
+            self.cut.append(name)
+            embeddings = embeddings[:limit]
+        return embeddings
+
+    def batch(self, sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Left-pad sequences of embeddings: (batch, length, hidden) and the attention mask (batch, length)."""
+        length = max(len(sequence) for sequence in sequences)
+        padded = torch.zeros(len(sequences), length, sequences[0].shape[-1], device=self.device, dtype=self.dtype)
+        attention = torch.zeros(len(sequences), length, device=self.device, dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            padded[row, length - len(sequence) :] = sequence
+            attention[row, length - len(sequence) :] = 1
+        return padded, attention
+
+    def embed_prompts(self, batch: Sequence[Prompt]) -> list[Tensor]:
+        """Input embeddings of each prompt; all images of the batch go through the encoders together."""
+        images = [image for prompt in batch for image in prompt.images]
+        visual = list(self.visual_embeddings(images)) if images else []
+        sequences, start = [], 0
+        for prompt in batch:
+            mine = visual[start : start + len(prompt.images)]
+            start += len(prompt.images)
+            sequences.append(self.embed(self.prompt_ids(prompt), mine, prompt.name))  # type: ignore[arg-type]
+        return sequences
+
+    @torch.inference_mode()
+    def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
+        """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
+        sequences = self.embed_prompts(batch)
+        inputs, attention = self.batch(sequences)
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.eos,
+            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos[0],
+            use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
+            **{"do_sample": False, **settings},
+        )
+        tokens = self.model.language_model.generate(
+            inputs_embeds=inputs, attention_mask=attention, generation_config=config
+        )
+        answers = []
+        for sequence, row in zip(sequences, tokens.tolist(), strict=True):
+            ends = [index for index, token in enumerate(row) if token in self.eos]
+            new = row[: ends[0]] if ends else row
+            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
+        return answers
+
+    @torch.inference_mode()
+    def loglikelihood(self, batch: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, bool]]:
+        """For each prompt: natural log-probability of its continuation as the answer, and whether greedy says it."""
+        targets, sequences = [], []
+        for sequence, continuation in zip(self.embed_prompts(batch), continuations, strict=True):
+            ids = self.tokenizer(continuation, add_special_tokens=False).input_ids
+            if not ids:
+                raise DataError("a continuation without tokens has no likelihood")
+            targets.append(torch.tensor(ids, device=self.device))
+            table = self.model.language_model.get_input_embeddings()
+            sequences.append(torch.cat([sequence, table(targets[-1])]))
+        inputs, attention = self.batch(sequences)
+        positions = (attention.cumsum(-1) - 1).clamp_min(0)
+        keep = max(len(target) for target in targets) + 1
+        logits = self.model.language_model(
+            inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
+        ).logits
+        scored = []
+        for row, target in zip(logits, targets, strict=True):
+            predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)
+            total = predicted.gather(-1, target[:, None]).sum().item()
+            scored.append((total, bool((predicted.argmax(-1) == target).all())))
+        return scored
+
+
+def load(
+    model_id: str,
+    pretrained: str | None = None,
+    drop: object = None,
+    keep: object = None,
+    *,
+    ablation: str = "zero",
+    site: str = "encoder",
+    dtype: str = "auto",
+    device: str | torch.device | None = None,
+    attn_implementation: str = "sdpa",
+    conv_template: str | None = None,
+    revision: str | None = None,
+    long_prompt: str = "error",
+) -> MaskedModel:
+    """Load a checkpoint under a mask.
+
+    Args:
+        model_id: the family, e.g. `eagle_masked`.
+        pretrained: hub id, folder, or `demo`; the family's default when None.
+        drop: encoders to drop, joined by `+`, or `none`, or `all`.
+        keep: encoders to keep instead.
+        ablation: what stands in for a dropped encoder's output; `zero`.
+        site: where it is put; `encoder` (as the output enters the fusion).
+        dtype: `auto`, `bfloat16`, `float16` or `float32`.
+        device: torch device; a GPU when there is one.
+        attn_implementation: transformers' attention, e.g. `sdpa`, `eager`, `flash_attention_2`.
+        conv_template: prompt template; by default the one that the checkpoint's tokenizer calls for.
+        revision: branch, tag or commit on the hub.
+        long_prompt: `error` or `cut`.
+
+    Raises:
+        SetupError: anything wrong with these arguments or the checkpoint, in one line.
+    """
+    family = families.family(model_id)
+    if ablation not in family.ablations:
+        raise SetupError(f"ablation must be one of {', '.join(family.ablations)}; not {ablation!r}")
+    if site not in family.sites:
+        raise SetupError(f"site must be one of {', '.join(family.sites)} for {model_id}; not {site!r}")
+    folder = hub.locate(pretrained or family.default, revision)
+    config = hub.read_config(folder)
+    names = family.encoders(config)
+    mask = masks.dropped(names, drop, keep)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    module = importlib.import_module(family.module)
+    model, tokenizer, _ = module.load(
+        folder, [name for name in names if name not in mask], choose_dtype(dtype, place), place, attn_implementation
+    )
+    template = prompts.template(conv_template or prompts.template_for(tokenizer))
+    return MaskedModel(model, tokenizer, mask, template, end_tokens(folder, config), long_prompt)
+
+
+def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:
+    """Token ids that end an answer: generation_config.json's, else config.json's."""
+    path = folder / "generation_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    found = config.get("eos_token_id") if found is None else found
+    return [found] if isinstance(found, int) else list(found or [])

@@ -1,0 +1,97 @@
+"""Conversation templates and tokenisation around the image placeholder, as LLaVA-style models were trained.
+
+Sources: NVlabs/EAGLE at fef95f1, eagle/conversation.py (templates) and eagle/mm_utils.py:201-214 (tokenisation).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from redundancy_eval.errors import DataError, SetupError
+
+IMAGE = "<image>"
+IMAGE_ID = -200
+
+_ASSISTANT_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A conversation template: what stands before, around and after the turns."""
+
+    system: str
+    user: str
+    assistant: str
+    after_system: str
+    after_user: str
+    after_assistant: str
+
+    def render(self, turns: list[str]) -> str:
+        """Prompt text for turns user, assistant, ..., user; the assistant's next turn is left open."""
+        text = self.system + self.after_system
+        for index, turn in enumerate(turns):
+            role, after = (self.user, self.after_user) if index % 2 == 0 else (self.assistant, self.after_assistant)
+            text += role + turn + after
+        return text + self.assistant.rstrip(" ")
+
+
+TEMPLATES = {
+    "vicuna_v1": Template(_ASSISTANT_SYSTEM, "USER: ", "ASSISTANT: ", " ", " ", "</s>"),
+    "llama3": Template(
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n" + _ASSISTANT_SYSTEM,
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+    ),
+}
+
+
+def template(name: str) -> Template:
+    """Look a template up by name.
+
+    Raises:
+        SetupError: no such template.
+    """
+    if name not in TEMPLATES:
+        raise SetupError(f"conv_template must be one of {', '.join(TEMPLATES)}; not {name!r}")
+    return TEMPLATES[name]
+
+
+def place_images(text: str, images: int) -> str:
+    """Put image placeholders before a question that has none: `<image> <image>\\nquestion`.
+
+    Raises:
+        DataError: the text has placeholders, but not one for each image.
+    """
+    found = text.count(IMAGE)
+    if found == images:
+        return text
+    if found:
+        raise DataError(f"the question has {found} {IMAGE} placeholders for {images} images: {text[:80]!r}")
+    return " ".join([IMAGE] * images) + "\n" + text
+
+
+def tokenize(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt with IMAGE_ID at each placeholder.
+
+    The pieces around a placeholder are tokenised on their own; the beginning-of-sequence token that the tokenizer
+    puts before each piece is kept on the first only.
+    """
+    ids: list[int] = []
+    for index, piece in enumerate(prompt.split(IMAGE)):
+        tokens = tokenizer(piece).input_ids
+        starts_with_bos = bool(tokens) and tokens[0] == tokenizer.bos_token_id
+        if index:
+            ids.append(IMAGE_ID)
+            tokens = tokens[1:] if starts_with_bos else tokens
+        ids.extend(tokens)
+    return ids
+
+
+def template_for(tokenizer: Any) -> str:
+    """Name of the template that a checkpoint was trained with, told from its tokenizer's special tokens."""
+    return "llama3" if "<|start_header_id|>" in tokenizer.get_vocab() else "vicuna_v1"

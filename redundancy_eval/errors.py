@@ -1,0 +1,13 @@
+"""The two families of errors a user can meet, and the exit codes they turn into."""
+
+
+class SetupError(Exception):
+    """The set-up is wrong (unknown encoder, missing extra, no such path): one line, exit code 2, no traceback."""
+
+    exit_code = 2
+
+
+class DataError(Exception):
+    """The data is wrong (truncated log, masks with different documents): file and line or document, exit code 3."""
+
+    exit_code = 3

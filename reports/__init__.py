@@ -1,0 +1,1 @@
+"""Tables of scores, CUR and IG as Markdown, CSV, JSON and LaTeX."""

@@ -1,0 +1,1 @@
+"""Task configurations for lmms-eval; the folder itself is what `--include_path` takes."""

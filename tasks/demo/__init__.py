@@ -1,0 +1,1 @@
+"""The demo benchmark: small tasks whose images are drawn by code."""
