@@ -78,17 +78,17 @@ FAMILIES = {
         # scripts and the 8B release, and are read from the config when it is at hand.
         checkpoints=(
             Checkpoint(
-                "NVEagle/Eagle-X5-7B", ("clip", "convnext", "sam", "eva02", "pix2struct"), "vicuna_v1", "CC-BY-NC-4.0"
+                "NVEagle/Eagle-X5-7B", ("clip", "convnext", "sam", "eva02", "pix2struct"), "vicuna_v1", "CC-BY-NC(-SA)-4.0"
             ),
             Checkpoint(
-                "NVEagle/Eagle-X5-13B", ("clip", "convnext", "sam", "pix2struct", "eva02"), "vicuna_v1", "CC-BY-NC-4.0"
+                "NVEagle/Eagle-X5-13B", ("clip", "convnext", "sam", "pix2struct", "eva02"), "vicuna_v1", "CC-BY-NC(-SA)-4.0"
             ),
             Checkpoint(
                 "NVEagle/Eagle-X5-13B-Chat", ("clip", "convnext", "sam", "pix2struct", "eva02"), "vicuna_v1",
-                "CC-BY-NC-4.0",
+                "CC-BY-NC(-SA)-4.0",
             ),
-            Checkpoint("NVEagle/Eagle-X4-8B-Plus", _X4, "llama3", "CC-BY-NC-SA-4.0"),
-            Checkpoint("NVEagle/Eagle-X4-13B-Plus", _X4, "vicuna_v1", "CC-BY-NC-SA-4.0"),
+            Checkpoint("NVEagle/Eagle-X4-8B-Plus", _X4, "llama3", "CC-BY-NC(-SA)-4.0"),
+            Checkpoint("NVEagle/Eagle-X4-13B-Plus", _X4, "vicuna_v1", "CC-BY-NC(-SA)-4.0"),
             Checkpoint(hub.DEMO, _X4, "vicuna_v1", "Apache-2.0"),
         ),
         sites=("encoder",),
@@ -118,3 +118,17 @@ def encoders_of(model_id: str, pretrained: str | None = None, revision: str | No
     found = family(model_id)
     folder = hub.locate(pretrained or found.default, revision, weights=False)
     return found.encoders(hub.read_config(folder))
+
+
+def known_encoders(model_id: str, pretrained: str) -> tuple[str, ...]:
+    """Names of a checkpoint's encoders as far as they are known without a network; () when they are not.
+
+    From the checkpoint's own config where the folder (or the hub's cache) is on this machine, else from the table.
+    """
+    if model_id not in FAMILIES:
+        return ()
+    found = FAMILIES[model_id]
+    folder = hub.cached(pretrained)
+    if folder is not None:
+        return found.encoders(hub.read_config(folder))
+    return next((c.encoders for c in found.checkpoints if c.hub_id == pretrained), ())

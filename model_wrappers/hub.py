@@ -45,6 +45,18 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
     return local
 
 
+def cached(pretrained: str) -> Path | None:
+    """The local folder of a checkpoint if its config is already on this machine; never goes to the network."""
+    if pretrained == DEMO or Path(pretrained).expanduser().is_dir():
+        return locate(pretrained)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    path = try_to_load_from_cache(pretrained, "config.json") if pretrained.count("/") == 1 else None
+    return Path(path).parent if isinstance(path, str) else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json.
 

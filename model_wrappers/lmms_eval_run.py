@@ -1,0 +1,143 @@
+"""`redundancy-eval run`: lmms-eval with our tasks, one output folder for each mask, and an exit code that tells.
+
+lmms-eval runs in this process, so that a launcher around the command (torchrun, accelerate) works as it does around
+lmms-eval itself.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from redundancy_eval import __version__, masks, readers, tasks
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import families
+
+_HELP = """\
+usage: redundancy-eval run --model MODEL --model_args pretrained=...,drop=... --tasks TASKS --output_path DIR [...]
+
+Evaluate a model under one mask in lmms-eval. All arguments are lmms-eval's own (lmms-eval --help lists them).
+Added: our task folder is searched for tasks; results go to DIR/drop-MASK, so that masks never share a folder; and
+the exit code is not 0 when lmms-eval wrote no results.
+
+masks, in --model_args:
+  drop=clip+sam    drop these encoders (names joined by +)    drop=none   the full model
+  keep=eva02       drop all others                            drop=all    drop every encoder
+
+example:
+  redundancy-eval run --model eagle_masked --model_args pretrained=demo,drop=clip \\
+      --tasks redundancy_demo --batch_size 32 --log_samples --output_path out
+
+models: {models}
+"""
+
+
+def task_folder() -> Path:
+    """The folder that lmms-eval's --include_path takes."""
+    return Path(tasks.__file__).parent
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Evaluate one mask; returns 0.
+
+    Raises:
+        SetupError: the arguments are wrong, or lmms-eval wrote no results.
+    """
+    if not arguments or "-h" in arguments or "--help" in arguments:
+        print(_HELP.format(models=", ".join(families.FAMILIES)), end="")
+        return 0 if arguments else 2
+    host = _host()
+    with _argv(arguments):
+        _, args = host.parse_eval_args()
+    if args.config:
+        raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
+    if not args.output_path:
+        raise SetupError("run needs --output_path: results that are not written cannot be reported")
+    if "," in str(args.output_path):
+        raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
+    record = describe(args.model, args.model_args, arguments)
+    out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
+    include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
+    before = _results(out)
+    if _rank() == 0 and "mask" in record:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / readers.RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    failures: list[BaseException] = []
+    with _watched(host, failures), _argv(arguments):
+        host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
+    if failures:
+        lines = str(failures[0]).strip().splitlines() or [""]
+        raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}")
+    if _rank() == 0 and _results(out) == before:
+        raise SetupError(f"lmms-eval ended without writing results to {out}")
+    return 0
+
+
+def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict[str, Any]:
+    """What a mask's folder says about its run; without mask and encoders for a model that is not ours.
+
+    Raises:
+        SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
+    """
+    record: dict[str, Any] = {"schema": readers.RECORD_SCHEMA, "model": model}
+    if model in families.FAMILIES:
+        arguments = readers.parse_model_args(model_args, Path("--model_args"))
+        encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
+        mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
+        record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
+    packages = ("torch", "transformers", "timm", "datasets")
+    versions = {"redundancy-eval": __version__, "lmms-eval": metadata.version("lmms_eval")}
+    record["versions"] = versions | {name: metadata.version(name) for name in packages}
+    record["command"] = ["redundancy-eval", "run", *command]
+    return record
+
+
+def _host() -> Any:
+    try:
+        from lmms_eval import __main__ as host
+    except ImportError as error:
+        raise SetupError(f"run needs lmms-eval: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
+    return host
+
+
+@contextmanager
+def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
+    """Keep the exceptions that lmms-eval prints and then forgets."""
+    original = host.cli_evaluate_single
+
+    def watched(args: Any) -> Any:
+        try:
+            return original(args)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    host.cli_evaluate_single = watched
+    try:
+        yield
+    finally:
+        host.cli_evaluate_single = original
+
+
+@contextmanager
+def _argv(arguments: Sequence[str]) -> Iterator[None]:
+    """lmms-eval reads sys.argv itself."""
+    saved, sys.argv = sys.argv, ["lmms-eval", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = saved
+
+
+def _results(folder: Path) -> set[Path]:
+    return set(folder.rglob("*_results.json")) if folder.is_dir() else set()
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+

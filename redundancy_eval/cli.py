@@ -1,0 +1,165 @@
+"""The command `redundancy-eval`. Parsing and printing only; torch and the frameworks are imported by `run` alone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from redundancy_eval import __version__, readers, scores, taxonomy
+from redundancy_eval.errors import DataError, SetupError
+
+_EPILOG = """\
+examples:
+  redundancy-eval demo
+  redundancy-eval run --model eagle_masked --model_args pretrained=NVEagle/Eagle-X5-7B,drop=clip \\
+      --tasks gqa,chartqa --batch_size 8 --log_samples --output_path runs/x5
+  redundancy-eval report runs/x5 -o tables
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["run"]:  # everything behind it is lmms-eval's
+            return _run(arguments[1:])
+        args = parser.parse_args(arguments)
+        return int(args.function(args))
+    except (SetupError, DataError) as error:
+        print(f"redundancy-eval: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="redundancy-eval",
+        description="Which vision encoders does a multimodal model need, for what, and how sure are we?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"redundancy-eval {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="evaluate one mask in lmms-eval (takes lmms-eval's own arguments)")
+    run.set_defaults(function=lambda args: _run([]))
+
+    report = commands.add_parser(
+        "report",
+        help="turn result folders into score, CUR and IG tables",
+        description="Read lmms-eval result folders and print and write scores per mask and category, CUR per encoder, "
+        "and IG. The mask of each run is read from its model arguments (drop=, keep=).",
+    )
+    report.add_argument("runs", nargs="+", metavar="RUNS", help="lmms-eval output folders or *_results.json files")
+    report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
+    report.add_argument(
+        "--taxonomy", default=taxonomy.DEFAULT, metavar="NAME",
+        help="categories: five (OCR and Chart apart; default) or paper (OCR & Chart as one)",
+    )  # fmt: skip
+    report.add_argument(
+        "--encoders", metavar="A,B,...", help="the model's encoders in the checkpoint's order, where they are not known"
+    )
+    report.set_defaults(function=_report)
+
+    models = commands.add_parser("models", help="list the model families, their encoders and published checkpoints")
+    models.set_defaults(function=_models)
+
+    tasks = commands.add_parser("tasks", help="list categories and benchmarks, or the folder of our task files")
+    tasks.add_argument("--path", action="store_true", help="print the folder for lmms-eval's --include_path")
+    tasks.add_argument("--taxonomy", default=taxonomy.DEFAULT, metavar="NAME", help="five (default) or paper")
+    tasks.set_defaults(function=_tasks)
+
+    parity = commands.add_parser(
+        "parity",
+        help="check a port against tensors recorded from the original code",
+        description="Run every recorded input and condition of a folder through our port, starting from the image "
+        "and the messages, and compare pixels, token ids, features, logits and greedy tokens.",
+    )
+    parity.add_argument("folder", metavar="FOLDER", help="folder with checkpoint/, inputs/ and expected/")
+    parity.add_argument("--tolerance", type=float, default=1e-4, help="largest max|a-b|/max|b| (default 1e-4)")
+    parity.set_defaults(function=_parity)
+
+    demo = commands.add_parser(
+        "demo",
+        help="evaluate every mask of the bundled model in lmms-eval and print its CUR and IG",
+        description="Evaluate every mask of the bundled demo checkpoint on the bundled demo benchmark inside "
+        "lmms-eval, offline on a CPU, and print and write the tables.",
+    )
+    demo.add_argument("-o", "--out", default="demo_results", metavar="OUT", help="results folder (default demo_results)")
+    demo.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
+    demo.add_argument("--batch_size", type=int, default=60, metavar="N", help="questions a batch (default 60)")
+    demo.set_defaults(function=_demo)
+    return parser
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from redundancy_eval.model_wrappers import lmms_eval_run
+
+    return lmms_eval_run.run(arguments)
+
+
+def _known_encoders(model: str, checkpoint: str) -> Sequence[str]:
+    from redundancy_eval.model_wrappers import families
+
+    return families.known_encoders(model, checkpoint)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from redundancy_eval.reports import write
+
+    chosen = taxonomy.load(args.taxonomy)
+    encoders = [name.strip().lower() for name in args.encoders.split(",")] if args.encoders else None
+    tables = scores.tables(readers.read(args.runs), chosen, encoders, _known_encoders)
+    print(write.markdown(tables), end="")
+    if args.out:
+        files = write.write(tables, Path(args.out))
+        print(f"\n{len(files)} files written to {args.out}", file=sys.stderr)
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from redundancy_eval.model_wrappers import families
+    from redundancy_eval.reports import formats
+
+    for family in families.FAMILIES.values():
+        print(f"{family.model_id}: {family.title}; default pretrained={family.default}")
+        print(
+            f"sites: {', '.join(family.sites)}; ablations: {', '.join(family.ablations)}; "
+            f"checked with: {family.checked_with}\n"
+        )
+        rows = [["checkpoint", "encoders, in order", "template", "licence of the weights"]]
+        rows += [[c.hub_id, ", ".join(c.encoders), c.template, c.licence] for c in family.checkpoints]
+        print(formats.markdown(rows, numbers=False))
+    return 0
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from redundancy_eval.model_wrappers import lmms_eval_run
+    from redundancy_eval.reports import formats
+
+    if args.path:
+        print(lmms_eval_run.task_folder())
+        return 0
+    chosen = taxonomy.load(args.taxonomy)
+    rows = [["category", "benchmark", "lmms-eval task", "metric", "times"]]
+    for category in chosen.categories:
+        rows += [[category, b.name, b.task, b.metric, f"{b.scale:g}"] for b in chosen.benchmarks if b.category == category]
+    print(formats.markdown(rows, numbers=False))
+    return 0
+
+
+def _parity(args: argparse.Namespace) -> int:
+    try:
+        from redundancy_eval.model_wrappers import parity
+    except ImportError as error:
+        raise SetupError(f"parity needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
+    return parity.main(Path(args.folder), args.tolerance)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from redundancy_eval.model_wrappers import demo
+
+    return demo.main(Path(args.out), args.batch_size, args.limit)
