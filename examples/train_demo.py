@@ -13,7 +13,6 @@ in the released Eagle format to OUT/checkpoint.
 
 import argparse
 import json
-import re
 import time
 from pathlib import Path
 from random import Random
@@ -24,7 +23,6 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from PIL import Image
 from redundancy_eval.model_wrappers import eagle, prompts
 from redundancy_eval.tasks.demo import scenes
 
@@ -213,37 +211,10 @@ def evaluate(model, prefix, samples: Samples, docs: list[dict]) -> dict[str, flo
     return {category: sum(h) / len(h) for category, h in hits.items()}
 
 
-def released_name(own: str, model: eagle.Eagle) -> str:
-    """The name a released Eagle checkpoint gives to one of our tensors; the inverse of `Eagle.rename`."""
-    name = own
-    if own.startswith("encoders."):
-        _, encoder, rest = own.split(".", 2)
-        index = model.encoder_names.index(encoder)
-        if encoder == "clip":
-            rest = "vision_model." + re.sub(r"^layers\.", "encoder.layers.", rest)
-        elif encoder == "convnext":
-            rest = re.sub(r"\.gamma$", ".weight", rest)
-        elif encoder in ("sam", "pix2struct"):
-            rest = rest.removeprefix("model.")
-        else:
-            rest = rest.replace("patch_embed.", "patch_embed.proj.")
-            rest = re.sub(r"(rope_win|rope_glb)_(cos|sin)", r"\1.freqs_\2", rest)
-            rest = re.sub(r"attn\.([qv])_proj\.bias$", r"attn.\1_bias", rest)
-            for name, released in (("fc1_g", "w1"), ("fc1_x", "w2"), ("fc2", "w3"), ("norm", "ffn_ln")):
-                rest = rest.replace(f".mlp.{name}.", f".mlp.{released}.")
-        name = f"model.vision_tower.vision_towers.{index}.vision_tower.{rest}"
-    elif own.startswith("mm_projector."):
-        name = f"model.{own}"
-    else:
-        name = own.removeprefix("language_model.")
-    assert model.rename(name) == own, (own, name, model.rename(name))
-    return name
-
-
 def export(model: eagle.Eagle, tokenizer, folder: Path) -> None:
     """Write the checkpoint in the released format."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {released_name(k, model): v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+    tensors = {model.release(k): v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1, sort_keys=True) + "\n")
     ids = {k: CONFIG[k] for k in ("bos_token_id", "eos_token_id", "pad_token_id")}

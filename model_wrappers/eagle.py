@@ -116,6 +116,11 @@ class Eagle(nn.Module):
         self.language_model = LlamaForCausalLM(llama_config(config, attention))
 
     @property
+    def released_names(self) -> dict[str, str]:
+        """Name in `mm_vision_tower` -> our name of each encoder."""
+        return {tower.released: tower.name for tower in self.towers}
+
+    @property
     def encoder_names(self) -> tuple[str, ...]:
         """Names of all encoders in the checkpoint's order, built or not."""
         return tuple(tower.name for tower in self.towers)
@@ -140,6 +145,16 @@ class Eagle(nn.Module):
         if re.fullmatch(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", released):
             return None
         return f"language_model.{released}"
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
+        if own.startswith("encoders."):
+            _, name, rest = own.split(".", 2)
+            tower = next(tower for tower in self.towers if tower.name == name)
+            return f"{_PREFIX}{tower.index}.vision_tower.{tower.module.release(rest)}"
+        if own.startswith("mm_projector."):
+            return f"model.{own}"
+        return own.removeprefix("language_model.")
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
@@ -179,9 +194,13 @@ class Eagle(nn.Module):
             features[tower.name] = maps.flatten(2).transpose(1, 2)
         return features
 
+    def concatenate(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Features of all encoders -> (images, tokens, all channels), in the checkpoint's order."""
+        return torch.cat([features[name] for name in self.encoder_names], dim=-1)
+
     def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
         """Features of all encoders -> visual embeddings (images, tokens, hidden)."""
-        return self.mm_projector(torch.cat([features[name] for name in self.encoder_names], dim=-1))
+        return self.mm_projector(self.concatenate(features))
 
 
 def load(
@@ -211,5 +230,21 @@ def load(
     report = checkpoint.load(model, folder, model.rename, dtype, device)
     model.restore_buffers()
     model.to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=model.language_model.config, trust_remote_code=False)
     return model, tokenizer, report
+
+
+def recorded_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a recorded checkpoint whose shrunken encoder sizes stand in tiny_overrides.json."""
+    kinds = {released: MODULES[released.partition("-")[0]] for released in overrides["encoders"]}
+    return {
+        **config,
+        "image_size": overrides["fusion"]["input_image_size"],
+        "grid_size": overrides["fusion"]["grid_size"],
+        "encoder_configs": {
+            released: {k: v for k, v in encoder["tiny_config"].items() if k in kinds[released].released}
+            | {"input_size": encoder["input_image_size"]}
+            for released, encoder in overrides["encoders"].items()
+        },
+    }

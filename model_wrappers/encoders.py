@@ -3,7 +3,7 @@
 Each encoder is a module with one method of interest, `forward(pixels) -> (batch, channels, rows, columns)`, and
 two class attributes: `released`, the sizes that the original code hard-codes, and `unused`, a pattern for tensors
 that released files hold and that nothing computes with. `rename` maps a released key (without the tower's prefix)
-to the module's own key.
+to the module's own key, `release` maps it back.
 
 Sources: NVlabs/EAGLE at fef95f1, eagle/model/multimodal_encoder/.
 """
@@ -66,6 +66,11 @@ class ClipEncoder(nn.Module):
         """Released key -> key of this module."""
         return key.removeprefix("vision_model.").removeprefix("encoder.")
 
+    @staticmethod
+    def release(key: str) -> str:
+        """The inverse of `rename`."""
+        return "vision_model." + re.sub(r"^layers\.", "encoder.layers.", key)
+
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
         self.embeddings.position_ids = torch.arange(self.embeddings.num_positions).expand((1, -1))
@@ -103,6 +108,11 @@ class ConvNextEncoder(nn.Module):
     def rename(key: str) -> str:
         """Released key -> key of this module: upstream calls the layer scale `weight`, timm `gamma`."""
         return re.sub(r"(blocks\.\d+)\.weight$", r"\1.gamma", key)
+
+    @staticmethod
+    def release(key: str) -> str:
+        """The inverse of `rename`."""
+        return re.sub(r"\.gamma$", ".weight", key)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, dims[-1], S/(8*patch), S/(8*patch))."""
@@ -155,6 +165,11 @@ class SamEncoder(nn.Module):
         """Released key -> key of this module."""
         return f"model.{key}"
 
+    @staticmethod
+    def release(key: str) -> str:
+        """The inverse of `rename`."""
+        return key.removeprefix("model.")
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S) -> (batch, 4 * output_channels, S/patch/2, S/patch/2)."""
         return F.pixel_unshuffle(self.model(pixels).last_hidden_state, 2)
@@ -173,6 +188,7 @@ class EvaEncoder(nn.Module):
         pt_hw_seq_len=16,
     )  # fmt: skip
     unused = re.compile(r"blocks\.\d+\.attn\.rope\.freqs_(cos|sin)")  # aliases of the two tables
+    _MLP = (("w1", "fc1_g"), ("w2", "fc1_x"), ("w3", "fc2"), ("ffn_ln", "norm"))  # upstream's and timm's names
 
     def __init__(self, config: dict[str, Any], attention: str):
         super().__init__()
@@ -214,8 +230,18 @@ class EvaEncoder(nn.Module):
         key = key.replace("patch_embed.proj.", "patch_embed.")
         key = re.sub(r"(rope_win|rope_glb)\.freqs_(cos|sin)", r"\1_\2", key)
         key = re.sub(r"attn\.([qv])_bias$", r"attn.\1_proj.bias", key)
-        for released, own in (("w1", "fc1_g"), ("w2", "fc1_x"), ("w3", "fc2"), ("ffn_ln", "norm")):
+        for released, own in EvaEncoder._MLP:
             key = key.replace(f".mlp.{released}.", f".mlp.{own}.")
+        return key
+
+    @staticmethod
+    def release(key: str) -> str:
+        """The inverse of `rename`."""
+        key = key.replace("patch_embed.", "patch_embed.proj.")
+        key = re.sub(r"(rope_win|rope_glb)_(cos|sin)", r"\1.freqs_\2", key)
+        key = re.sub(r"attn\.([qv])_proj\.bias$", r"attn.\1_bias", key)
+        for released, own in EvaEncoder._MLP:
+            key = key.replace(f".mlp.{own}.", f".mlp.{released}.")
         return key
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -276,6 +302,11 @@ class Pix2StructEncoder(nn.Module):
     def rename(key: str) -> str:
         """Released key -> key of this module."""
         return f"model.{key}"
+
+    @staticmethod
+    def release(key: str) -> str:
+        """The inverse of `rename`."""
+        return key.removeprefix("model.")
 
     def patches(self, pixels: Tensor) -> tuple[Tensor, int]:
         """CLIP-normalised pixels (batch, 3, S, S) -> patches (batch, max_patches, 2 + 3*patch**2), grid side.

@@ -101,17 +101,22 @@ class MaskedModel:
         return self.model.language_model.get_input_embeddings().weight.dtype
 
     @torch.inference_mode()
-    def visual_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images -> what is inserted for their placeholders, (images, tokens, hidden), under the mask."""
+    def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Images -> features of all encoders as they enter the fusion; those of dropped encoders are exact zeros."""
         shapes = self.model.feature_shapes()
         kept = [name for name in self.model.encoder_names if name not in self.mask]
-        features = {
+        zeros = {
             name: torch.zeros(len(images), *shapes[name], device=self.device, dtype=self.dtype) for name in self.mask
         }
-        if kept:
-            pixels = self.model.preprocess(list(images)).to(self.device, self.dtype)
-            features.update(self.model.encode(pixels, kept))
-        return self.model.fuse(features)
+        if not kept:
+            return zeros
+        pixels = self.model.preprocess(list(images)).to(self.device, self.dtype)
+        return {**zeros, **self.model.encode(pixels, kept)}
+
+    @torch.inference_mode()
+    def visual_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images -> what is inserted for their placeholders, (images, tokens, hidden), under the mask."""
+        return self.model.fuse(self.features(images))
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""

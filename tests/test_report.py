@@ -1,0 +1,261 @@
+"""From result folders to tables: numbers, holes, refusals, and the command line around them."""
+
+import csv
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from redundancy_eval import readers, scores, taxonomy
+from redundancy_eval.cli import main
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.reports import formats, frames, write
+from tests.runs import DEMO_TASKS, write_run, write_sweep
+
+MASKS = ("none", "clip", "convnext", "pix2struct", "eva02", "all")
+GENERAL = "redundancy_demo_general"
+
+
+def right(count, of=10):
+    return [1] * count + [0] * (of - count)
+
+
+def sweep(folder, **bend):
+    table = {
+        drop: {task: right(max(0, 8 - number - place)) for place, task in enumerate(DEMO_TASKS)}
+        for number, drop in enumerate(MASKS)
+    }
+    return write_sweep(folder, table, **bend)
+
+
+def table_of(folder, name="five", **options):
+    from redundancy_eval.model_wrappers import families
+
+    (table,) = scores.tables(readers.read([folder]), taxonomy.load(name), known_encoders=families.known_encoders, **options)
+    return table
+
+
+def test_numbers_of_a_sweep(tmp_path):
+    table = table_of(sweep(tmp_path))
+    assert table.encoders == ("clip", "convnext", "pix2struct", "eva02")
+    frame = frames.scores(table)
+    assert frame.loc["full model"].tolist() == [80, 70, 60, 50, 40, 60]
+    assert frame.loc["without convnext", "OCR"] == 40
+    assert frame.loc["all dropped", "Overall"] == pytest.approx((30 + 20 + 10 + 0 + 0) / 5)
+    cur = frames.cur(table)
+    assert cur.loc["clip", "General"] == pytest.approx(1 / 8)
+    assert cur.loc["eva02", "Chart"] == pytest.approx(4 / 5)
+    assert cur.loc["clip", "Overall"] == pytest.approx(np.mean([1 / 8, 1 / 7, 1 / 6, 1 / 5, 1 / 4]))
+    gap = frames.information_gap([table])
+    assert gap.loc["demo", "General"] == pytest.approx(3 / 8)
+    assert gap.loc["demo", "Overall"] == pytest.approx(cur["Overall"].max() - cur["Overall"].min())
+
+
+def test_the_paper_s_four_categories_join_ocr_and_chart(tmp_path):
+    frame = frames.scores(table_of(sweep(tmp_path), "paper"))
+    assert list(frame.columns) == ["General", "Knowledge", "OCR & Chart", "Vision-Centric", "Overall"]
+    assert frame.loc["full model", "OCR & Chart"] == 55
+
+
+def test_samples_are_paired_by_document(tmp_path):
+    table = table_of(sweep(tmp_path))
+    paired = table.samples["demo general"]
+    assert paired.documents == tuple(range(10)) and paired.scores.shape == (6, 10)
+    np.testing.assert_allclose(100 * paired.scores.mean(axis=1), table.points[:, 0])
+
+
+def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
+    folder = sweep(tmp_path)
+    for path in (folder / "drop-convnext").rglob("*"):
+        if path.name.endswith("_results.json"):
+            content = json.loads(path.read_text())
+            for part in ("results", "configs"):
+                del content[part][GENERAL]
+            path.write_text(json.dumps(content))
+    table = table_of(folder)
+    assert np.isnan(frames.scores(table).loc["without convnext", ["General", "Overall"]]).all()
+    assert np.isnan(frames.cur(table).loc["convnext", ["General", "Overall"]]).all()
+    assert frames.cur(table).loc["convnext", "OCR"] == pytest.approx(2 / 6)
+    assert np.isnan(frames.information_gap([table]).loc["demo", "General"])
+    assert "no run of drop=convnext on demo general" in table.notes
+    shutil.rmtree(folder / "drop-eva02")
+    assert any("eva02" in note and "undefined" in note for note in table_of(folder).notes)
+
+
+def test_full_score_zero_and_missing_full_model_are_undefined(tmp_path):
+    table = table_of(write_sweep(tmp_path / "a", {drop: {GENERAL: right(0)} for drop in MASKS}))
+    assert frames.cur(table)["General"].isna().all() and any("scores 0" in note for note in table.notes)
+    table = table_of(write_sweep(tmp_path / "b", {drop: {GENERAL: right(5)} for drop in MASKS[1:]}))
+    assert frames.cur(table).isna().all(axis=None) and any("full model" in note for note in table.notes)
+
+
+def refused(folder, match, **options):
+    with pytest.raises((DataError, SetupError), match=match) as error:
+        table_of(folder, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_two_runs_of_one_mask(tmp_path):
+    folder = sweep(tmp_path)
+    write_run(folder, "clip", {GENERAL: right(3)}, stamp="20261121_130000")
+    refused(folder, r"two runs of drop=clip on task redundancy_demo_general: .*120000_results.json and .*130000_results")
+
+
+def test_one_mask_spelt_in_two_ways(tmp_path):
+    folder = sweep(tmp_path)
+    write_run(folder, "det", {GENERAL: right(3)})
+    refused(folder, "two runs of drop=eva02")
+
+
+def test_other_tasks_of_one_mask_may_come_from_another_run(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(3)})
+    write_run(tmp_path, "none", {DEMO_TASKS[1]: right(4)}, stamp="20261121_130000")
+    assert table_of(tmp_path).points.tolist() == [[30, 40]]
+
+
+@pytest.mark.parametrize(
+    ("bend", "match"),
+    [
+        (dict(limit=4), "limit"),
+        (dict(version=2.0), "version"),
+        (dict(generation={"max_new_tokens": 4}), "generation"),
+        (dict(wording="!"), r"samples_redundancy_demo_general.jsonl:1: document 0 .* was asked"),
+    ],
+)
+def test_masks_that_differ_in_settings_or_questions(tmp_path, bend, match):
+    write_run(tmp_path, "none", {GENERAL: right(3)})
+    write_run(tmp_path, "clip", {GENERAL: right(2)}, **bend)
+    refused(tmp_path, match)
+
+
+def test_masks_that_differ_in_documents(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(3)})
+    path = write_run(tmp_path, "clip", {GENERAL: right(2)})
+    samples = next(path.parent.glob("*.jsonl"))
+    samples.write_text(samples.read_text().replace('"doc_id": 9', '"doc_id": 17'))
+    refused(tmp_path, r"\.jsonl:10: document \d+ of task redundancy_demo_general is in one mask's run only")
+    write_run(tmp_path, "eva02", {GENERAL: right(3, 12)}, samples=False)
+    shutil.rmtree(tmp_path / "drop-clip")
+    refused(tmp_path, "differ in documents: 12 and 10")
+
+
+def test_truncated_and_doubled_files(tmp_path):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)})
+    samples, text = next(path.parent.glob("*.jsonl")), next(path.parent.glob("*.jsonl")).read_text()
+    samples.write_text(text[:-20])
+    refused(tmp_path, r"\.jsonl:10: truncated")
+    samples.write_text("".join(text.splitlines(keepends=True)[:-1]))
+    refused(tmp_path, r"\.jsonl:9: 9 samples, but .* counts 10")
+    samples.write_text(text + text)
+    refused(tmp_path, r"\.jsonl:11: document 0 was already on line 1")
+    samples.write_text(text)
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    refused(tmp_path, r"_results.json:\d+: truncated")
+
+
+def test_headline_must_follow_from_the_samples(tmp_path):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)})
+    path.write_text(path.read_text().replace("0.3", "0.4"))
+    refused(tmp_path, "reports 40.0+ points, but its samples give 30.0")
+
+
+def test_points_outside_the_scale(tmp_path):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)}, samples=False)
+    path.write_text(path.read_text().replace("0.3", "30"))
+    refused(tmp_path, "outside 0..100")
+
+
+def test_unknown_metric_task_encoder_path(tmp_path):
+    write_run(tmp_path / "a", "none", {GENERAL: right(3)}, metric="other")
+    refused(tmp_path / "a", "has no number 'accuracy'")
+    write_run(tmp_path / "b", "none", {"some_task": right(3)})
+    refused(tmp_path / "b", "none of the tasks is in the taxonomy")
+    write_run(tmp_path / "c", "siglip", {GENERAL: right(3)})
+    refused(tmp_path / "c", "unknown encoder 'siglip'; this model has: clip, convnext, pix2struct, eva02")
+    (tmp_path / "d").mkdir()
+    refused(tmp_path / "d", "no lmms-eval results")
+    refused(tmp_path / "e", "no such file")
+
+
+def test_unknown_checkpoint_needs_its_encoders_only_where_it_matters(tmp_path):
+    for drop in ("none", "sam", "clip"):
+        write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
+    table = table_of(tmp_path)
+    assert table.encoders == ("clip", "sam") and any("inferred" in note for note in table.notes)
+    assert table_of(tmp_path, encoders=["clip", "sam", "eva02"]).encoders == ("clip", "sam", "eva02")
+    write_run(tmp_path, "all", {GENERAL: right(3)}, checkpoint="me/unseen")
+    refused(tmp_path, "say so with --encoders")
+
+
+def test_runs_of_another_checkpoint_or_dtype_are_another_model(tmp_path):
+    write_run(tmp_path / "a", "none", {GENERAL: right(3)})
+    write_run(tmp_path / "b", "none", {GENERAL: right(4)}, args=",dtype=float16")
+    tables = scores.tables(readers.read([tmp_path]), taxonomy.load(), encoders=["clip"])
+    assert len(tables) == 2 and list(frames.information_gap(tables).index) == ["demo", "demo (2)"]
+
+
+def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
+    folder = sweep(tmp_path / "runs")
+    assert main(["report", str(folder), "-o", str(tmp_path / "one")]) == 0
+    printed = capsys.readouterr().out
+    assert "| without eva02" in printed and "Signature: `model:eagle_masked|" in printed
+    assert main(["report", str(folder), "-o", str(tmp_path / "two")]) == 0
+    one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
+    names = {p.name for p in one}
+    assert names == {"report.md", "report.json"} | {f"{t}.{e}" for t in ("benchmarks", "scores", "cur", "ig") for e in ("csv", "tex")}
+    assert (tmp_path / "one" / "report.md").read_text() == printed
+
+
+def test_csv_json_and_markdown_hold_the_same_numbers(tmp_path):
+    table = table_of(sweep(tmp_path / "runs"))
+    write.write([table], tmp_path / "out")
+    with (tmp_path / "out" / "cur.csv").open() as handle:
+        rows = {row["encoder"]: row for row in csv.DictReader(handle)}
+    content = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]
+    for encoder in table.encoders:
+        assert float(rows[encoder]["OCR"]) == content["cur"][encoder]["OCR"] == frames.cur(table).loc[encoder, "OCR"]
+    assert "16.67" in (tmp_path / "out" / "cur.tex").read_text()
+
+
+def test_errors_on_the_command_line(tmp_path, capsys):
+    write_run(tmp_path, "clip+det", {GENERAL: right(3)})
+    write_run(tmp_path, "det+clip", {GENERAL: right(3)})
+    assert main(["report", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.startswith("redundancy-eval: error: two runs of drop=clip+eva02")
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert main(["report", str(tmp_path), "--taxonomy", "ours"]) == 2
+    assert "taxonomy must be one of five, paper" in capsys.readouterr().err
+
+
+def test_latex_shows_any_name_literally():
+    assert formats.escape(r"a_b & 50% {x} \n ~^#$") == (
+        r"a\_b \& 50\% \{x\} \textbackslash{}n \textasciitilde{}\textasciicircum{}\#\$"
+    )
+    text = formats.latex([["OCR & Chart", "v_1"], ["–", "1.00"]], ["one\nline"])
+    assert text.startswith("% one line\n\\begin{tabular}{lr}\n\\toprule\nOCR \\& Chart & v\\_1 \\\\\n\\midrule\n-- & 1.00")
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
+def test_tables_compile(tmp_path):
+    table = table_of(sweep(tmp_path / "runs"), "paper")
+    files = [p.name for p in write.write([table], tmp_path) if p.suffix == ".tex"]
+    body = "\n\n".join(rf"\input{{{name}}}" for name in files)
+    document = rf"\documentclass{{article}}\usepackage[T1]{{fontenc}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode()[-2000:]
+
+
+def test_markdown_rounds_and_marks_holes():
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [0.12345, -0.00001], "b|c": [np.nan, 1.0]}, index=pd.Index(["x", "y"], name="n"))
+    rows = formats.cells(frame, 100.0)
+    assert rows == [["n", "a", "b|c"], ["x", "12.35", "–"], ["y", "0.00", "100.00"]] or rows[1][1] == "12.34"
+    assert "b\\|c" in formats.markdown(rows)
