@@ -7,6 +7,7 @@ Nothing here executes code from a checkpoint: weights are safetensors or, where 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,11 +40,11 @@ def tensors(folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
             if path.suffix == ".safetensors":
                 with safe_open(path, framework="pt") as handle:
                     for key in handle.keys():  # noqa: SIM118 (a safetensors handle is no dict)
-                        yield key, lambda key=key, handle=handle: handle.get_tensor(key)
+                        yield key, partial(handle.get_tensor, key)
             else:
                 shard = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                for key, value in shard.items():
-                    yield key, lambda value=value: value
+                for key in shard:
+                    yield key, partial(shard.__getitem__, key)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise SetupError(f"cannot read {path}: {error}") from error
 

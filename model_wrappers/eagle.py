@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -76,7 +75,9 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
         found.append(Tower(index, released, name, module, sizes, module.channels(sizes)))
     total, declared = sum(tower.channels for tower in found), config.get("mm_hidden_size")
     if declared is not None and declared != total:
-        raise SetupError(f"mm_hidden_size is {declared}, but the encoders of {config['mm_vision_tower']} have {total} channels")
+        raise SetupError(
+            f"mm_hidden_size is {declared}, but the encoders of {config['mm_vision_tower']} have {total} channels"
+        )
     return tuple(found)
 
 
@@ -177,11 +178,12 @@ class Eagle(nn.Module):
         """Images -> the one normalised tensor that all encoders see, (images, 3, size, size) float32."""
         # Rescaled in float64, then rounded and normalised in float32: bit for bit what CLIPImageProcessor did.
         pixels = (np.stack([self.preprocess_uint8(image) for image in images]) * (1 / 255)).astype(np.float32)
-        pixels = (pixels - np.float32(encoders.CLIP_MEAN)) / np.float32(encoders.CLIP_STD)
+        mean, std = np.array([encoders.CLIP_MEAN, encoders.CLIP_STD], dtype=np.float32)
+        pixels = (pixels - mean) / std
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
     def encode(self, pixels: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """Run encoders: pixels (images, 3, size, size) -> {name: (images, tokens, channels)} as they enter the fusion."""
+        """Run encoders: pixels (images, 3, size, size) -> {name: (images, tokens, channels)}, ready for the fusion."""
         features = {}
         for tower in self.towers:
             if tower.name not in names:

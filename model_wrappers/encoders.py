@@ -17,8 +17,13 @@ import torch.nn.functional as F
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from timm.models.eva import EvaBlock
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, SamVisionConfig
-from transformers import Pix2StructVisionConfig, Pix2StructVisionModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Pix2StructVisionConfig,
+    Pix2StructVisionModel,
+    SamVisionConfig,
+)
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -84,7 +89,7 @@ class ClipEncoder(nn.Module):
 
 
 class ConvNextEncoder(nn.Module):
-    """ConvNeXt (CLIP LAION-2B XXL in the releases): stem and four stages, no final norm. Source: convnext_encoder.py."""
+    """ConvNeXt (the releases: LAION-2B XXL): stem and four stages, no final norm. Source: convnext_encoder.py."""
 
     released: dict[str, Any] = dict(
         input_size=1024, patch_size=4, depths=(3, 4, 30, 3), dims=(384, 768, 1536, 3072), norm_eps=1e-5
@@ -94,8 +99,11 @@ class ConvNextEncoder(nn.Module):
     def __init__(self, config: dict[str, Any], attention: str):
         super().__init__()
         model = TimmConvNeXt(
-            depths=tuple(config["depths"]), dims=tuple(config["dims"]), patch_size=config["patch_size"],
-            norm_eps=config["norm_eps"], num_classes=0,
+            depths=tuple(config["depths"]),
+            dims=tuple(config["dims"]),
+            patch_size=config["patch_size"],
+            norm_eps=config["norm_eps"],
+            num_classes=0,
         )
         self.stem, self.stages = model.stem, model.stages
 
@@ -289,9 +297,7 @@ class Pix2StructEncoder(nn.Module):
         own = ("input_size", "patch_size", "max_patches", "output_grid")
         self.patch_size, self.max_patches = config["patch_size"], config["max_patches"]
         self.output_grid = config["output_grid"]
-        self.model = Pix2StructVisionModel(
-            Pix2StructVisionConfig(**{k: v for k, v in config.items() if k not in own})
-        )
+        self.model = Pix2StructVisionModel(Pix2StructVisionConfig(**{k: v for k, v in config.items() if k not in own}))
 
     @staticmethod
     def channels(config: dict[str, Any]) -> int:

@@ -60,13 +60,18 @@ def eagle_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     kinds = [tower.partition("-")[0] for tower in listed.split(";")]
     unknown = [kind for kind in kinds if kind not in EAGLE_TOWERS]
     if unknown:
-        raise SetupError(f"unknown tower {unknown[0]!r} in mm_vision_tower {listed!r}; known: {', '.join(EAGLE_TOWERS)}")
+        raise SetupError(
+            f"unknown tower {unknown[0]!r} in mm_vision_tower {listed!r}; known: {', '.join(EAGLE_TOWERS)}"
+        )
     if len(set(kinds)) != len(kinds):
         raise SetupError(f"mm_vision_tower names an encoder twice: {listed!r}")
     return tuple(EAGLE_TOWERS[kind] for kind in kinds)
 
 
 _X4 = ("clip", "convnext", "pix2struct", "eva02")
+_X5_7B = ("clip", "convnext", "sam", "eva02", "pix2struct")
+_X5_13B = ("clip", "convnext", "sam", "pix2struct", "eva02")
+_NON_COMMERCIAL = "CC-BY-NC(-SA)-4.0"
 FAMILIES = {
     "eagle_masked": Family(
         model_id="eagle_masked",
@@ -77,18 +82,11 @@ FAMILIES = {
         # Orders: the released configs of X4-8B-Plus and X5-13B were read; X5-7B's and X4-13B-Plus's follow NVIDIA's
         # scripts and the 8B release, and are read from the config when it is at hand.
         checkpoints=(
-            Checkpoint(
-                "NVEagle/Eagle-X5-7B", ("clip", "convnext", "sam", "eva02", "pix2struct"), "vicuna_v1", "CC-BY-NC(-SA)-4.0"
-            ),
-            Checkpoint(
-                "NVEagle/Eagle-X5-13B", ("clip", "convnext", "sam", "pix2struct", "eva02"), "vicuna_v1", "CC-BY-NC(-SA)-4.0"
-            ),
-            Checkpoint(
-                "NVEagle/Eagle-X5-13B-Chat", ("clip", "convnext", "sam", "pix2struct", "eva02"), "vicuna_v1",
-                "CC-BY-NC(-SA)-4.0",
-            ),
-            Checkpoint("NVEagle/Eagle-X4-8B-Plus", _X4, "llama3", "CC-BY-NC(-SA)-4.0"),
-            Checkpoint("NVEagle/Eagle-X4-13B-Plus", _X4, "vicuna_v1", "CC-BY-NC(-SA)-4.0"),
+            Checkpoint("NVEagle/Eagle-X5-7B", _X5_7B, "vicuna_v1", _NON_COMMERCIAL),
+            Checkpoint("NVEagle/Eagle-X5-13B", _X5_13B, "vicuna_v1", _NON_COMMERCIAL),
+            Checkpoint("NVEagle/Eagle-X5-13B-Chat", _X5_13B, "vicuna_v1", _NON_COMMERCIAL),
+            Checkpoint("NVEagle/Eagle-X4-8B-Plus", _X4, "llama3", _NON_COMMERCIAL),
+            Checkpoint("NVEagle/Eagle-X4-13B-Plus", _X4, "vicuna_v1", _NON_COMMERCIAL),
             Checkpoint(hub.DEMO, _X4, "vicuna_v1", "Apache-2.0"),
         ),
         sites=("encoder",),

@@ -140,4 +140,3 @@ def _results(folder: Path) -> set[Path]:
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
-

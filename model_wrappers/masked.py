@@ -168,7 +168,7 @@ class MaskedModel:
         for prompt in batch:
             mine = visual[start : start + len(prompt.images)]
             start += len(prompt.images)
-            sequences.append(self.embed(self.prompt_ids(prompt), mine, prompt.name))  # type: ignore[arg-type]
+            sequences.append(self.embed(self.prompt_ids(prompt), mine, prompt.name))
         return sequences
 
     @torch.inference_mode()

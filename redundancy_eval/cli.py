@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Evaluate every mask of the bundled demo checkpoint on the bundled demo benchmark inside "
         "lmms-eval, offline on a CPU, and print and write the tables.",
     )
-    demo.add_argument("-o", "--out", default="demo_results", metavar="OUT", help="results folder (default demo_results)")
+    demo.add_argument(
+        "-o", "--out", default="demo_results", metavar="OUT", help="results folder (default demo_results)"
+    )
     demo.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
     demo.add_argument("--batch_size", type=int, default=60, metavar="N", help="questions a batch (default 60)")
     demo.set_defaults(function=_demo)
@@ -146,7 +148,9 @@ def _tasks(args: argparse.Namespace) -> int:
     chosen = taxonomy.load(args.taxonomy)
     rows = [["category", "benchmark", "lmms-eval task", "metric", "times"]]
     for category in chosen.categories:
-        rows += [[category, b.name, b.task, b.metric, f"{b.scale:g}"] for b in chosen.benchmarks if b.category == category]
+        rows += [
+            [category, b.name, b.task, b.metric, f"{b.scale:g}"] for b in chosen.benchmarks if b.category == category
+        ]
     print(formats.markdown(rows, numbers=False))
     return 0
 

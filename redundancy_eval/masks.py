@@ -33,7 +33,7 @@ def resolve(name: str, encoders: Sequence[str]) -> str:
             f"encoders go by name, not by number ({typed}): an index means different encoders in different "
             f"checkpoints. This model has, in order: {listed}"
         )
-    for candidate in (typed, ALIASES.get(typed)):
+    for candidate in (typed, ALIASES.get(typed, typed)):
         if candidate in encoders:
             return candidate
     raise SetupError(f"unknown encoder {name.strip()!r}; this model has: {listed}")

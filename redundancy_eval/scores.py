@@ -93,9 +93,8 @@ def _table(
         mask = masks.dropped(names, *run.mask)
         for task in run.tasks:
             if (mask, task) in run_of:
-                raise DataError(
-                    f"two runs of drop={masks.label(mask, names)} on task {task}: {run_of[mask, task].path} and {run.path}"
-                )
+                label, other = masks.label(mask, names), run_of[mask, task]
+                raise DataError(f"two runs of drop={label} on task {task}: {other.path} and {run.path}")
             run_of[mask, task] = run
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
     benchmarks = tuple(b for b in taxonomy.benchmarks if b.task in tasks)
@@ -122,7 +121,11 @@ def _table(
     absent = [name for name in names if (name,) not in rows]
     if absent:
         notes.append(f"no run with only this encoder dropped, so its CUR and IG are undefined: {', '.join(absent)}")
-    zero = [b.name for b, value in zip(benchmarks, points[rows.index(())], strict=True) if value == 0] if () in rows else []
+    zero = (
+        [b.name for b, value in zip(benchmarks, points[rows.index(())], strict=True) if value == 0]
+        if () in rows
+        else []
+    )
     if zero:
         notes.append(f"the full model scores 0 on: {', '.join(zero)}")
     samples = {b.name: s for b in benchmarks if (s := _samples(run_of, rows, b)) is not None}
@@ -148,13 +151,17 @@ def _encoders(
     if names:
         return names, []
     ambiguous = [run for run in runs if run.mask[1] or run.mask[0].lower() == "all"]
-    named = list(dict.fromkeys(n for run in runs for n in run.mask[0].lower().split("+") if n not in ("", "none", "all")))
+    named = list(
+        dict.fromkeys(n for run in runs for n in run.mask[0].lower().split("+") if n not in ("", "none", "all"))
+    )
     if ambiguous or not named:
         raise DataError(
             f"{(ambiguous or runs)[0].path}: which encoders {runs[0].checkpoint} has is not known here; "
             "say so with --encoders clip,convnext,... in the checkpoint's order"
         )
-    return tuple(named), [f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(named)}"]
+    return tuple(named), [
+        f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(named)}"
+    ]
 
 
 def _points(run: readers.Run, benchmark: Benchmark) -> float:
@@ -192,9 +199,7 @@ def _samples(
     if not benchmark.sample_score or not logged:
         return None
     documents = tuple(sorted(logged[0].records))
-    scores = [
-        [_sample(samples, doc_id, benchmark) if samples else np.nan for doc_id in documents] for samples in found
-    ]
+    scores = [[_sample(samples, doc_id, benchmark) if samples else np.nan for doc_id in documents] for samples in found]
     return SampleScores(documents, np.array(scores))
 
 

@@ -15,6 +15,7 @@ _LATEX = {
 
 def cells(frame: pd.DataFrame, scale: float = 1.0, digits: int = 2) -> list[list[str]]:
     """Header and rows of a frame as texts, numbers scaled and rounded, missing ones as a dash."""
+
     def show(value: float) -> str:
         # Adding 0 after rounding turns -0.00 into 0.00.
         return HOLE if pd.isna(value) else f"{round(float(value) * scale, digits) + 0.0:.{digits}f}"
@@ -47,5 +48,10 @@ def latex(rows: Sequence[Sequence[str]], comment: Sequence[str] = ()) -> str:
     r"""A `tabular` with booktabs rules, to be `\input`; comment lines stand before it."""
     header, *body = [" & ".join(map(escape, row)) + r" \\" for row in rows]
     columns = "l" + "r" * (len(rows[0]) - 1)
-    lines = [*(f"% {' '.join(line.split())}" for line in comment), rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header]
+    lines = [
+        *(f"% {' '.join(line.split())}" for line in comment),
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        header,
+    ]
     return "\n".join([*lines, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"

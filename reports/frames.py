@@ -44,7 +44,9 @@ def scores(table: ScoreTable) -> pd.DataFrame:
 def cur(table: ScoreTable) -> pd.DataFrame:
     """CUR of every encoder in every category, and its mean over the categories (overall); fractions."""
     values = table.cur()
-    frame = pd.DataFrame(values, index=pd.Index(table.encoders, name="encoder"), columns=list(table.taxonomy.categories))
+    frame = pd.DataFrame(
+        values, index=pd.Index(table.encoders, name="encoder"), columns=list(table.taxonomy.categories)
+    )
     frame[OVERALL] = metrics.overall_cur(values)
     return frame
 

@@ -30,7 +30,9 @@ def sections(tables: Sequence[ScoreTable]) -> list[tuple[str, str, pd.DataFrame,
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """The whole report as Markdown."""
-    parts = [f"### {title}\n\n{formats.markdown(formats.cells(frame, scale))}" for _, title, frame, scale in sections(tables)]
+    parts = [
+        f"### {title}\n\n{formats.markdown(formats.cells(frame, scale))}" for _, title, frame, scale in sections(tables)
+    ]
     for table in tables:
         parts += [f"Note: {note}." for note in table.notes]
         parts.append(f"Signature: `{table.signature}`")
@@ -41,7 +43,10 @@ def write(tables: Sequence[ScoreTable], out: Path) -> list[Path]:
     """Write report.md, report.json and each table as CSV and LaTeX into a folder; same input, same bytes."""
     out.mkdir(parents=True, exist_ok=True)
     signatures = [table.signature for table in tables]
-    files = {"report.md": markdown(tables), "report.json": json.dumps(_json(tables), indent=1, ensure_ascii=False) + "\n"}
+    files = {
+        "report.md": markdown(tables),
+        "report.json": json.dumps(_json(tables), indent=1, ensure_ascii=False) + "\n",
+    }
     for stem, title, frame, scale in sections(tables):
         files[f"{stem}.csv"] = frame.to_csv(lineterminator="\n")
         comment = [title, "needs \\usepackage{booktabs}", *signatures]

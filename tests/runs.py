@@ -7,11 +7,13 @@ DEMO_TASKS = tuple(f"redundancy_demo_{c}" for c in ("general", "knowledge", "ocr
 
 
 def write_run(folder: Path, drop: str, scores: dict, *, samples=True, stamp="20261121_120000", args="", **bend):
-    """One run of `eagle_masked`; `scores` maps task -> list of 0/1 (the metric is their mean). Returns the results file."""
+    """One run of `eagle_masked`; `scores` maps task -> list of 0/1, whose mean is the metric; returns its results file."""
     folder = folder / f"drop-{drop}" / "ck"
     folder.mkdir(parents=True, exist_ok=True)
     metric = bend.get("metric", "accuracy")
-    results = {t: {"alias": t, f"{metric},none": sum(v) / len(v), f"{metric}_stderr,none": "N/A"} for t, v in scores.items()}
+    results = {
+        t: {"alias": t, f"{metric},none": sum(v) / len(v), f"{metric}_stderr,none": "N/A"} for t, v in scores.items()
+    }
     config = {
         "dataset_path": "json",
         "generation_kwargs": {"max_new_tokens": 16, "until": ["\n\n"], **bend.get("generation", {})},

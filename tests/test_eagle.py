@@ -126,7 +126,9 @@ def test_drop_none_is_the_unmasked_model(folder, full):
     with torch.inference_mode():
         plain = full.model.fuse(full.model.encode(pixels, full.model.encoder_names))
     for drop in ("none", "", None):
-        assert torch.equal(masked.load("eagle_masked", str(folder), drop, device="cpu").visual_embeddings(images), plain)
+        assert torch.equal(
+            masked.load("eagle_masked", str(folder), drop, device="cpu").visual_embeddings(images), plain
+        )
 
 
 def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full, monkeypatch):
@@ -365,7 +367,9 @@ def test_answers_say_whether_they_were_capped(full):
     answer = full.generate([prompt], 2)[0]
     assert answer.capped and answer.new_tokens == 2
     first = full.generate([prompt], 1, output_scores=False)[0]
-    ending = masked.MaskedModel(full.model, full.tokenizer, eos=[full.tokenizer(first.text, add_special_tokens=False).input_ids[0]])
+    ending = masked.MaskedModel(
+        full.model, full.tokenizer, eos=[full.tokenizer(first.text, add_special_tokens=False).input_ids[0]]
+    )
     assert isinstance(ending.generate([prompt], 5)[0].capped, bool)
 
 

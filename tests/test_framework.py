@@ -85,7 +85,13 @@ def test_a_dead_rank_is_a_failure(tmp_path):
     flags = ["--nproc_per_node", "2", "--master_port", "29572", "-m"]
     bad = tiny.write(tmp_path / "small", tokenizer_model_max_length=40)
     done = command(
-        "torchrun", *flags, "redundancy_eval", "run", *arguments("out", f"pretrained={bad},drop=clip"), cwd=tmp_path, check=False
+        "torchrun",
+        *flags,
+        "redundancy_eval",
+        "run",
+        *arguments("out", f"pretrained={bad},drop=clip"),
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode != 0 and "the model's limit is 40" in done.stderr
 

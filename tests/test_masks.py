@@ -68,7 +68,9 @@ def test_numbers_are_refused_with_the_names_in_order(number):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("drop", "keep"), [("clop", None), (None, "clop"), ("clip+", None), ("clip", "sam"), ("a b", "")])
+@pytest.mark.parametrize(
+    ("drop", "keep"), [("clop", None), (None, "clop"), ("clip+", None), ("clip", "sam"), ("a b", "")]
+)
 def test_mistakes_list_the_encoders(drop, keep):
     with pytest.raises(SetupError, match="clip, convnext, sam, eva02, pix2struct"):
         masks.dropped(X5, drop, keep)

@@ -33,7 +33,9 @@ def sweep(folder, **bend):
 def table_of(folder, name="five", **options):
     from redundancy_eval.model_wrappers import families
 
-    (table,) = scores.tables(readers.read([folder]), taxonomy.load(name), known_encoders=families.known_encoders, **options)
+    (table,) = scores.tables(
+        readers.read([folder]), taxonomy.load(name), known_encoders=families.known_encoders, **options
+    )
     return table
 
 
@@ -100,7 +102,9 @@ def refused(folder, match, **options):
 def test_two_runs_of_one_mask(tmp_path):
     folder = sweep(tmp_path)
     write_run(folder, "clip", {GENERAL: right(3)}, stamp="20261121_130000")
-    refused(folder, r"two runs of drop=clip on task redundancy_demo_general: .*120000_results.json and .*130000_results")
+    refused(
+        folder, r"two runs of drop=clip on task redundancy_demo_general: .*120000_results.json and .*130000_results"
+    )
 
 
 def test_one_mask_spelt_in_two_ways(tmp_path):
@@ -206,7 +210,9 @@ def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
     one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
     names = {p.name for p in one}
-    assert names == {"report.md", "report.json"} | {f"{t}.{e}" for t in ("benchmarks", "scores", "cur", "ig") for e in ("csv", "tex")}
+    assert names == {"report.md", "report.json"} | {
+        f"{t}.{e}" for t in ("benchmarks", "scores", "cur", "ig") for e in ("csv", "tex")
+    }
     assert (tmp_path / "one" / "report.md").read_text() == printed
 
 
@@ -236,7 +242,9 @@ def test_latex_shows_any_name_literally():
         r"a\_b \& 50\% \{x\} \textbackslash{}n \textasciitilde{}\textasciicircum{}\#\$"
     )
     text = formats.latex([["OCR & Chart", "v_1"], ["–", "1.00"]], ["one\nline"])
-    assert text.startswith("% one line\n\\begin{tabular}{lr}\n\\toprule\nOCR \\& Chart & v\\_1 \\\\\n\\midrule\n-- & 1.00")
+    assert text.startswith(
+        "% one line\n\\begin{tabular}{lr}\n\\toprule\nOCR \\& Chart & v\\_1 \\\\\n\\midrule\n-- & 1.00"
+    )
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
@@ -244,7 +252,8 @@ def test_tables_compile(tmp_path):
     table = table_of(sweep(tmp_path / "runs"), "paper")
     files = [p.name for p in write.write([table], tmp_path) if p.suffix == ".tex"]
     body = "\n\n".join(rf"\input{{{name}}}" for name in files)
-    document = rf"\documentclass{{article}}\usepackage[T1]{{fontenc}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    document = head + body + r"\end{document}"
     (tmp_path / "all.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True

@@ -11,17 +11,21 @@ from redundancy_eval.model_wrappers import eagle, hub
 
 TOWERS = "clip-448;convnext-1024;sam-1024;det-1024;pix2struct-1024"
 SMALL = {
-    "clip-448": dict(input_size=32, patch_size=8, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2),
+    "clip-448": dict(
+        input_size=32, patch_size=8, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2
+    ),
     "convnext-1024": dict(input_size=64, depths=[1, 1, 1, 1], dims=[8, 8, 16, 24]),
     "sam-1024": dict(
-        input_size=64, patch_size=8, hidden_size=16, output_channels=4, num_hidden_layers=2, num_attention_heads=2, mlp_dim=24,
-        window_size=3, global_attn_indexes=[1],
+        input_size=64, patch_size=8, hidden_size=16, output_channels=4, num_hidden_layers=2, num_attention_heads=2,
+        mlp_dim=24, window_size=3, global_attn_indexes=[1],
     ),
     "det-1024": dict(
-        input_size=64, patch_size=8, window_size=3, embed_dim=16, depth=2, num_heads=2, window_block_indexes=[0], pretrain_img_size=32
+        input_size=64, patch_size=8, window_size=3, embed_dim=16, depth=2, num_heads=2, window_block_indexes=[0],
+        pretrain_img_size=32,
     ),
     "pix2struct-1024": dict(
-        input_size=64, max_patches=17, output_grid=4, hidden_size=24, d_ff=32, d_kv=8, num_hidden_layers=2, num_attention_heads=2, seq_len=8
+        input_size=64, max_patches=17, output_grid=4, hidden_size=24, d_ff=32, d_kv=8, num_hidden_layers=2,
+        num_attention_heads=2, seq_len=8,
     ),
 }  # fmt: skip
 CHANNELS = {"clip-448": 32, "convnext-1024": 24, "sam-1024": 16, "det-1024": 16, "pix2struct-1024": 24}

@@ -2,7 +2,8 @@
 
 A scene is plain data (a dict of JSON values); `draw` turns it into pixels with numpy alone, so that an image is the
 same on every machine. Five kinds of scene stand for the paper's five categories. A scene is a *test* scene when the
-hash of its content key says so (one in six); training never sees such a combination.
+hash of its content key says so (one in six); training never sees such a combination. Words shorter than three letters
+have no key: they are for training only.
 """
 
 import hashlib
@@ -139,18 +140,21 @@ def draw(scene: dict[str, Any]) -> np.ndarray:
 # --- scenes and their questions ------------------------------------------------------------------------------------
 
 
-def _word(rng: Random) -> tuple[dict[str, Any], str]:
-    word, scale = "".join(rng.choice(LETTERS) for _ in range(3)), rng.choice((3, 4))
-    x, y = rng.randint(2, SIZE - 18 * scale - 2), rng.randint(2, SIZE - 7 * scale - 2)
-    return {"kind": "word", "word": word, "ink": rng.choice(list(INKS)), "scale": scale, "x": x, "y": y}, word
+def _word(rng: Random) -> tuple[dict[str, Any], str | None]:
+    length = rng.choice((1, 1, 2, 3, 3, 3))
+    word, scale = "".join(rng.choice(LETTERS) for _ in range(length)), rng.choice((3, 4))
+    x, y = rng.randint(2, SIZE - 6 * length * scale - 2), rng.randint(2, SIZE - 7 * scale - 2)
+    scene = {"kind": "word", "word": word, "ink": rng.choice(list(INKS)), "scale": scale, "x": x, "y": y}
+    return scene, word if length == 3 else None
 
 
 def _word_questions(scene: dict[str, Any], rng: Random) -> list[Question]:
     word = scene["word"]
-    others = tuple("".join(rng.choice(LETTERS) for _ in range(3)) for _ in range(3))
-    places = zip(("first", "second", "last"), word, strict=True)
+    others = tuple("".join(rng.choice(LETTERS) for _ in word) for _ in range(3))
+    places = {1: ("first",), 2: ("first", "last"), 3: ("first", "second", "last")}[len(word)]
     return [Question("What is written in the image?", word, others)] + [
-        Question(f"What is the {place} letter?", letter, tuple(LETTERS)) for place, letter in places
+        Question(f"What is the {place} letter?", letter, tuple(LETTERS))
+        for place, letter in zip(places, word, strict=True)
     ]
 
 
@@ -176,7 +180,7 @@ def _bars_questions(scene: dict[str, Any], rng: Random) -> list[Question]:
 def _shapes(rng: Random) -> tuple[dict[str, Any], str]:
     asked, count = rng.choice(SHAPES), rng.randint(1, 4)
     others = [shape for shape in SHAPES if shape != asked]
-    kinds = [asked] * count + [rng.choice(others) for _ in range(rng.randint(max(0, 2 - count), 6 - count))]
+    kinds = [asked] * count + [rng.choice(others) for _ in range(rng.randint(0, 6 - count))]
     cells = rng.sample([(x, y) for x in range(3) for y in range(3)], len(kinds))
     objects = []
     for shape, (x, y) in zip(kinds, cells, strict=True):
@@ -263,7 +267,7 @@ def make_scene(category: str, rng: Random, test: bool) -> dict[str, Any]:
     make, _ = CATEGORIES[category]
     while True:
         scene, key = make(rng)
-        if held_out(f"{category} {key}") == test:
+        if (key is not None and held_out(f"{category} {key}")) == test:
             return {**scene, "paper": rng.choice(PAPERS)}
 
 
@@ -272,10 +276,10 @@ def ask(category: str, scene: dict[str, Any], rng: Random) -> list[Question]:
     return CATEGORIES[category][1](scene, rng)
 
 
-def as_choice(question: Question, rng: Random) -> tuple[list[str], str]:
-    """Options of a multiple-choice version and the letter of the right one (four options, or fewer if few exist)."""
-    wrong = sorted({option for option in question.alternatives if option != question.answer})
-    options = [question.answer, *rng.sample(wrong, min(3, len(wrong)))]
+def as_choice(question: Question, rng: Random, wrong: int = 3) -> tuple[list[str], str]:
+    """Options of a multiple-choice version (one right, up to `wrong` others) and the letter of the right one."""
+    others = sorted({option for option in question.alternatives if option != question.answer})
+    options = [question.answer, *rng.sample(others, min(wrong, len(others)))]
     rng.shuffle(options)
     return options, "ABCD"[options.index(question.answer)]
 

@@ -1,0 +1,121 @@
+"""The package as users get it: what a wheel holds, what imports what, what needs torch and what does not."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("redundancy_eval", "model_wrappers", "tasks", "reports")
+HEAVY = {"torch", "transformers", "timm", "lmms_eval", "vlmeval", "accelerate", "datasets"}
+
+
+def python(code, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+
+
+def test_side_folders_are_imported_by_their_package_names_only():
+    sources = [p for folder in (*FOLDERS, "tests", "examples", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 25
+    wrong = [(p.name, name) for p in sources for name in imports(p) if name.split(".")[0] in FOLDERS[1:]]
+    assert not wrong
+
+
+def test_the_core_imports_neither_torch_nor_a_framework():
+    wrong = [
+        (p.name, n) for p in (ROOT / "redundancy_eval").rglob("*.py") for n in imports(p) if n.split(".")[0] in HEAVY
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["models"], ["tasks"], ["tasks", "--path"], ["report", "--help"], ["report", "runs"]]
+)
+def test_light_commands_never_import_torch_or_a_framework(arguments, tmp_path):
+    from tests.runs import DEMO_TASKS, write_run
+
+    write_run(tmp_path / "runs", "none", {DEMO_TASKS[0]: [1, 0]})
+    code = (
+        "import sys\nfrom redundancy_eval.cli import main\n"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
+        f"heavy = sorted({HEAVY!r} & set(sys.modules))\n"
+        "sys.exit(code or (f'imported {heavy}' if heavy else 0))"
+    )
+    done = python(code, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools would pack what an earlier build left there
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(ROOT)],
+        check=True, capture_output=True, timeout=600,
+    )  # fmt: skip
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_holds_everything_inside_the_package(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"redundancy_eval"}
+    inside = {name.removeprefix("redundancy_eval/") for name in names}
+    assert {
+        "py.typed", "taxonomy.json", "model_wrappers/eagle.py", "reports/write.py", "tasks/demo/ocr.jsonl",
+        "tasks/demo/_demo_yaml", "tasks/demo/redundancy_demo.yaml", "model_wrappers/demo_checkpoint/model.safetensors",
+        "model_wrappers/demo_checkpoint/tokenizer.json", "model_wrappers/demo_checkpoint/config.json",
+    } <= inside  # fmt: skip
+    size = sum(i.file_size for i in zipfile.ZipFile(wheel).infolist() if "demo_checkpoint" in i.filename)
+    assert size <= 20e6
+
+
+def test_types_of_the_installed_wheel(wheel, tmp_path):
+    pytest.importorskip("mypy", reason="needs the dependency group lint")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "redundancy_eval"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, env={**os.environ, "MYPYPATH": str(site)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "no issues found" in done.stdout
+
+
+def test_reports_need_the_base_dependencies_only(wheel, tmp_path):
+    """A fresh environment without torch: install the wheel, read runs, write tables; `run` says what it needs."""
+    from tests.runs import DEMO_TASKS, write_run
+
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    subprocess.run([scripts / "python", "-m", "pip", "install", "--quiet", str(wheel)], check=True, timeout=600)
+    for drop in ("none", "clip", "all"):
+        write_run(tmp_path / "runs", drop, {DEMO_TASKS[0]: [1, 0, 1, 1]})
+
+    def command(*arguments):
+        return subprocess.run(
+            [scripts / "redundancy-eval", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+
+    done = command("report", "runs", "-o", "tables")
+    assert done.returncode == 0 and "| full model " in done.stdout, done.stderr
+    assert (tmp_path / "tables" / "cur.tex").exists()
+    assert "NVEagle/Eagle-X5-7B" in command("models").stdout
+    for arguments in (["run", "--model", "eagle_masked"], ["parity", "."], ["demo"]):
+        done = command(*arguments)
+        assert done.returncode == 2 and "pip install" in done.stderr and "Traceback" not in done.stderr
