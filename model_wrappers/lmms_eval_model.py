@@ -124,6 +124,11 @@ class MaskedLmms(lmms):
                 f"drop={self.masked.mask_label}: {len(self.masked.cut)} prompts were cut at the model's length limit: "
                 + ", ".join(self.masked.cut)
             )
+        if self.masked.moved:
+            logger.warning(
+                f"drop={self.masked.mask_label}: the image placeholders of {len(self.masked.moved)} prompts did not "
+                f"fit their images, which were put in front: {', '.join(self.masked.moved)}"
+            )
         return order.get_original(results)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

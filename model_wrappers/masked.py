@@ -84,6 +84,7 @@ class MaskedModel:
         self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
         self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
         self.cut: list[str] = []  # names of the prompts that were cut
+        self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
 
     @property
     def mask_label(self) -> str:
@@ -120,7 +121,9 @@ class MaskedModel:
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
-        text = prompts.place_images(prompt.text, len(prompt.images))
+        text, moved = prompts.place_images(prompt.text, len(prompt.images))
+        if moved:
+            self.moved.append(prompt.name)
         return prompts.tokenize(self.tokenizer, self.template.render([text]))
 
     def embed(self, ids: Sequence[int], visual: Tensor, name: str = "") -> Tensor:

@@ -6,7 +6,7 @@ Sources: NVlabs/EAGLE at fef95f1, eagle/conversation.py (templates) and eagle/mm
 from dataclasses import dataclass
 from typing import Any
 
-from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.errors import SetupError
 
 IMAGE = "<image>"
 IMAGE_ID = -200
@@ -61,18 +61,17 @@ def template(name: str) -> Template:
     return TEMPLATES[name]
 
 
-def place_images(text: str, images: int) -> str:
-    """Put image placeholders before a question that has none: `<image> <image>\\nquestion`.
+def place_images(text: str, images: int) -> tuple[str, bool]:
+    """Text with one placeholder for each image, and whether its own placeholders had to be given up.
 
-    Raises:
-        DataError: the text has placeholders, but not one for each image.
+    A text without placeholders gets them in front: `<image> <image>\\nquestion`. Where a text names an image twice or
+    not at all (some MMMU questions do), which image belongs where is not known: all go in front, in their order, and
+    the text keeps the word `image`.
     """
     found = text.count(IMAGE)
     if found == images:
-        return text
-    if found:
-        raise DataError(f"the question has {found} {IMAGE} placeholders for {images} images: {text[:80]!r}")
-    return " ".join([IMAGE] * images) + "\n" + text
+        return text, False
+    return " ".join([IMAGE] * images) + "\n" * bool(images) + text.replace(IMAGE, "image"), found > 0
 
 
 def tokenize(tokenizer: Any, prompt: str) -> list[int]:

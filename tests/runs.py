@@ -7,7 +7,7 @@ DEMO_TASKS = tuple(f"redundancy_demo_{c}" for c in ("general", "knowledge", "ocr
 
 
 def write_run(folder: Path, drop: str, scores: dict, *, samples=True, stamp="20261121_120000", args="", **bend):
-    """One run of `eagle_masked`; `scores` maps task -> list of 0/1, whose mean is the metric; returns its results file."""
+    """One run of `eagle_masked`; `scores` maps task -> list of 0/1 and the metric is their mean."""
     folder = folder / f"drop-{drop}" / "ck"
     folder.mkdir(parents=True, exist_ok=True)
     metric = bend.get("metric", "accuracy")

@@ -310,11 +310,17 @@ def test_the_template_follows_the_tokenizer():
 
 
 def test_placing_images():
-    assert prompts.place_images("What?", 2) == "<image> <image>\nWhat?"
-    assert prompts.place_images("Is <image> red?", 1) == "Is <image> red?"
-    assert prompts.place_images("What?", 0) == "What?"
-    with pytest.raises(DataError, match="1 <image> placeholders for 2 images"):
-        prompts.place_images("Is <image> red?", 2)
+    assert prompts.place_images("What?", 2) == ("<image> <image>\nWhat?", False)
+    assert prompts.place_images("Is <image> red?", 1) == ("Is <image> red?", False)
+    assert prompts.place_images("What?", 0) == ("What?", False)
+    assert prompts.place_images("Is <image> red? <image>", 1) == ("<image>\nIs image red? image", True)
+    assert prompts.place_images("Is <image> red?", 0) == ("Is image red?", True)
+
+
+def test_prompts_whose_placeholders_do_not_fit_are_counted(full):
+    subject = masked.MaskedModel(full.model, full.tokenizer)
+    prompt = masked.Prompt("Is <image> or <image> red?", (picture(1),), "mmmu_val document 3")
+    assert subject.prompt_ids(prompt).count(prompts.IMAGE_ID) == 1 and subject.moved == ["mmmu_val document 3"]
 
 
 def prompts_of_all_kinds():
