@@ -4,7 +4,7 @@
         --image cat.jpg --question "Describe this image." --image menu.png --question "What does the tea cost?"
     redundancy-eval parity recorded
 
-The first command runs where the original code (github.com/NVlabs/EAGLE, branch main) runs, with its old torch and
+The first command runs where the original code (github.com/NVlabs/EAGLE at fef95f1) runs, with its old torch and
 transformers, and needs none of redundancy-eval; the second where redundancy-eval is installed. The original code
 fetches the encoders' own weights from the hub before it loads the checkpoint over them.
 
@@ -44,7 +44,7 @@ class MaskedTower:
     def __init__(self, tower: nn.Module, names: list[str]) -> None:
         self.names = names
         self.dropped: tuple[str, ...] = ()
-        self.fused: Tensor | None = None  # the unmasked concatenation of the current image
+        self.fused = torch.empty(0)  # the unmasked concatenation of the current image, once there is one
         self._forward = tower.forward
         self._channels = [0] * len(names)
         if len(tower.vision_towers) != len(names):
@@ -63,7 +63,7 @@ class MaskedTower:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The concatenation with zeros for the dropped encoders."""
-        if self.fused is None:
+        if not self.fused.numel():
             self.fused = self._forward(images)
         parts = self.encoders().items()
         return torch.cat([torch.zeros_like(part) if name in self.dropped else part for name, part in parts], dim=-1)
@@ -74,7 +74,8 @@ class Recorder:
 
     def __init__(self, checkpoint: Path, device: str, dtype: torch.dtype) -> None:
         builder = _upstream("eagle.model.builder")
-        # The loader asks for torch.float16, which would round weights and constants for good; this gives it ours.
+        # The loader asks for torch.float16. That rounds weights, and constants that are made while it loads (the mean
+        # and std of Pix2Struct), which a cast of the loaded model does not undo; so the name gets another meaning.
         builder.torch = SimpleNamespace(**{**vars(torch), "float16": dtype})
         loaded = builder.load_pretrained_model(str(checkpoint), None, "eagle", device=device)
         self.tokenizer, self.model, self.image_processor, _ = loaded
@@ -110,7 +111,7 @@ class Recorder:
         masks = [mask for size in (1, 2)[: 1 + pairs] for mask in itertools.combinations(names, size)]
         conditions = {"nomask": (), **{"zero:" + "+".join(mask): mask for mask in masks}, "all_masked": tuple(names)}
         tensors: dict[str, Tensor] = {}
-        self.tower.fused = None
+        self.tower.fused = torch.empty(0)
         for condition, mask in conditions.items():
             print(f"  {condition}", flush=True)
             self.tower.dropped = mask
