@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-HOLE = "–"
+HOLE = "–"  # a score that was not measured
+UNDEFINED = "n/a"  # a CUR or IG that does not exist
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -13,12 +14,12 @@ _LATEX = {
 }  # fmt: skip
 
 
-def cells(frame: pd.DataFrame, scale: float = 1.0, digits: int = 2) -> list[list[str]]:
-    """Header and rows of a frame as texts, numbers scaled and rounded, missing ones as a dash."""
+def cells(frame: pd.DataFrame, scale: float = 1.0, digits: int = 2, missing: str = HOLE) -> list[list[str]]:
+    """Header and rows of a frame as texts; numbers scaled and rounded."""
 
     def show(value: float) -> str:
         # Adding 0 after rounding turns -0.00 into 0.00.
-        return HOLE if pd.isna(value) else f"{round(float(value) * scale, digits) + 0.0:.{digits}f}"
+        return missing if pd.isna(value) else f"{round(float(value) * scale, digits) + 0.0:.{digits}f}"
 
     header = [str(frame.index.name or ""), *map(str, frame.columns)]
     return [header, *([str(name), *map(show, row)] for name, row in zip(frame.index, frame.to_numpy(), strict=True))]

@@ -5,34 +5,46 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from redundancy_eval.reports import formats, frames
 from redundancy_eval.scores import ScoreTable
 
-_PERCENT = 100.0
+
+class Section(NamedTuple):
+    """One table of the report: file stem, title, numbers, and the same as text."""
+
+    stem: str
+    title: str
+    frame: pd.DataFrame
+    cells: list[list[str]]
 
 
-def sections(tables: Sequence[ScoreTable]) -> list[tuple[str, str, pd.DataFrame, float]]:
-    """(file stem, title, frame, factor for print) of every table of the report."""
+def sections(tables: Sequence[ScoreTable]) -> list[Section]:
+    """Every table of the report."""
+
+    def points(stem: str, title: str, frame: pd.DataFrame) -> Section:
+        return Section(stem, f"{title} (points)", frame, formats.cells(frame))
+
+    def percent(stem: str, title: str, frame: pd.DataFrame) -> Section:
+        return Section(stem, f"{title} (%)", frame, formats.cells(frame, 100.0, missing=formats.UNDEFINED))
+
     made = []
     for table, name in zip(tables, frames.model_names(tables), strict=True):
         stem = f"_{_slug(name)}" if len(tables) > 1 else ""
         made += [
-            (f"benchmarks{stem}", f"{name}: score on each benchmark (points)", frames.benchmarks(table), 1.0),
-            (f"scores{stem}", f"{name}: score in each category (points)", frames.scores(table), 1.0),
-            (f"cur{stem}", f"{name}: Conditional Utilization Rate (%)", frames.cur(table), _PERCENT),
+            points(f"benchmarks{stem}", f"{name}: score on each benchmark", frames.benchmarks(table)),
+            points(f"scores{stem}", f"{name}: score in each category", frames.scores(table)),
+            percent(f"cur{stem}", f"{name}: Conditional Utilization Rate", frames.cur(table)),
         ]
-    return [*made, ("ig", "Information Gap (%)", frames.information_gap(tables), _PERCENT)]
+    return [*made, percent("ig", "Information Gap", frames.information_gap(tables))]
 
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """The whole report as Markdown."""
-    parts = [
-        f"### {title}\n\n{formats.markdown(formats.cells(frame, scale))}" for _, title, frame, scale in sections(tables)
-    ]
+    parts = [f"### {section.title}\n\n{formats.markdown(section.cells)}" for section in sections(tables)]
     for table in tables:
         parts += [f"Note: {note}." for note in table.notes]
         parts.append(f"Signature: `{table.signature}`")
@@ -47,10 +59,10 @@ def write(tables: Sequence[ScoreTable], out: Path) -> list[Path]:
         "report.md": markdown(tables),
         "report.json": json.dumps(_json(tables), indent=1, ensure_ascii=False) + "\n",
     }
-    for stem, title, frame, scale in sections(tables):
-        files[f"{stem}.csv"] = frame.to_csv(lineterminator="\n")
-        comment = [title, "needs \\usepackage{booktabs}", *signatures]
-        files[f"{stem}.tex"] = formats.latex(formats.cells(frame, scale), comment)
+    for section in sections(tables):
+        files[f"{section.stem}.csv"] = section.frame.to_csv(lineterminator="\n")
+        comment = [section.title, "needs \\usepackage{booktabs}", *signatures]
+        files[f"{section.stem}.tex"] = formats.latex(section.cells, comment)
     for name, text in files.items():
         (out / name).write_text(text, encoding="utf-8")
     return [out / name for name in files]
