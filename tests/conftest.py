@@ -15,3 +15,10 @@ def golden(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"recorded tensors are not here: no {'/'.join(parts)} in ../shared/golden")
     return path
+
+
+def pytest_collection_modifyitems(items):
+    """Fast ones first: plain tests, then those that load models, then those that start a framework."""
+    items.sort(
+        key=lambda item: 2 * bool(item.get_closest_marker("framework")) + bool(item.get_closest_marker("models"))
+    )
