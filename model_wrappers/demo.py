@@ -57,6 +57,6 @@ def _evaluate(label: str, runs: Path, batch_size: int, limit: int | None) -> Non
     try:
         with contextlib.redirect_stdout(talk), contextlib.redirect_stderr(talk):
             lmms_eval_run.run(arguments)
-    except BaseException:
+    except (Exception, SystemExit):
         sys.stderr.write(talk.getvalue())
         raise

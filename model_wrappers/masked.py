@@ -61,7 +61,7 @@ class MaskedModel:
     """A loaded model and its mask.
 
     Args:
-        model: a family's module (see docs/add_a_family.md): `encoder_names`, `feature_shapes`, `preprocess`,
+        model: a family's module, such as eagle.Eagle: `encoder_names`, `feature_shapes`, `preprocess`,
             `encode`, `fuse`, `language_model`, `max_length`.
         tokenizer: of the checkpoint.
         mask: names of the dropped encoders.

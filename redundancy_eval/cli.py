@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SetupError, DataError) as error:
         print(f"redundancy-eval: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("redundancy-eval: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         return 0
