@@ -7,6 +7,7 @@ lmms-eval itself.
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,10 @@ example:
 
 models: {models}
 """
+
+
+# Values that lmms-eval keeps out of its own files, and so do we.
+_SECRET = re.compile(r"((?:token|secret|password|api_key)=)[^,]+", re.IGNORECASE)
 
 
 def task_folder() -> Path:
@@ -93,7 +98,7 @@ def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict
     packages = ("torch", "transformers", "timm", "datasets")
     versions = {"redundancy-eval": __version__, "lmms-eval": metadata.version("lmms_eval")}
     record["versions"] = versions | {name: metadata.version(name) for name in packages}
-    record["command"] = ["redundancy-eval", "run", *command]
+    record["command"] = ["redundancy-eval", "run", *(_SECRET.sub(r"\1[REDACTED]", part) for part in command)]
     return record
 
 
