@@ -233,7 +233,14 @@ def load(
     model.restore_buffers()
     model.to(device).eval()
     # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
-    tokenizer = AutoTokenizer.from_pretrained(folder, config=model.language_model.config, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=model.language_model.config, trust_remote_code=False)
+    except Exception as error:
+        # Missing files, damaged files and clashing versions of sentencepiece and protobuf all end here.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SetupError(
+            f"cannot read the tokenizer in {folder}: {reason} (a tokenizer.model needs sentencepiece below 0.2.3)"
+        ) from error
     return model, tokenizer, report
 
 

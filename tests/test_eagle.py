@@ -216,6 +216,12 @@ def test_wrong_shapes_and_damaged_files(folder, tmp_path):
     refused(copy, "no weights in")
 
 
+def test_a_damaged_tokenizer_is_one_line(folder, tmp_path):
+    copy = bent(folder, tmp_path)
+    (copy / "tokenizer.json").write_text("{")
+    refused(copy, "cannot read the tokenizer in")
+
+
 @pytest.mark.parametrize("kind", ["sharded", "bin"])
 def test_shards_and_bin_files(folder, full, tmp_path, kind):
     copy = bent(folder, tmp_path)
