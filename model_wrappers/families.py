@@ -126,6 +126,8 @@ def known_encoders(model_id: str, pretrained: str) -> tuple[str, ...]:
     if model_id not in FAMILIES:
         return ()
     found = FAMILIES[model_id]
+    if pretrained == model_id:  # a run that left `pretrained=` out
+        pretrained = found.default
     folder = hub.cached(pretrained)
     if folder is not None:
         return found.encoders(hub.read_config(folder))

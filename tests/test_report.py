@@ -194,6 +194,13 @@ def test_unknown_checkpoint_needs_its_encoders_only_where_it_matters(tmp_path):
     refused(tmp_path, "say so with --encoders")
 
 
+def test_a_run_without_pretrained_is_the_family_s_default():
+    from redundancy_eval.model_wrappers import families
+
+    assert families.known_encoders("eagle_masked", "eagle_masked") == ("clip", "convnext", "sam", "eva02", "pix2struct")
+    assert families.known_encoders("eagle_masked", "me/unseen") == families.known_encoders("llava", "demo") == ()
+
+
 def test_runs_of_another_checkpoint_or_dtype_are_another_model(tmp_path):
     write_run(tmp_path / "a", "none", {GENERAL: right(3)})
     write_run(tmp_path / "b", "none", {GENERAL: right(4)}, args=",dtype=float16")
@@ -264,7 +271,8 @@ def test_tables_compile(tmp_path):
 def test_markdown_rounds_and_marks_holes():
     import pandas as pd
 
-    frame = pd.DataFrame({"a": [0.12345, -0.00001], "b|c": [np.nan, 1.0]}, index=pd.Index(["x", "y"], name="n"))
+    frame = pd.DataFrame({"a": [0.12347, -0.00001], "b|c": [np.nan, 1.0]}, index=pd.Index(["x", "y"], name="n"))
     rows = formats.cells(frame, 100.0)
-    assert rows == [["n", "a", "b|c"], ["x", "12.35", "–"], ["y", "0.00", "100.00"]] or rows[1][1] == "12.34"
+    assert rows == [["n", "a", "b|c"], ["x", "12.35", "–"], ["y", "0.00", "100.00"]]
+    assert formats.cells(frame, missing=formats.UNDEFINED)[1][2] == "n/a"
     assert "b\\|c" in formats.markdown(rows)
