@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from redundancy_eval import masks, readers, scores, taxonomy
+from redundancy_eval import masks, readers, scores
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, hub
 from redundancy_eval.reports import write
@@ -38,9 +38,10 @@ def main(out: Path, batch_size: int, limit: int | None) -> int:
         spent = time.monotonic() - started
         left = spent / number * (len(every) - number)
         print(f"[{number}/{len(every)}] drop={label:<28} {spent:4.0f} s, about {left:4.0f} s left", flush=True)
-    tables = scores.tables(readers.read([runs]), taxonomy.load(), encoders)
+    options = readers.Options(encoders=encoders)
+    tables = scores.read([runs], options)
     print(f"\n{write.markdown(tables)}")
-    files = write.write(tables, out / "tables")
+    files = write.write(tables, out / "tables", options)
     print(f"{len(files)} files in {out / 'tables'}, lmms-eval's own results in {runs}")
     return 0
 

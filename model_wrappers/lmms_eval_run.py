@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, masks, readers, tasks
+from redundancy_eval import __version__, masks, read_lmms_eval, tasks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families
 
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     before = _results(out)
     if _rank() == 0 and "mask" in record:
         out.mkdir(parents=True, exist_ok=True)
-        (out / readers.RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (out / read_lmms_eval.RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     failures: list[BaseException] = []
     with _watched(host, failures), _argv(arguments):
         host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
@@ -89,9 +89,9 @@ def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
-    record: dict[str, Any] = {"schema": readers.RECORD_SCHEMA, "model": model}
+    record: dict[str, Any] = {"schema": read_lmms_eval.RECORD_SCHEMA, "model": model}
     if model in families.FAMILIES:
-        arguments = readers.parse_model_args(model_args, Path("--model_args"))
+        arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
         encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))

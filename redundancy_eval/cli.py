@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redundancy_eval import __version__, readers, scores, taxonomy
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.runs import KINDS
 
 _EPILOG = """\
 examples:
@@ -15,6 +16,9 @@ examples:
       --tasks gqa,chartqa --batch_size 8 --log_samples --output_path runs/x5
   redundancy-eval report runs/x5 -o tables
 """
+_KINDS = "kinds of bad data for --lenient, and what then happens:\n" + "\n".join(
+    f"  {kind:18}{meaning}" for kind, meaning in KINDS.items()
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,27 +56,42 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="turn result folders into score, CUR and IG tables",
-        description="Read lmms-eval result folders and print and write scores per mask and category, CUR per encoder, "
-        "and IG. The mask of each run is read from its model arguments (drop=, keep=).",
+        help="turn finished runs into score, CUR and IG tables",
+        description="Read finished runs of lmms-eval or VLMEvalKit, or a CSV of scores, and print and write scores per "
+        "mask, best variants, CUR per encoder, and IG. The mask of each run is read from its model arguments (drop=, "
+        "keep=), or told with --mask-of.",
+        epilog=_KINDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    report.add_argument("runs", nargs="+", metavar="RUNS", help="lmms-eval output folders or *_results.json files")
-    report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
     report.add_argument(
-        "--taxonomy", default=taxonomy.DEFAULT, metavar="NAME",
-        help="categories: five (OCR and Chart apart; default) or paper (OCR & Chart as one)",
+        "runs", nargs="+", metavar="RUNS",
+        help="output folders of lmms-eval, work folders of VLMEvalKit, *_results.json files, or CSV files with the "
+        "columns model,mask,benchmark,score and, if known, n",
     )  # fmt: skip
-    report.add_argument(
-        "--encoders", metavar="A,B,...", help="the model's encoders in the checkpoint's order, where they are not known"
-    )
+    report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
+    _reading_options(report)
     report.set_defaults(function=_report)
+
+    verify = commands.add_parser(
+        "verify",
+        help="recompute every number of a written report from the runs",
+        description="Make the report in OUT anew from the runs, with the options that it was made with, and fail on "
+        "any difference, with file and line.",
+    )
+    verify.add_argument("out", metavar="OUT", help="a folder that `report -o` wrote")
+    verify.add_argument("runs", nargs="+", metavar="RUNS", help="the runs behind it")
+    verify.set_defaults(function=_verify)
 
     models = commands.add_parser("models", help="list the model families, their encoders and published checkpoints")
     models.set_defaults(function=_models)
 
     tasks = commands.add_parser("tasks", help="list categories and benchmarks, or the folder of our task files")
     tasks.add_argument("--path", action="store_true", help="print the folder for lmms-eval's --include_path")
-    tasks.add_argument("--taxonomy", default=taxonomy.DEFAULT, metavar="NAME", help="five (default) or paper")
+    tasks.add_argument(
+        "--check", action="store_true",
+        help="load the first four documents of each benchmark from the hub and try what our tasks do with them",
+    )  # fmt: skip
+    tasks.add_argument("--taxonomy", default=taxonomy.DEFAULT, metavar="NAME", help="five (default), paper, or a file")
     tasks.set_defaults(function=_tasks)
 
     parity = commands.add_parser(
@@ -100,6 +119,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _reading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--taxonomy", default=taxonomy.DEFAULT, metavar="NAME",
+        help="categories: five (OCR and Chart apart; default), paper (OCR & Chart as one), or a JSON file of your own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoders",
+        metavar="A,B,...",
+        default="",
+        help="the model's encoders in the checkpoint's order, where they are not known",
+    )
+    parser.add_argument(
+        "--mask-of", action="append", default=[], metavar="[MODEL:]PATTERN=DROP",
+        help="the mask of runs whose model name, checkpoint or folder fits a pattern with * and ?, e.g. "
+        "'*-noclip=clip' or 'x5:runs-x5-full=none'; runs with the same MODEL are masks of one model (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument("--mmvp-pairs", action="store_true", help="score MMVP by pairs instead of by question")
+    parser.add_argument(
+        "--lenient",
+        metavar="KIND,...",
+        default="",
+        help="make these kinds of bad data warnings under the table (below)",
+    )
+
+
 def _run(arguments: Sequence[str]) -> int:
     from redundancy_eval.model_wrappers import lmms_eval_run
 
@@ -115,13 +159,32 @@ def _known_encoders(model: str, checkpoint: str) -> Sequence[str]:
 def _report(args: argparse.Namespace) -> int:
     from redundancy_eval.reports import write
 
-    chosen = taxonomy.load(args.taxonomy)
-    encoders = [name.strip().lower() for name in args.encoders.split(",")] if args.encoders else None
-    tables = scores.tables(readers.read(args.runs), chosen, encoders, _known_encoders)
+    options = readers.Options(
+        args.taxonomy,
+        args.mmvp_pairs,
+        _names(args.encoders.lower()),
+        tuple(args.mask_of),
+        _names(args.lenient),
+    )
+    tables = scores.read(args.runs, options, _known_encoders)
     print(write.markdown(tables), end="")
     if args.out:
-        files = write.write(tables, Path(args.out))
+        files = write.write(tables, Path(args.out), options)
         print(f"\n{len(files)} files written to {args.out}", file=sys.stderr)
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from redundancy_eval.reports import write
+
+    out = Path(args.out)
+    options = write.options_of(out)
+    numbers, files = write.verify(scores.read(args.runs, options, _known_encoders), out, options)
+    print(f"{numbers} numbers in {files} files of {out} follow from the runs")
     return 0
 
 
@@ -137,7 +200,7 @@ def _models(args: argparse.Namespace) -> int:
         )
         rows = [["checkpoint", "encoders, in order", "template", "licence of the weights"]]
         rows += [[c.hub_id, ", ".join(c.encoders), c.template, c.licence] for c in family.checkpoints]
-        print(formats.markdown(rows, numbers=False))
+        print(formats.markdown(rows))
     return 0
 
 
@@ -148,13 +211,22 @@ def _tasks(args: argparse.Namespace) -> int:
     if args.path:
         print(lmms_eval_run.task_folder())
         return 0
+    if args.check:
+        try:
+            from redundancy_eval.tasks import check
+        except ImportError as error:
+            raise SetupError(f"--check needs lmms-eval: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
+        return check.main()
     chosen = taxonomy.load(args.taxonomy)
-    rows = [["category", "benchmark", "lmms-eval task", "metric", "times"]]
-    for category in chosen.categories:
-        rows += [
-            [category, b.name, b.task, b.metric, f"{b.scale:g}"] for b in chosen.benchmarks if b.category == category
-        ]
-    print(formats.markdown(rows, numbers=False))
+    rows = [["category", "benchmark", "framework", "tasks, first choice first", "metric", "times"]]
+    for benchmark in chosen.benchmarks:
+        for framework, alternatives in benchmark.sources.items():
+            for parts in alternatives:
+                tasks = " + ".join(part.task for part in parts)
+                rows.append(
+                    [benchmark.category, benchmark.name, framework, tasks, parts[0].metric, f"{parts[0].scale:g}"]
+                )
+    print(formats.markdown(rows))
     return 0
 
 

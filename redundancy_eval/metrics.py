@@ -1,14 +1,84 @@
-"""Conditional Utilization Rate and Information Gap; arrays in, arrays out.
+"""Benchmark scores, Conditional Utilization Rate and Information Gap; arrays in, arrays out.
 
-Source: "Investigating Redundancy in Multimodal Large Language Models with Multiple Vision Encoders" (arXiv 2507.03262):
-u(E) = (full - without E) / full, IG = max u - min u. How categories and the overall figures are formed is worked out
-from the paper's own numbers (docs/numbers.md).
+Source of CUR and IG: "Investigating Redundancy in Multimodal Large Language Models with Multiple Vision Encoders"
+(arXiv 2507.03262): u(E) = (full - without E) / full, IG = max u - min u. How categories and the overall figures are
+formed is worked out from the paper's own numbers (docs/numbers.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# How the items of a cluster (one image, one question pair, one circular group) become its numerator and denominator.
+RULES = {
+    "items": "sum of the items' scores / number of items",
+    "all": "1 if every item is right, else 0 / 1",
+    "items and all": "mean of (the items' mean score) and (1 if every item is right, else 0) / 1",
+}
+
+
+@dataclass(frozen=True)
+class ClusterSums:
+    """What a benchmark's score is made of: strata (clusters,), numerators (..., clusters), denominators (clusters,)."""
+
+    strata: NDArray[np.str_]
+    numerators: NDArray[np.float64]
+    denominators: NDArray[np.float64]
+
+
+def cluster_sums(scores: ArrayLike, clusters: ArrayLike, strata: ArrayLike, rule: str) -> ClusterSums:
+    """Gather item scores into clusters.
+
+    Args:
+        scores: (..., items) scores, 0..1; a NaN makes its cluster's numerator NaN.
+        clusters: (items,) cluster of each item, unique within a stratum.
+        strata: (items,) stratum of each item.
+        rule: a key of RULES.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    names, stratum = np.unique(np.asarray(strata, dtype=np.str_), return_inverse=True)
+    cluster = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)[1]
+    # A cluster is a (stratum, cluster) pair.
+    _, first, index = np.unique(
+        stratum * (cluster.max(initial=0) + 1) + cluster, return_index=True, return_inverse=True
+    )
+    size = np.bincount(index, minlength=len(first)).astype(np.float64)
+
+    def per_cluster(items: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = np.zeros((*items.shape[:-1], len(first)))
+        np.add.at(sums, (..., index), items)
+        return sums
+
+    total = per_cluster(values)
+    if rule == "items":
+        return ClusterSums(names[stratum[first]], total, size)
+    right = np.where(np.isnan(total), np.nan, per_cluster((values == 1).astype(np.float64)) == size)
+    numerators = right if rule == "all" else (total / size + right) / 2
+    return ClusterSums(names[stratum[first]], numerators, np.ones(len(first)))
+
+
+def benchmark_score(sums: ClusterSums, weights: Mapping[str, float] | None = None) -> NDArray[np.float64]:
+    """Weighted sum over strata of (sum of cluster numerators / sum of cluster denominators), 0..1.
+
+    Args:
+        sums: the clusters.
+        weights: weight of each stratum, summing to 1; by default all clusters form one stratum.
+
+    Returns:
+        (...); NaN when a stratum with a weight has no cluster, or an item is NaN.
+    """
+    if not weights:
+        weights, member = {"": 1.0}, {"": np.ones(len(sums.strata), dtype=bool)}
+    else:
+        member = {name: sums.strata == name for name in weights}
+    score = np.zeros(sums.numerators.shape[:-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name, weight in weights.items():
+            part = member[name]
+            score = score + weight * (sums.numerators[..., part].sum(axis=-1) / sums.denominators[part].sum())
+    return score
 
 
 def category_scores(scores: ArrayLike, groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:

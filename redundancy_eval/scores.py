@@ -1,42 +1,57 @@
 """Scores of one model under its masks: from runs to a table, checked, with holes where a run is missing."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import masks, metrics, readers
+from redundancy_eval import masks, metrics, read_csv, readers
+from redundancy_eval import taxonomy as taxonomies
 from redundancy_eval.errors import DataError
-from redundancy_eval.taxonomy import Benchmark, Taxonomy
+from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, check_documents, check_settings, identity
+from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
 
-_ROUNDING = 1e-6  # points; framework headline against the mean of its samples
+_ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples
+
+Mask = tuple[str, ...]
+KnownEncoders = Callable[[str, str], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class SampleScores:
-    """Paired per-document scores (0..1) of one benchmark: document ids, and (masks, documents) with NaN holes."""
+    """Paired per-document scores (0..1) of one benchmark.
 
-    documents: tuple[int, ...]
+    `scores` is (masks, documents) with NaN where a mask was not run or an answer is missing; `clusters` and `strata`
+    are (documents,).
+    """
+
+    documents: NDArray[np.str_]
     scores: NDArray[np.float64]
+    clusters: NDArray[np.str_]
+    strata: NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class ScoreTable:
     """Scores of one model in points (0..100).
 
-    `points` is (masks, benchmarks) with NaN where no run covers a mask on a benchmark; `documents` counts the
-    benchmarks' documents. `samples` holds paired per-document scores of the benchmarks that were logged.
+    `points` is (masks, benchmarks) with NaN where there is no score; `documents` counts the benchmarks' documents
+    (None: not known), `tasks` names the framework's tasks behind each benchmark. `samples` holds paired per-document
+    scores of the benchmarks that were logged.
     """
 
     model: str
     checkpoint: str
+    framework: str
     encoders: tuple[str, ...]
-    masks: tuple[tuple[str, ...], ...]
+    masks: tuple[Mask, ...]
     taxonomy: Taxonomy
     benchmarks: tuple[Benchmark, ...]
+    tasks: tuple[str, ...]
     points: NDArray[np.float64]
-    documents: tuple[int, ...]
+    documents: tuple[int | None, ...]
     samples: Mapping[str, SampleScores]
     notes: tuple[str, ...]
     signature: str
@@ -58,177 +73,376 @@ class ScoreTable:
         return np.stack([metrics.cur(full, self.categories(self.row((name,)))) for name in self.encoders])
 
 
-def tables(
-    runs: Sequence[readers.Run],
-    taxonomy: Taxonomy,
-    encoders: Sequence[str] | None = None,
-    known_encoders: Callable[[str, str], Sequence[str]] = lambda model, checkpoint: (),
+def read(
+    paths: Iterable[str | Path],
+    options: readers.Options | None = None,
+    known_encoders: KnownEncoders = lambda model, checkpoint: (),
 ) -> list[ScoreTable]:
-    """One table for each model among the runs.
+    """One table for each model among the runs that are named by, or below, the paths.
+
+    Raises:
+        SetupError: an option or path is wrong.
+        DataError: files are damaged, or runs can't stand in one table.
+    """
+    options = options or readers.Options()
+    chosen = taxonomies.load(options.taxonomy, options.mmvp_pairs)
+    lenient = Leniency(options.lenient)
+    runs = readers.read(paths, chosen, lenient, [MaskOf.parse(text) for text in options.mask_of])
+    return tables(runs, chosen, options.encoders, known_encoders, lenient)
+
+
+def tables(
+    runs: Sequence[Run],
+    taxonomy: Taxonomy,
+    encoders: Sequence[str] = (),
+    known_encoders: KnownEncoders = lambda model, checkpoint: (),
+    lenient: Leniency | None = None,
+) -> list[ScoreTable]:
+    """One table for each model (and framework) among the runs.
 
     Args:
         runs: what was read.
         taxonomy: benchmarks and categories.
         encoders: the model's encoders in its order, when the user says so.
         known_encoders: (model id, checkpoint) -> encoders, () when it does not know.
+        lenient: which kinds of bad data are warnings.
 
     Raises:
         DataError: runs that can't stand in one table (two of one mask, other documents or settings, ...).
     """
-    groups: dict[object, list[readers.Run]] = {}
+    lenient = lenient or Leniency()
+    groups: dict[object, list[Run]] = {}
     for run in runs:
-        groups.setdefault(readers.identity(run), []).append(run)
-    return [_table(group, taxonomy, encoders, known_encoders) for group in groups.values()]
+        groups.setdefault(identity(run), []).append(run)
+    _check_checkpoints(groups.values(), lenient)
+    shared = lenient.take()
+    return [_Builder(group, taxonomy, encoders, known_encoders, lenient, shared).table() for group in groups.values()]
 
 
-def _table(
-    runs: Sequence[readers.Run],
-    taxonomy: Taxonomy,
-    encoders: Sequence[str] | None,
-    known_encoders: Callable[[str, str], Sequence[str]],
-) -> ScoreTable:
-    names, notes = _encoders(runs, encoders, known_encoders)
-    run_of: dict[tuple[tuple[str, ...], str], readers.Run] = {}
-    for run in runs:
-        mask = masks.dropped(names, *run.mask)
-        for task in run.tasks:
-            if (mask, task) in run_of:
-                label, other = masks.label(mask, names), run_of[mask, task]
-                raise DataError(f"two runs of drop={label} on task {task}: {other.path} and {run.path}")
-            run_of[mask, task] = run
-    tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
-    benchmarks = tuple(b for b in taxonomy.benchmarks if b.task in tasks)
-    outside = [task for task in tasks if task not in {b.task for b in benchmarks}]
-    if outside:
-        notes.append(f"not in the taxonomy {taxonomy.name}, left out: {', '.join(outside)}")
-    if not benchmarks:
-        raise DataError(f"none of the tasks is in the taxonomy {taxonomy.name}: {', '.join(outside)}")
-    readers.check_same(runs, [b.task for b in benchmarks])
-    ran = {mask for mask, _ in run_of}
-    rows = tuple(mask for mask in masks.every(names) if mask in ran)
-    points = np.full((len(rows), len(benchmarks)), np.nan)
-    for i, mask in enumerate(rows):
-        for j, benchmark in enumerate(benchmarks):
-            if (mask, benchmark.task) in run_of:
-                points[i, j] = _points(run_of[mask, benchmark.task], benchmark)
-            else:
-                notes.append(f"no run of drop={masks.label(mask, names)} on {benchmark.name}")
-    empty = [c for c, g in zip(taxonomy.categories, taxonomy.groups(benchmarks), strict=True) if not g]
-    if empty:
-        notes.append(f"no benchmark of these categories was run, so they and overall are undefined: {', '.join(empty)}")
-    if () not in rows:
-        notes.append("the full model (drop=none) was not run, so CUR and IG are undefined")
-    absent = [name for name in names if (name,) not in rows]
-    if absent:
-        notes.append(f"no run with only this encoder dropped, so its CUR and IG are undefined: {', '.join(absent)}")
-    zero = (
-        [b.name for b, value in zip(benchmarks, points[rows.index(())], strict=True) if value == 0]
-        if () in rows
-        else []
-    )
-    if zero:
-        notes.append(f"the full model scores 0 on: {', '.join(zero)}")
-    samples = {b.name: s for b in benchmarks if (s := _samples(run_of, rows, b)) is not None}
-    counts = tuple(next(r.tasks[b.task].documents for r in runs if b.task in r.tasks) for b in benchmarks)
-    return ScoreTable(
-        runs[0].model, runs[0].checkpoint, names, rows, taxonomy, benchmarks, points, counts, samples, tuple(notes),
-        _signature(runs, names, rows, taxonomy, benchmarks, sum(counts)),
-    )  # fmt: skip
+def _is_full(run: Run) -> bool:
+    drop, keep = run.mask
+    return drop.strip().lower() in ("", "none") and keep.strip().lower() in ("", "all")
 
 
-def _encoders(
-    runs: Sequence[readers.Run],
-    given: Sequence[str] | None,
-    known: Callable[[str, str], Sequence[str]],
-) -> tuple[tuple[str, ...], list[str]]:
-    """The model's encoders: as given, recorded or known; else the names in the masks, which is noted."""
-    if given:
-        return tuple(given), []
-    recorded = {run.encoders for run in runs if run.encoders}
-    if len(recorded) > 1:
-        raise DataError(f"runs of one checkpoint record different encoders: {sorted(recorded)}")
-    names = next(iter(recorded), ()) or tuple(known(runs[0].model, runs[0].checkpoint))
-    if names:
-        return names, []
-    ambiguous = [run for run in runs if run.mask[1] or run.mask[0].lower() == "all"]
-    named = list(
-        dict.fromkeys(n for run in runs for n in run.mask[0].lower().split("+") if n not in ("", "none", "all"))
-    )
-    if ambiguous or not named:
-        raise DataError(
-            f"{(ambiguous or runs)[0].path}: which encoders {runs[0].checkpoint} has is not known here; "
-            "say so with --encoders clip,convnext,... in the checkpoint's order"
-        )
-    return tuple(named), [
-        f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(named)}"
-    ]
-
-
-def _points(run: readers.Run, benchmark: Benchmark) -> float:
-    result = run.tasks[benchmark.task]
-    if benchmark.metric not in result.metrics:
-        raise DataError(f"{run.path}: task {benchmark.task} has no number {benchmark.metric!r} in its results")
-    points = result.metrics[benchmark.metric] * benchmark.scale
-    if not -1e-9 <= points <= 100 + 1e-9:
-        raise DataError(f"{run.path}: {benchmark.task} {benchmark.metric} gives {points:g} points, outside 0..100")
-    if benchmark.sample_score and result.samples is not None:
-        values = [_sample(result.samples, doc_id, benchmark) for doc_id in result.samples.records]
-        recomputed = 100 * float(np.mean(values))
-        if abs(recomputed - points) > _ROUNDING:
-            raise DataError(
-                f"{run.path}: {benchmark.task} reports {points:.6f} points, but its samples give {recomputed:.6f}"
+def _check_checkpoints(groups: Iterable[Sequence[Run]], lenient: Leniency) -> None:
+    """A masked run whose full model was not run, beside one of the same model id that was, is a mix-up."""
+    full = {(g[0].framework, g[0].model): g[0] for g in groups if any(map(_is_full, g))}
+    for group in groups:
+        other = full.get((group[0].framework, group[0].model))
+        if other is not None and not any(map(_is_full, group)):
+            lenient.refuse(
+                "checkpoint",
+                f"{group[0].path}: a masked run of {_called(group[0])}, but the full model is another: "
+                f"{_called(other)} in {other.path}",
             )
-    return points
 
 
-def _sample(samples: readers.Samples, doc_id: int, benchmark: Benchmark) -> float:
-    value = readers.sample_value(samples.records[doc_id], benchmark.sample_score)
-    if value is None:
-        raise DataError(f"{samples.path}:{samples.lines[doc_id]}: no number {benchmark.sample_score} in the sample")
-    return value
+def _called(run: Run) -> str:
+    return " ".join([run.model, *(f"{k}={v}" for k, v in sorted(run.arguments.items()) if k not in ("drop", "keep"))])
 
 
-def _samples(
-    run_of: Mapping[tuple[tuple[str, ...], str], readers.Run],
-    rows: Sequence[tuple[str, ...]],
-    benchmark: Benchmark,
-) -> SampleScores | None:
-    found = [run_of[mask, benchmark.task].tasks[benchmark.task].samples if (mask, benchmark.task) in run_of else None
-             for mask in rows]  # fmt: skip
-    logged = [samples for samples in found if samples is not None]
-    if not benchmark.sample_score or not logged:
-        return None
-    documents = tuple(sorted(logged[0].records))
-    scores = [[_sample(samples, doc_id, benchmark) if samples else np.nan for doc_id in documents] for samples in found]
-    return SampleScores(documents, np.array(scores))
+@dataclass
+class _Scored:
+    """A benchmark under one mask: points, and what its samples told."""
+
+    points: float
+    samples: list[Samples] = field(default_factory=list)
 
 
-def _signature(
-    runs: Sequence[readers.Run],
-    encoders: Sequence[str],
-    rows: Sequence[tuple[str, ...]],
-    taxonomy: Taxonomy,
-    benchmarks: Sequence[Benchmark],
-    documents: int,
-) -> str:
-    """One line that says how to get the table again."""
-    from redundancy_eval import __version__
+class _Builder:
+    """Builds the table of one model; holds what its steps share."""
 
-    first = runs[0]
-    versions = {key: value for run in runs for key, value in run.versions.items()}
-    parts = {
-        "model": first.model,
-        "checkpoint": first.checkpoint,
-        "encoders": "+".join(encoders),
-        "masks": f"{len(rows)}/{2 ** len(encoders)}",
-        "ablation": first.arguments.get("ablation", "zero"),
-        "site": first.arguments.get("site", "encoder"),
-        "dtype": first.arguments.get("dtype", "auto"),
-        "taxonomy": taxonomy.name,
-        "tasks": "+".join(b.task for b in benchmarks),
-        "documents": str(documents),
-        "limit": str(first.settings.get("limit")) if first.settings.get("limit") is not None else "",
-        "lmms-eval": versions.get("lmms-eval", "unknown"),
-        "redundancy-eval": __version__,
-    }
-    return "|".join(f"{key}:{value}" for key, value in parts.items() if value)
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        taxonomy: Taxonomy,
+        encoders: Sequence[str],
+        known_encoders: KnownEncoders,
+        lenient: Leniency,
+        notes: Sequence[str],
+    ):
+        self.runs, self.taxonomy, self.lenient = runs, taxonomy, lenient
+        self.framework = runs[0].framework
+        self.notes = list(notes)
+        self.encoders = self._encoders(encoders, known_encoders)
+        self.run_of = self._by_mask_and_task()
+        ran = {mask for mask, _ in self.run_of}
+        self.rows = tuple(mask for mask in masks.every(self.encoders) if mask in ran)
+
+    def table(self) -> ScoreTable:
+        """The table, with the reason of every hole among its notes."""
+        chosen = self._sources()
+        benchmarks, sources = tuple(b for b, _ in chosen), [parts for _, parts in chosen]
+        points = np.full((len(self.rows), len(benchmarks)), np.nan)
+        samples: dict[str, SampleScores] = {}
+        documents: list[int | None] = []
+        for column, (benchmark, parts) in enumerate(chosen):
+            for part in parts:
+                mine = [run for run in self.runs if part.task in run.tasks]
+                check_settings(mine, part.task, self.lenient)
+            scored = {mask: found for mask in self.rows if (found := self._score(mask, benchmark, parts))}
+            for mask, found in scored.items():
+                points[self.rows.index(mask), column] = found.points
+            logged = {mask: found.samples for mask, found in scored.items() if found.samples}
+            for number, part in enumerate(parts):
+                check_documents([samples_[number] for samples_ in logged.values()], part.task, self.lenient)
+            if logged and not any(s.reason for found in logged.values() for s in found):
+                samples[benchmark.name] = self._paired(logged)
+            documents.append(self._documents(parts, samples.get(benchmark.name)))
+        self._explain(benchmarks, points)
+        self.notes += self.lenient.take()
+        tasks = tuple("+".join(part.task for part in parts) for parts in sources)
+        first = next((run for run in self.runs if _is_full(run)), self.runs[0])
+        checkpoint = first.group or first.checkpoint
+        return ScoreTable(
+            first.model, checkpoint, self.framework, self.encoders, self.rows, self.taxonomy, benchmarks, tasks, points,
+            tuple(documents), samples, tuple(dict.fromkeys(self.notes)),
+            self._signature(first, checkpoint, tasks, documents),
+        )  # fmt: skip
+
+    def _encoders(self, given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:
+        """The model's encoders: as given, recorded or known; else the names in the masks, which is noted."""
+        if given:
+            return tuple(given)
+        recorded = {run.encoders for run in self.runs if run.encoders}
+        first = self.runs[0]
+        if len(recorded) > 1:
+            raise DataError(f"runs of one checkpoint record different encoders: {sorted(recorded)}")
+        names = next(iter(recorded), ()) or tuple(known(first.model, first.checkpoint))
+        if names:
+            return names
+        unclear = [run for run in self.runs if run.mask[1] or run.mask[0].lower() == "all"]
+        dropped = (name for run in self.runs for name in run.mask[0].lower().split("+"))
+        named = tuple(dict.fromkeys(name for name in dropped if name not in ("", "none", "all")))
+        if unclear or not named:
+            raise DataError(
+                f"{(unclear or self.runs)[0].path}: which encoders {first.checkpoint} has is not known here; "
+                "say so with --encoders clip,convnext,... in the checkpoint's order"
+            )
+        self.notes.append(
+            f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(named)}"
+        )
+        return named
+
+    def _by_mask_and_task(self) -> dict[tuple[Mask, str], Run]:
+        found: dict[tuple[Mask, str], Run] = {}
+        for run in sorted(self.runs, key=lambda run: run.path.name):  # names begin with the time: the newest wins
+            mask = masks.dropped(self.encoders, *run.mask)
+            for task in run.tasks:
+                if (mask, task) in found:
+                    label, other = masks.label(mask, self.encoders), found[mask, task]
+                    self.lenient.refuse(
+                        "duplicate-runs", f"two runs of drop={label} on task {task}: {other.path} and {run.path}"
+                    )
+                found[mask, task] = run
+        return found
+
+    def _sources(self) -> list[tuple[Benchmark, tuple[Part, ...]]]:
+        """The benchmarks that were run, each with the tasks that report it."""
+        ran = {task: task for run in self.runs for task in run.tasks}
+        used: set[str] = set()
+        chosen = []
+        for benchmark in self.taxonomy.benchmarks:
+            alternatives = benchmark.sources.get(self.framework, ())
+            if self.framework == read_csv.FRAMEWORK:
+                same = [task for task in ran if task.lower() == benchmark.name.lower()]
+                alternatives = tuple((Part(task, "score", scale=1),) for task in same)
+            found = [parts for parts in alternatives if all(part.task in ran for part in parts)]
+            used |= {part.task for parts in found for part in parts}
+            if not found:
+                continue
+            chosen.append((benchmark, found[0]))
+            if found[1:]:
+                others = ", ".join("+".join(part.task for part in parts) for parts in found[1:])
+                mine = "+".join(part.task for part in found[0])
+                self.notes.append(f"{benchmark.name} is {mine}; also run, left out: {others}")
+        outside = [task for task in ran if task not in used]
+        if outside and not chosen:
+            raise DataError(
+                f"{self.runs[0].path}: none of the tasks is in the taxonomy {self.taxonomy.name}: {', '.join(outside)}"
+            )
+        if outside:
+            self.notes.append(f"not in the taxonomy {self.taxonomy.name}, left out: {', '.join(outside)}")
+        return chosen
+
+    def _score(self, mask: Mask, benchmark: Benchmark, parts: Sequence[Part]) -> _Scored | None:
+        label = masks.label(mask, self.encoders)
+        absent = [part.task for part in parts if (mask, part.task) not in self.run_of]
+        if absent:
+            self.notes.append(f"no run of drop={label} on {benchmark.name} ({', '.join(absent)})")
+            return None
+        runs = [self.run_of[mask, part.task] for part in parts]
+        results = [run.tasks[part.task] for run, part in zip(runs, parts, strict=True)]
+        samples = [s for result, part in zip(results, parts, strict=True) if (s := result.samples(part)) is not None]
+        whole = len(samples) == len(parts)
+        reason = next((s.reason for s in samples if s.reason), "" if whole else "no samples were logged")
+        if reason:
+            return _Scored(
+                self._from_headlines(label, benchmark, parts, runs, results, reason), samples if whole else []
+            )
+        follows = [
+            self._check_headline(benchmark, part, run, result, s)
+            for part, run, result, s in zip(parts, runs, results, samples, strict=True)
+        ]
+        if not all(follows):  # excused: the framework's own number is shown
+            return _Scored(self._from_headlines(label, benchmark, parts, runs, results, "it does not follow"), samples)
+        return _Scored(self._from_samples(label, benchmark, samples), samples)
+
+    def _from_headlines(
+        self,
+        label: str,
+        benchmark: Benchmark,
+        parts: Sequence[Part],
+        runs: Sequence[Run],
+        results: Sequence[TaskResult],
+        reason: str,
+    ) -> float:
+        if any(part.weight is None for part in parts):
+            self.notes.append(
+                f"drop={label}: {benchmark.name} does not follow from the framework's numbers for "
+                f"{', '.join(p.task for p in parts)} ({reason})"
+            )
+            return float("nan")
+        total = 0.0
+        for part, run, result in zip(parts, runs, results, strict=True):
+            points = result.headline(part) * part.scale
+            if not np.isnan(points) and not -1e-9 <= points <= 100 + 1e-9:
+                raise DataError(f"{run.path}: {part.task} {part.metric} gives {points:g} points, outside 0..100")
+            total += (part.weight or 0.0) * points
+        if np.isnan(total):
+            self.notes.append(f"drop={label}: the framework reports no number for {benchmark.name}")
+        elif part.reason:
+            self.notes.append(f"{benchmark.name} is the framework's number, unchecked: {part.reason}")
+        return total
+
+    def _check_headline(self, benchmark: Benchmark, part: Part, run: Run, result: TaskResult, samples: Samples) -> bool:
+        """Whether the framework's number follows from the samples (failed answers are wrong to the framework)."""
+        weights = benchmark.weights if part.headline_weights is None else part.headline_weights
+        points = result.headline(part) * part.scale
+        scores = np.where(np.isnan(samples.scores), 0.0, samples.scores)
+        rule = benchmark.rule if part.headline_weights is None else "items"
+        sums = metrics.cluster_sums(scores, samples.clusters, samples.strata, rule)
+        recomputed = 100 * float(metrics.benchmark_score(sums, weights))
+        if part.headline_documents:
+            recomputed *= len(scores) / part.headline_documents
+        tolerance = _ROUNDING + (0.5 * 10**-part.decimals * part.scale if part.decimals is not None else 0)
+        if abs(recomputed - points) <= tolerance or (weights and set(weights) - set(samples.strata)):
+            return True  # with a stratum that has no documents there is no score to compare
+        self.lenient.refuse(
+            "headline",
+            f"{run.path}: {part.task} reports {points:.6f} points, but its samples give {recomputed:.6f}",
+        )
+        return False
+
+    def _from_samples(self, label: str, benchmark: Benchmark, samples: Sequence[Samples]) -> float:
+        scores, clusters, strata = (
+            np.concatenate([getattr(s, name) for s in samples]) for name in ("scores", "clusters", "strata")
+        )
+        unknown = set(strata) - set(benchmark.weights) if benchmark.weights else set()
+        if unknown:
+            raise DataError(f"{samples[0].path}: unknown stratum {sorted(unknown)[0]!r} of {benchmark.name}")
+        absent = set(benchmark.weights) - set(strata)
+        if absent:
+            self.notes.append(f"{benchmark.name} is undefined: no documents of {', '.join(sorted(absent))}")
+        capped = int(sum(s.capped.sum() for s in samples))
+        if capped:
+            self.notes.append(
+                f"drop={label}: {capped} of {len(scores)} answers on {benchmark.name} reached the length limit"
+            )
+        missing = np.isnan(scores)
+        if missing.any():
+            text = f"drop={label}: {missing.sum()} of {len(scores)} answers on {benchmark.name} are missing"
+            if "missing-answers" not in self.lenient.kinds:
+                self.notes.append(f"{text}, so it has no score (--lenient missing-answers scores the others)")
+                return float("nan")
+            self.lenient.refuse("missing-answers", f"{text}; the score is that of the others")
+            # A cluster with a missing answer has no score of its own under rules that need all of it.
+            keys = np.char.add(np.char.add(strata, "\n"), clusters)
+            kept = ~np.isin(keys, keys[missing]) if benchmark.rule != "items" else ~missing
+            scores, clusters, strata = scores[kept], clusters[kept], strata[kept]
+        sums = metrics.cluster_sums(scores, clusters, strata, benchmark.rule)
+        return 100 * float(metrics.benchmark_score(sums, benchmark.weights))
+
+    def _paired(self, logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
+        """Scores of the documents that all logged masks share (all of them, unless that was excused)."""
+        first, *others = logged.values()
+        shared = [s.documents for s in first]
+        for other in others:
+            shared = [np.intersect1d(a, s.documents) for a, s in zip(shared, other, strict=True)]
+        scores = np.full((len(self.rows), sum(map(len, shared))), np.nan)
+        for mask, found in logged.items():
+            picked = [s.scores[np.isin(s.documents, a)] for a, s in zip(shared, found, strict=True)]
+            scores[self.rows.index(mask)] = np.concatenate(picked)
+        places = [np.isin(s.documents, a) for a, s in zip(shared, first, strict=True)]
+        prefix = [f"{number}:" if len(first) > 1 else "" for number in range(len(first))]
+        names = [np.char.add(p, a.astype(np.str_)) for p, a in zip(prefix, shared, strict=True)]
+        return SampleScores(
+            np.concatenate(names),
+            scores,
+            np.concatenate([s.clusters[at] for s, at in zip(first, places, strict=True)]),
+            np.concatenate([s.strata[at] for s, at in zip(first, places, strict=True)]),
+        )
+
+    def _documents(self, parts: Sequence[Part], samples: SampleScores | None) -> int | None:
+        if samples is not None:
+            return len(samples.documents)
+        counts = [next(run.tasks[part.task].documents for run in self.runs if part.task in run.tasks) for part in parts]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    def _explain(self, benchmarks: Sequence[Benchmark], points: NDArray[np.float64]) -> None:
+        """Notes on what is undefined."""
+        groups = self.taxonomy.groups(benchmarks)
+        empty = [c for c, group in zip(self.taxonomy.categories, groups, strict=True) if not group]
+        if empty:
+            self.notes.append(
+                f"no benchmark of these categories was run, so they and overall are undefined: {', '.join(empty)}"
+            )
+        partly = [b.name for b in self.taxonomy.benchmarks if b not in benchmarks and b.category not in empty]
+        kinds = {_is_demo(b) for b in benchmarks}
+        partly = [b.name for b in self.taxonomy.benchmarks if b.name in partly and _is_demo(b) in kinds]
+        if partly:
+            self.notes.append(f"not run, so their categories are the mean of the others: {', '.join(partly)}")
+        if () not in self.rows:
+            self.notes.append("the full model (drop=none) was not run, so CUR and IG are undefined")
+        else:
+            zero = [b.name for b, value in zip(benchmarks, points[self.rows.index(())], strict=True) if value == 0]
+            if zero:
+                self.notes.append(f"the full model scores 0 on: {', '.join(zero)}")
+        absent = [name for name in self.encoders if (name,) not in self.rows]
+        if absent:
+            self.notes.append(
+                f"no run with only this encoder dropped, so its CUR and IG are undefined: {', '.join(absent)}"
+            )
+        if self.framework == read_csv.FRAMEWORK:
+            self.notes.append("point estimates from a CSV file: nothing could be recomputed or paired")
+
+    def _signature(self, first: Run, checkpoint: str, tasks: Sequence[str], documents: Sequence[int | None]) -> str:
+        """One line that says how to get the table again."""
+        from redundancy_eval import __version__
+
+        versions = {key: value for run in self.runs for key, value in run.versions.items()}
+        limit = first.settings.get("limit") or [None]
+        parts = {
+            "model": first.model,
+            "checkpoint": checkpoint,
+            "encoders": "+".join(self.encoders),
+            "masks": f"{len(self.rows)}/{2 ** len(self.encoders)}",
+            "ablation": first.arguments.get("ablation", "zero"),
+            "site": first.arguments.get("site", "encoder"),
+            "dtype": first.arguments.get("dtype", "auto"),
+            "taxonomy": self.taxonomy.name,
+            "tasks": "+".join(tasks),
+            "documents": "unknown" if None in documents else str(sum(filter(None, documents))),
+            "limit": str(limit[0]) if limit[0] is not None else "",
+            "judge": str(first.settings.get("judge") or ""),
+            self.framework: versions.get(
+                self.framework, "unknown" if self.framework != read_csv.FRAMEWORK else "scores"
+            ),
+            "redundancy-eval": __version__,
+        }
+        return "|".join(f"{key}:{value}" for key, value in parts.items() if value)
+
+
+def _is_demo(benchmark: Benchmark) -> bool:
+    return benchmark.name.startswith("demo ")

@@ -1,74 +1,135 @@
-"""Print and write the report of one or several models."""
+"""Print, write and verify the report of one or several models."""
 
+import difflib
 import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.readers import Options
 from redundancy_eval.reports import formats, frames
 from redundancy_eval.scores import ScoreTable
 
-
-class Section(NamedTuple):
-    """One table of the report: file stem, title, numbers, and the same as text."""
-
-    stem: str
-    title: str
-    frame: pd.DataFrame
-    cells: list[list[str]]
-
-
-def sections(tables: Sequence[ScoreTable]) -> list[Section]:
-    """Every table of the report."""
-
-    def points(stem: str, title: str, frame: pd.DataFrame) -> Section:
-        return Section(stem, f"{title} (points)", frame, formats.cells(frame))
-
-    def percent(stem: str, title: str, frame: pd.DataFrame) -> Section:
-        return Section(stem, f"{title} (%)", frame, formats.cells(frame, 100.0, missing=formats.UNDEFINED))
-
-    made = []
-    for table, name in zip(tables, frames.model_names(tables), strict=True):
-        stem = f"_{_slug(name)}" if len(tables) > 1 else ""
-        made += [
-            points(f"benchmarks{stem}", f"{name}: score on each benchmark", frames.benchmarks(table)),
-            points(f"scores{stem}", f"{name}: score in each category", frames.scores(table)),
-            percent(f"cur{stem}", f"{name}: Conditional Utilization Rate", frames.cur(table)),
-        ]
-    return [*made, percent("ig", "Information Gap", frames.information_gap(tables))]
+SCHEMA = 2
+_PREVIEW = r"""% Every table on a page of its own: pdflatex preview.tex
+\documentclass[multi=tabular,border=4pt]{standalone}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs}
+\begin{document}
+%s\end{document}
+"""
 
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """The whole report as Markdown."""
-    parts = [f"### {section.title}\n\n{formats.markdown(section.cells)}" for section in sections(tables)]
-    for table in tables:
-        parts += [f"Note: {note}." for note in table.notes]
-        parts.append(f"Signature: `{table.signature}`")
+    parts = [f"### {table.title}\n\n{formats.table_markdown(table)}" for table in frames.report(tables)]
+    for table, name in zip(tables, frames.model_names(tables), strict=True):
+        whose = f" ({name})" if len(tables) > 1 else ""
+        parts += [f"Note{whose}: {note}." for note in table.notes]
+        parts.append(f"Signature{whose}: `{table.signature}`")
     return "\n\n".join(parts) + "\n"
 
 
-def write(tables: Sequence[ScoreTable], out: Path) -> list[Path]:
-    """Write report.md, report.json and each table as CSV and LaTeX into a folder; same input, same bytes."""
-    out.mkdir(parents=True, exist_ok=True)
-    signatures = [table.signature for table in tables]
-    files = {
+def files(tables: Sequence[ScoreTable], options: Options | None = None) -> dict[str, str]:
+    """Every file of the report, name -> text; same input, same text.
+
+    Args:
+        tables: what is reported.
+        options: how the runs were read, kept in report.json for `verify`.
+    """
+    made = {
         "report.md": markdown(tables),
-        "report.json": json.dumps(_json(tables), indent=1, ensure_ascii=False) + "\n",
+        "report.json": json.dumps(_json(tables, options or Options()), indent=1, ensure_ascii=False) + "\n",
     }
-    for section in sections(tables):
-        files[f"{section.stem}.csv"] = section.frame.to_csv(lineterminator="\n")
-        comment = [section.title, "needs \\usepackage{booktabs}", *signatures]
-        files[f"{section.stem}.tex"] = formats.latex(section.cells, comment)
-    for name, text in files.items():
+    for table in frames.report(tables):
+        made[f"{table.stem}.csv"] = _flat(table).to_csv(lineterminator="\n", index=False)
+        comment = [table.title, r"needs \usepackage{booktabs}", *(t.signature for t in tables)]
+        if table.ranked:
+            comment.append("bold: largest of a column (of the model); underlined: second; on the rounded values")
+        made[f"{table.stem}.tex"] = formats.latex(table, comment)
+    inputs = "".join(f"\\input{{{name}}}\n" for name in made if name.endswith(".tex"))
+    made["preview.tex"] = _PREVIEW.replace("%s", inputs)
+    return made
+
+
+def write(tables: Sequence[ScoreTable], out: Path, options: Options | None = None) -> list[Path]:
+    """Write the report's files into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = files(tables, options)
+    for name, text in made.items():
         (out / name).write_text(text, encoding="utf-8")
-    return [out / name for name in files]
+    return [out / name for name in made]
 
 
-def _json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
+def options_of(out: Path) -> Options:
+    """How the runs behind a written report were read.
+
+    Raises:
+        SetupError: the folder holds no report of this version.
+    """
+    path = out / "report.json"
+    if not path.is_file():
+        raise SetupError(f"{out} holds no report.json; verify wants a folder that report wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise SetupError(f"{path}: schema {content['schema']!r}; this version reads {SCHEMA}")
+        kept = content["options"]
+        return Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a report ({error})") from None
+
+
+def verify(tables: Sequence[ScoreTable], out: Path, options: Options) -> tuple[int, int]:
+    """Compare a written report with one made anew.
+
+    Returns:
+        how many numbers in how many files were compared.
+
+    Raises:
+        DataError: a file is missing, or a line differs (but for our own version); with file and line of the first.
+    """
+    numbers, wrong = 0, []
+    made = files(tables, options)
+    for name, text in made.items():
+        path = out / name
+        if not path.is_file():
+            wrong.append(f"{path} is missing")
+            continue
+        want, found = (_unversioned(t).splitlines() for t in (text, path.read_text(encoding="utf-8")))
+        numbers += sum(len(re.findall(r"\d+(?:\.\d+)?", line)) for line in want)
+        for tag, first, _, start, end in difflib.SequenceMatcher(None, found, want, autojunk=False).get_opcodes():
+            if tag != "equal":
+                printed = found[first] if first < len(found) else ""
+                given = want[start] if start < end else ""
+                wrong.append(f"{path}:{first + 1}: printed is {printed.strip()!r}, the runs give {given.strip()!r}")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more differences)" if len(wrong) > 1 else ""
+        raise DataError(wrong[0] + more)
+    return numbers, len(made)
+
+
+def _unversioned(text: str) -> str:
+    return re.sub(r"(\|redundancy-eval:)[\w.+-]+", r"\1", text)
+
+
+def _flat(table: frames.Table) -> pd.DataFrame:
+    """A table for CSV: index as columns, changes beside their numbers."""
+    frame = table.frame.copy()
+    if table.change is not None:
+        for column in table.change.columns:
+            frame[f"{column} change"] = table.change[column]
+    flat = frame.reset_index()
+    return flat.drop(columns="") if "" in flat.columns else flat
+
+
+def _json(tables: Sequence[ScoreTable], options: Options) -> dict[str, Any]:
     def rows(frame: pd.DataFrame) -> dict[str, dict[str, float | None]]:
         return {
             str(index): {str(c): None if math.isnan(v) else float(v) for c, v in row.items()}
@@ -77,26 +138,27 @@ def _json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
 
     gaps = rows(frames.information_gap(tables))
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "units": {"scores": "points, 0..100", "cur": "fraction", "ig": "fraction"},
+        "options": asdict(options),
         "models": [
             {
+                "name": name,
                 "model": table.model,
                 "checkpoint": table.checkpoint,
+                "framework": table.framework,
                 "encoders": list(table.encoders),
                 "taxonomy": table.taxonomy.name,
                 "benchmarks": rows(frames.benchmarks(table)),
                 "scores": rows(frames.scores(table)),
+                "variants": rows(frames.variants(table)[0]),
                 "cur": rows(frames.cur(table)),
-                "ig": list(gaps.values())[number],
+                "ig": gaps[name],
                 "documents": {b.name: n for b, n in zip(table.benchmarks, table.documents, strict=True)},
+                "tasks": {b.name: task for b, task in zip(table.benchmarks, table.tasks, strict=True)},
                 "notes": list(table.notes),
                 "signature": table.signature,
             }
-            for number, table in enumerate(tables)
+            for table, name in zip(tables, frames.model_names(tables), strict=True)
         ],
     }
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name)

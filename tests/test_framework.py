@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
-from redundancy_eval import readers, scores, taxonomy
+from redundancy_eval import read_lmms_eval, readers, scores, taxonomy
 from redundancy_eval.model_wrappers import families
+from redundancy_eval.taxonomy import Part
 from tests import tiny
 from tests.runs import DEMO_TASKS
 
@@ -38,13 +39,16 @@ def arguments(out, model_args="pretrained=demo,drop=clip", limit=12, tasks="redu
 
 def results(folder):
     """Scores per task and answers per document of the one run below a folder."""
-    (run,) = readers.read([folder])
-    answers = {
-        (task, doc_id): (record["filtered_resps"], record["accuracy"])
-        for task, result in run.tasks.items()
-        for doc_id, record in result.samples.records.items()
-    }
-    return {task: result.metrics["accuracy"] for task, result in run.tasks.items()}, answers
+    (run,) = readers.read([folder], taxonomy.load())
+    found, answers = {}, {}
+    for task, result in run.tasks.items():
+        part = Part(task, "accuracy", score="accuracy.score")
+        samples = result.samples(part)
+        found[task] = (result.headline(part), samples.scores.tolist())
+        for line in samples.path.read_text().splitlines():
+            record = json.loads(line)
+            answers[task, record["doc_id"]] = record["filtered_resps"], record["accuracy"]
+    return found, answers
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +60,12 @@ def ours(tmp_path_factory):
 
 def test_run_gives_each_mask_its_own_folder_and_record(ours):
     assert [path.name for path in (ours / "out").iterdir()] == ["drop-clip"]
-    record = json.loads((ours / "out" / "drop-clip" / readers.RECORD).read_text())
+    record = json.loads((ours / "out" / "drop-clip" / read_lmms_eval.RECORD).read_text())
     assert record["encoders"] == ["clip", "convnext", "pix2struct", "eva02"] and record["mask"] == "clip"
     assert record["versions"]["lmms-eval"] == "0.7.3" and record["command"][:2] == ["redundancy-eval", "run"]
     found, answers = results(ours)
     assert set(found) == set(DEMO_TASKS) and len(answers) == 5 * 12
-    (run,) = readers.read([ours])
+    (run,) = readers.read([ours], taxonomy.load())
     (table,) = scores.tables([run], taxonomy.load(), known_encoders=families.known_encoders)
     assert table.masks == (("clip",),) and table.signature.count("lmms-eval:0.7.3") == 1
 

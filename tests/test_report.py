@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from redundancy_eval import readers, scores, taxonomy
@@ -34,7 +35,10 @@ def table_of(folder, name="five", **options):
     from redundancy_eval.model_wrappers import families
 
     (table,) = scores.tables(
-        readers.read([folder]), taxonomy.load(name), known_encoders=families.known_encoders, **options
+        readers.read([folder], taxonomy.load(name)),
+        taxonomy.load(name),
+        known_encoders=families.known_encoders,
+        **options,
     )
     return table
 
@@ -64,7 +68,7 @@ def test_the_paper_s_four_categories_join_ocr_and_chart(tmp_path):
 def test_samples_are_paired_by_document(tmp_path):
     table = table_of(sweep(tmp_path))
     paired = table.samples["demo general"]
-    assert paired.documents == tuple(range(10)) and paired.scores.shape == (6, 10)
+    assert paired.documents.tolist() == [str(i) for i in range(10)] and paired.scores.shape == (6, 10)
     np.testing.assert_allclose(100 * paired.scores.mean(axis=1), table.points[:, 0])
 
 
@@ -81,7 +85,7 @@ def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
     assert np.isnan(frames.cur(table).loc["convnext", ["General", "Overall"]]).all()
     assert frames.cur(table).loc["convnext", "OCR"] == pytest.approx(2 / 6)
     assert np.isnan(frames.information_gap([table]).loc["demo", "General"])
-    assert "no run of drop=convnext on demo general" in table.notes
+    assert f"no run of drop=convnext on demo general ({GENERAL})" in table.notes
     shutil.rmtree(folder / "drop-eva02")
     assert any("eva02" in note and "undefined" in note for note in table_of(folder).notes)
 
@@ -173,14 +177,14 @@ def test_points_outside_the_scale(tmp_path):
 
 
 def test_unknown_metric_task_encoder_path(tmp_path):
-    write_run(tmp_path / "a", "none", {GENERAL: right(3)}, metric="other")
+    write_run(tmp_path / "a", "none", {GENERAL: right(3)}, metric="other", samples=False)
     refused(tmp_path / "a", "has no number 'accuracy'")
     write_run(tmp_path / "b", "none", {"some_task": right(3)})
     refused(tmp_path / "b", "none of the tasks is in the taxonomy")
     write_run(tmp_path / "c", "siglip", {GENERAL: right(3)})
     refused(tmp_path / "c", "unknown encoder 'siglip'; this model has: clip, convnext, pix2struct, eva02")
     (tmp_path / "d").mkdir()
-    refused(tmp_path / "d", "no lmms-eval results")
+    refused(tmp_path / "d", "no results of lmms-eval")
     refused(tmp_path / "e", "no such file")
 
 
@@ -204,7 +208,7 @@ def test_a_run_without_pretrained_is_the_family_s_default():
 def test_runs_of_another_checkpoint_or_dtype_are_another_model(tmp_path):
     write_run(tmp_path / "a", "none", {GENERAL: right(3)})
     write_run(tmp_path / "b", "none", {GENERAL: right(4)}, args=",dtype=float16")
-    tables = scores.tables(readers.read([tmp_path]), taxonomy.load(), encoders=["clip"])
+    tables = scores.tables(readers.read([tmp_path], taxonomy.load()), taxonomy.load(), encoders=["clip"])
     assert len(tables) == 2 and list(frames.information_gap(tables).index) == ["demo", "demo (2)"]
 
 
@@ -218,8 +222,8 @@ def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
     names = {p.name for p in one}
     assert names == {"report.md", "report.json"} | {
-        f"{t}.{e}" for t in ("benchmarks", "scores", "cur", "ig") for e in ("csv", "tex")
-    }
+        f"{t}.{e}" for t in ("benchmarks", "scores", "variants", "cur", "ig") for e in ("csv", "tex")
+    } | {"preview.tex"}
     assert (tmp_path / "one" / "report.md").read_text() == printed
 
 
@@ -232,6 +236,11 @@ def test_csv_json_and_markdown_hold_the_same_numbers(tmp_path):
     for encoder in table.encoders:
         assert float(rows[encoder]["OCR"]) == content["cur"][encoder]["OCR"] == frames.cur(table).loc[encoder, "OCR"]
     assert "16.67" in (tmp_path / "out" / "cur.tex").read_text()
+    best = pd.read_csv(tmp_path / "out" / "variants.csv").set_index("variant")
+    assert list(best.index) == ["full model", "3 encoders: without clip"]
+    assert best.loc["3 encoders: without clip", "Overall change"] == -10 and np.isnan(
+        best.loc["full model", "OCR change"]
+    )
 
 
 def test_errors_on_the_command_line(tmp_path, capsys):
@@ -248,31 +257,74 @@ def test_latex_shows_any_name_literally():
     assert formats.escape(r"a_b & 50% {x} \n ~^#$") == (
         r"a\_b \& 50\% \{x\} \textbackslash{}n \textasciitilde{}\textasciicircum{}\#\$"
     )
-    text = formats.latex([["OCR & Chart", "v_1"], ["–", "1.00"]], ["one\nline"])
-    assert text.startswith(
-        "% one line\n\\begin{tabular}{lr}\n\\toprule\nOCR \\& Chart & v\\_1 \\\\\n\\midrule\n-- & 1.00"
+
+
+def printed(values, **more):
+    """A table of one model with the rows a, b, ... as LaTeX lines."""
+    frame = pd.DataFrame(values, columns=[f"c_{i}" for i in range(len(values[0]))])
+    frame.index = pd.MultiIndex.from_tuples([("m&m", chr(97 + i)) for i in range(len(values))], names=["model", "mask"])
+    options = {"spans": ("OCR & Chart",) * frame.shape[1], **more}
+    return frames.Table("t", "title", frame, **options)
+
+
+def test_latex_spans_arrows_and_marks():
+    table = printed([[0.104, 1], [0.096, 2], [0.9, float("nan")], [0.9, 3]])
+    lines = formats.latex(table, ["one\nline"]).splitlines()
+    assert lines[:3] == ["% one line", r"\begin{tabular}{lrr}", r"\toprule"]
+    assert lines[3:5] == [r" & \multicolumn{2}{c}{OCR \& Chart} \\", r"\cmidrule(lr){2-3}"]
+    assert lines[5] == r"mask & c\_0 $\uparrow$ & c\_1 $\uparrow$ \\"
+    # Ties are marked alike, on the rounded values; a hole is neither best nor second.
+    assert lines[7:11] == [
+        r"a & \underline{0.10} & 1.00 \\",
+        r"b & \underline{0.10} & \underline{2.00} \\",
+        r"c & \textbf{0.90} & -- \\",
+        r"d & \textbf{0.90} & \textbf{3.00} \\",
+    ]
+    assert r"\textbf" not in formats.latex(printed([[1.0], [1.0]])) and "uparrow" not in formats.latex(
+        printed([[1.0]], better=False)
     )
+    two = printed([[1.0], [2.0]])
+    two.frame.index = pd.MultiIndex.from_tuples([("a_1", "x"), ("b", "x")], names=["model", "mask"])
+    assert r"\multicolumn{2}{l}{\textit{a\_1}} \\" in formats.latex(two) and r"\textbf" not in formats.latex(two)
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
-def test_tables_compile(tmp_path):
-    table = table_of(sweep(tmp_path / "runs"), "paper")
-    files = [p.name for p in write.write([table], tmp_path) if p.suffix == ".tex"]
-    body = "\n\n".join(rf"\input{{{name}}}" for name in files)
-    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
-    document = head + body + r"\end{document}"
-    (tmp_path / "all.tex").write_text(document)
+TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "standalone.cls"], capture_output=True).stdout
+
+
+@pytest.mark.skipif(not TEX, reason="no TeX with standalone.cls here")
+def test_tables_compile_without_warnings(tmp_path):
+    first, second = table_of(sweep(tmp_path / "a"), "paper"), table_of(sweep(tmp_path / "b"), "paper")
+    write.write([first, second], tmp_path)
     done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "preview.tex"], cwd=tmp_path, capture_output=True
     )
-    assert done.returncode == 0, done.stdout.decode()[-2000:]
+    said = done.stdout.decode()
+    assert done.returncode == 0 and "5 pages" in said, said[-2000:]
+    assert "Warning" not in said and "Overfull" not in said and "Underfull" not in said
 
 
 def test_markdown_rounds_and_marks_holes():
-    import pandas as pd
+    table = printed([[0.12347, np.nan], [-0.00001, 1.0]], scale=100.0)
+    assert [formats.number(v, table) for v in table.frame.to_numpy().ravel()] == ["12.35", "–", "0.00", "100.00"]
+    assert formats.number(np.nan, printed([[1.0]], undefined=True)) == "n/a"
+    assert "b\\|c" in formats.markdown([["a", "b|c"]])
 
-    frame = pd.DataFrame({"a": [0.12347, -0.00001], "b|c": [np.nan, 1.0]}, index=pd.Index(["x", "y"], name="n"))
-    rows = formats.cells(frame, 100.0)
-    assert rows == [["n", "a", "b|c"], ["x", "12.35", "–"], ["y", "0.00", "100.00"]]
-    assert formats.cells(frame, missing=formats.UNDEFINED)[1][2] == "n/a"
-    assert "b\\|c" in formats.markdown(rows)
+
+def test_verify_finds_a_number_that_the_runs_do_not_give(tmp_path, capsys):
+    runs, out = sweep(tmp_path / "runs"), tmp_path / "out"
+    assert main(["report", str(runs), "-o", str(out), "--taxonomy", "paper"]) == 0
+    assert main(["verify", str(out), str(runs)]) == 0
+    assert "numbers in 13 files" in capsys.readouterr().out
+    tex = out / "cur.tex"
+    whole = tex.read_text()
+    tex.write_text(whole.replace("12.50", "12.60", 1))
+    assert main(["verify", str(out), str(runs)]) == 3
+    line = 1 + whole[: whole.index("12.50")].count("\n")
+    assert f"cur.tex:{line}: printed is" in capsys.readouterr().err
+    tex.write_text(whole.replace("redundancy-eval:0", "redundancy-eval:9"))
+    assert main(["verify", str(out), str(runs)]) == 0
+    tex.unlink()
+    assert main(["verify", str(out), str(runs)]) == 3 and "cur.tex is missing" in capsys.readouterr().err
+    write_run(runs, "clip", {GENERAL: right(1)})
+    assert main(["verify", str(out), str(runs)]) == 3
+    assert main(["verify", str(runs), str(runs)]) == 2

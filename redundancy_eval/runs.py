@@ -1,0 +1,229 @@
+"""What was run: one framework's results under one mask, and the checks that let masks stand in one table."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.taxonomy import Part
+
+# What `--lenient` can turn into a warning, and what then happens.
+KINDS = {
+    "documents": "masks differ in documents: each is scored on its own",
+    "limit": "masks differ in --limit or --offset",
+    "version": "masks differ in the version of a task",
+    "prompt": "masks differ in the wording of prompts, or in targets",
+    "generation": "masks differ in generation settings",
+    "dataset": "masks differ in dataset path, name or split",
+    "judge": "masks differ in the judge",
+    "checkpoint": "masks of different checkpoints: each checkpoint gets a table",
+    "truncated": "a damaged or incomplete samples file: the framework's number is taken unchecked",
+    "duplicate-samples": "documents that stand twice in a samples file: the last one counts",
+    "duplicate-runs": "two runs of one mask: the newest counts",
+    "headline": "a framework's number that does not follow from its samples: the framework's is shown",
+    "missing-answers": "answers that are missing: the score is that of the others",
+}
+
+
+class Leniency:
+    """Which kinds of bad data are warnings instead of errors, and the warnings so far."""
+
+    def __init__(self, kinds: Sequence[str] = ()):
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown:
+            raise SetupError(f"--lenient knows {', '.join(KINDS)}; not {unknown[0]!r}")
+        self.kinds = frozenset(kinds)
+        self.warnings: list[str] = []
+
+    def refuse(self, kind: str, message: str) -> None:
+        """Note a problem of a kind.
+
+        Raises:
+            DataError: this kind is not excused.
+        """
+        if kind not in self.kinds:
+            raise DataError(f"{message} (--lenient {kind} makes this a warning)")
+        self.warnings.append(f"warning ({kind}): {message}")
+
+    def take(self) -> list[str]:
+        """The warnings since the last call."""
+        taken, self.warnings = list(dict.fromkeys(self.warnings)), []
+        return taken
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one task, by document: all arrays are (documents,) and in the order of `documents`.
+
+    `lines` are line (or row) numbers in `path`, `digests` hashes of what was asked and what is right, `scores` 0..1
+    with NaN for a missing answer, `capped` marks answers that reached the token limit. Where samples hold no scores,
+    `reason` says why.
+    """
+
+    path: Path
+    documents: NDArray[Any]
+    lines: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    scores: NDArray[np.float64]
+    clusters: NDArray[np.str_]
+    strata: NDArray[np.str_]
+    capped: NDArray[np.bool_]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task of a run: its headline number and samples (read when asked for), document count and settings."""
+
+    task: str
+    documents: int | None
+    settings: Mapping[str, Any]
+    headline: Callable[[Part], float]
+    samples: Callable[[Part], Samples | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One framework's results for one model under one mask.
+
+    `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
+    what holds for all tasks. `group` is the model's name when the mask was told by `--mask-of`.
+    """
+
+    path: Path
+    framework: str
+    model: str
+    arguments: Mapping[str, str]
+    settings: Mapping[str, Any]
+    tasks: Mapping[str, TaskResult]
+    encoders: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+
+    @property
+    def checkpoint(self) -> str:
+        """What `pretrained=` says, or the model id."""
+        return self.arguments.get("pretrained", self.model)
+
+    @property
+    def mask(self) -> tuple[str, str]:
+        """`drop` and `keep` as given; empty when not."""
+        return self.arguments.get("drop", ""), self.arguments.get("keep", "")
+
+
+# Arguments of a run that do not change which model answers: the mask itself, and where and how fast it runs.
+_NOT_IDENTITY = {"drop", "keep", "device", "batch_size"}
+
+
+def identity(run: Run) -> tuple[Any, ...]:
+    """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments."""
+    if run.group is not None:
+        return run.framework, run.group
+    rest = {key: value for key, value in run.arguments.items() if key not in _NOT_IDENTITY}
+    return run.framework, run.model, tuple(sorted(rest.items()))
+
+
+@dataclass(frozen=True)
+class MaskOf:
+    """A mask told by the user: runs whose path, model or checkpoint matches the pattern dropped these encoders."""
+
+    model: str
+    pattern: str
+    drop: str
+
+    @classmethod
+    def parse(cls, text: str) -> "MaskOf":
+        """Read `[MODEL:]PATTERN=DROP`.
+
+        Raises:
+            SetupError: the text has another form.
+        """
+        left, equals, drop = text.rpartition("=")
+        model, colon, pattern = left.partition(":")
+        if not equals or not drop or not left:
+            raise SetupError(f"--mask-of must be '[MODEL:]PATTERN=DROP', e.g. '*-noclip*=clip'; not {text!r}")
+        return cls(model if colon else "", pattern if colon else left, drop)
+
+    def matches(self, run: Run) -> bool:
+        """Whether the pattern (with * and ?) is the run's model id, its checkpoint, or fits its path."""
+        names = (run.model, run.checkpoint, run.path.as_posix())
+        return any(fnmatchcase(name, self.pattern) for name in names) or fnmatchcase(names[2], f"*/{self.pattern}/*")
+
+
+def tell_masks(runs: Sequence[Run], told: Sequence[MaskOf]) -> list[Run]:
+    """Runs with the masks that the user told.
+
+    Raises:
+        SetupError: a pattern matches no run, or two match one.
+    """
+    from dataclasses import replace
+
+    idle = [rule for rule in told if not any(rule.matches(run) for run in runs)]
+    if idle:
+        raise SetupError(f"--mask-of {idle[0].pattern!r} matches no run")
+    masked = []
+    for run in runs:
+        rules = [rule for rule in told if rule.matches(run)]
+        if len(rules) > 1:
+            patterns = " and ".join(repr(rule.pattern) for rule in rules)
+            raise SetupError(f"{run.path}: --mask-of {patterns} both match this run")
+        if rules:
+            arguments = {key: value for key, value in run.arguments.items() if key != "keep"} | {"drop": rules[0].drop}
+            run = replace(run, arguments=arguments, group=rules[0].model)
+        masked.append(run)
+    return masked
+
+
+def check_settings(runs: Sequence[Run], task: str, lenient: Leniency) -> None:
+    """Check that runs asked for a task in the same way: limits, version, prompt, generation, dataset, judge, count.
+
+    Raises:
+        DataError: two runs differ, with both files and the first difference.
+    """
+    for other in runs[1:]:
+        first = runs[0]
+        where = f"{first.path} and {other.path}, task {task}"
+        a, b = first.tasks[task], other.tasks[task]
+        for kind, (left, right) in _differences({**first.settings, **a.settings}, {**other.settings, **b.settings}):
+            lenient.refuse(kind, f"{where}: runs differ in {kind}: {left!r} and {right!r}")
+        if None not in (a.documents, b.documents) and a.documents != b.documents:
+            lenient.refuse("documents", f"{where}: runs differ in documents: {a.documents} and {b.documents}")
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key in {**a, **b}:
+        if a.get(key) != b.get(key):
+            yield key, (a.get(key), b.get(key))
+
+
+def check_documents(samples: Sequence[Samples], task: str, lenient: Leniency) -> None:
+    """Check that masks were asked the same documents in the same words.
+
+    Raises:
+        DataError: two differ, with file and line of the first document.
+    """
+    for other in samples[1:]:
+        first = samples[0]
+        if not np.array_equal(first.documents, other.documents):
+            only = np.setxor1d(first.documents, other.documents)
+            owner = first if only[0] in first.documents else other
+            line = owner.lines[np.flatnonzero(owner.documents == only[0])[0]]
+            lenient.refuse(
+                "documents",
+                f"{owner.path}:{line}: document {only[0]} of task {task} is in one mask's run only "
+                f"({len(only)} such documents)",
+            )
+            continue
+        other_way = np.flatnonzero(first.digests != other.digests)
+        if len(other_way):
+            place = other_way[0]
+            lenient.refuse(
+                "prompt",
+                f"{other.path}:{other.lines[place]}: document {other.documents[place]} of task {task} was asked or "
+                f"scored otherwise than in {first.path}:{first.lines[place]}",
+            )

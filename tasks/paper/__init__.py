@@ -1,0 +1,1 @@
+"""The paper's fifteen benchmarks as lmms-eval tasks (docs/benchmarks.md)."""
