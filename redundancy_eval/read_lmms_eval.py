@@ -153,6 +153,7 @@ def _samples(
         np.array([rows[doc_id][1] for doc_id in order], dtype=np.float64),
         np.array([rows[doc_id][2] for doc_id in order], dtype=np.str_),
         np.array([rows[doc_id][3] for doc_id in order], dtype=np.str_),
+        np.zeros(len(order), dtype=np.bool_),
         np.array([rows[doc_id][4] for doc_id in order], dtype=np.bool_),
         "" if score else part.reason or "its samples hold no scores",
     )

@@ -57,4 +57,11 @@ def read(
                 runs[folder] = [read_vlmevalkit.read(folder, taxonomy, lenient)]
         if len(runs) == before and not any(Path(given).resolve() in (path, *path.parents) for path in runs):
             raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
-    return tell_masks([run for found in runs.values() for run in found], told)
+    masked = tell_masks([run for found in runs.values() for run in found], told)
+    for run in masked:
+        if run.framework == read_vlmevalkit.FRAMEWORK and not any(run.mask):
+            raise SetupError(
+                f"{run.path}: VLMEvalKit does not record which encoders {run.model} dropped; say so with "
+                f"--mask-of '{run.model}=none' (or =clip, =clip+sam, ...)"
+            )
+    return masked

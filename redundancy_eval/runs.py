@@ -25,6 +25,7 @@ KINDS = {
     "truncated": "a damaged or incomplete samples file: the framework's number is taken unchecked",
     "duplicate-samples": "documents that stand twice in a samples file: the last one counts",
     "duplicate-runs": "two runs of one mask: the newest counts",
+    "stale": "VLMEvalKit's verdicts that belong to earlier predictions",
     "headline": "a framework's number that does not follow from its samples: the framework's is shown",
     "missing-answers": "answers that are missing: the score is that of the others",
 }
@@ -60,9 +61,9 @@ class Leniency:
 class Samples:
     """The samples of one task, by document: all arrays are (documents,) and in the order of `documents`.
 
-    `lines` are line (or row) numbers in `path`, `digests` hashes of what was asked and what is right, `scores` 0..1
-    with NaN for a missing answer, `capped` marks answers that reached the token limit. Where samples hold no scores,
-    `reason` says why.
+    `lines` are line (or row) numbers in `path`, `digests` hashes of what was asked and what is right, `scores` (0..1)
+    the framework's, `missing` marks answers that could not be had (wrong to the framework), `capped` those that reached
+    the token limit. Where samples hold no scores, `reason` says why.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Samples:
     scores: NDArray[np.float64]
     clusters: NDArray[np.str_]
     strata: NDArray[np.str_]
+    missing: NDArray[np.bool_]
     capped: NDArray[np.bool_]
     reason: str = ""
 
@@ -92,7 +94,8 @@ class Run:
     """One framework's results for one model under one mask.
 
     `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
-    what holds for all tasks. `group` is the model's name when the mask was told by `--mask-of`.
+    what holds for all tasks. `group` is the model's name when the mask was told by `--mask-of`,
+    `failures` says why the framework has no results for a task.
     """
 
     path: Path
@@ -104,6 +107,7 @@ class Run:
     encoders: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:

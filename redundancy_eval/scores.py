@@ -166,7 +166,7 @@ class _Builder:
         self.notes = list(notes)
         self.encoders = self._encoders(encoders, known_encoders)
         self.run_of = self._by_mask_and_task()
-        ran = {mask for mask, _ in self.run_of}
+        ran = {masks.dropped(self.encoders, *run.mask) for run in runs}
         self.rows = tuple(mask for mask in masks.every(self.encoders) if mask in ran)
 
     def table(self) -> ScoreTable:
@@ -248,19 +248,25 @@ class _Builder:
                 same = [task for task in ran if task.lower() == benchmark.name.lower()]
                 alternatives = tuple((Part(task, "score", scale=1),) for task in same)
             found = [parts for parts in alternatives if all(part.task in ran for part in parts)]
-            used |= {part.task for parts in found for part in parts}
+            used |= {part.task for parts in alternatives for part in parts if part.task in ran}
             if not found:
+                for parts in alternatives:
+                    absent = [part.task for part in parts if part.task not in ran]
+                    if len(absent) < len(parts):
+                        self.notes.append(f"{benchmark.name} has no score: {', '.join(absent)} was not run")
                 continue
             chosen.append((benchmark, found[0]))
             if found[1:]:
                 others = ", ".join("+".join(part.task for part in parts) for parts in found[1:])
                 mine = "+".join(part.task for part in found[0])
                 self.notes.append(f"{benchmark.name} is {mine}; also run, left out: {others}")
+        failed = {task: why for run in self.runs for task, why in run.failures.items() if task not in ran}
+        failures = [f"no results on {task}; {why}" for task, why in sorted(failed.items())]
         outside = [task for task in ran if task not in used]
-        if outside and not chosen:
-            raise DataError(
-                f"{self.runs[0].path}: none of the tasks is in the taxonomy {self.taxonomy.name}: {', '.join(outside)}"
-            )
+        if not chosen:
+            other = f"none of the tasks is in the taxonomy {self.taxonomy.name}: {', '.join(outside)}"
+            raise DataError(f"{self.runs[0].path}: {'; '.join(failures) or other}")
+        self.notes += failures
         if outside:
             self.notes.append(f"not in the taxonomy {self.taxonomy.name}, left out: {', '.join(outside)}")
         return chosen
@@ -269,7 +275,10 @@ class _Builder:
         label = masks.label(mask, self.encoders)
         absent = [part.task for part in parts if (mask, part.task) not in self.run_of]
         if absent:
-            self.notes.append(f"no run of drop={label} on {benchmark.name} ({', '.join(absent)})")
+            tried = [run for run in self.runs if masks.dropped(self.encoders, *run.mask) == mask]
+            why = {why for run in tried for task in absent if (why := run.failures.get(task))}
+            said = "".join(f"; {text}" for text in sorted(why))
+            self.notes.append(f"no run of drop={label} on {benchmark.name} ({', '.join(absent)}){said}")
             return None
         runs = [self.run_of[mask, part.task] for part in parts]
         results = [run.tasks[part.task] for run, part in zip(runs, parts, strict=True)]
@@ -316,18 +325,22 @@ class _Builder:
         return total
 
     def _check_headline(self, benchmark: Benchmark, part: Part, run: Run, result: TaskResult, samples: Samples) -> bool:
-        """Whether the framework's number follows from the samples (failed answers are wrong to the framework)."""
+        """Whether the framework's number follows from its samples (a missing answer is a wrong one to it)."""
         weights = benchmark.weights if part.headline_weights is None else part.headline_weights
         points = result.headline(part) * part.scale
-        scores = np.where(np.isnan(samples.scores), 0.0, samples.scores)
         rule = benchmark.rule if part.headline_weights is None else "items"
-        sums = metrics.cluster_sums(scores, samples.clusters, samples.strata, rule)
+        sums = metrics.cluster_sums(samples.scores, samples.clusters, samples.strata, rule)
         recomputed = 100 * float(metrics.benchmark_score(sums, weights))
         if part.headline_documents:
-            recomputed *= len(scores) / part.headline_documents
+            recomputed *= len(samples.scores) / part.headline_documents
         tolerance = _ROUNDING + (0.5 * 10**-part.decimals * part.scale if part.decimals is not None else 0)
-        if abs(recomputed - points) <= tolerance or (weights and set(weights) - set(samples.strata)):
+        if weights and set(weights) - set(samples.strata):
             return True  # with a stratum that has no documents there is no score to compare
+        if np.isnan(points):
+            self.notes.append(f"{benchmark.name} is recomputed from samples; {part.task} reports no number to compare")
+            return True
+        if abs(recomputed - points) <= tolerance:
+            return True
         self.lenient.refuse(
             "headline",
             f"{run.path}: {part.task} reports {points:.6f} points, but its samples give {recomputed:.6f}",
@@ -335,21 +348,17 @@ class _Builder:
         return False
 
     def _from_samples(self, label: str, benchmark: Benchmark, samples: Sequence[Samples]) -> float:
-        scores, clusters, strata = (
-            np.concatenate([getattr(s, name) for s in samples]) for name in ("scores", "clusters", "strata")
+        scores, clusters, strata, missing = (
+            np.concatenate([getattr(s, name) for s in samples]) for name in ("scores", "clusters", "strata", "missing")
         )
         unknown = set(strata) - set(benchmark.weights) if benchmark.weights else set()
         if unknown:
             raise DataError(f"{samples[0].path}: unknown stratum {sorted(unknown)[0]!r} of {benchmark.name}")
-        absent = set(benchmark.weights) - set(strata)
-        if absent:
-            self.notes.append(f"{benchmark.name} is undefined: no documents of {', '.join(sorted(absent))}")
         capped = int(sum(s.capped.sum() for s in samples))
         if capped:
             self.notes.append(
                 f"drop={label}: {capped} of {len(scores)} answers on {benchmark.name} reached the length limit"
             )
-        missing = np.isnan(scores)
         if missing.any():
             text = f"drop={label}: {missing.sum()} of {len(scores)} answers on {benchmark.name} are missing"
             if "missing-answers" not in self.lenient.kinds:
@@ -360,6 +369,11 @@ class _Builder:
             keys = np.char.add(np.char.add(strata, "\n"), clusters)
             kept = ~np.isin(keys, keys[missing]) if benchmark.rule != "items" else ~missing
             scores, clusters, strata = scores[kept], clusters[kept], strata[kept]
+        absent = set(benchmark.weights) - set(strata)
+        if absent:
+            self.notes.append(
+                f"drop={label}: {benchmark.name} is undefined: no documents of {', '.join(sorted(absent))}"
+            )
         sums = metrics.cluster_sums(scores, clusters, strata, benchmark.rule)
         return 100 * float(metrics.benchmark_score(sums, benchmark.weights))
 
@@ -371,7 +385,10 @@ class _Builder:
             shared = [np.intersect1d(a, s.documents) for a, s in zip(shared, other, strict=True)]
         scores = np.full((len(self.rows), sum(map(len, shared))), np.nan)
         for mask, found in logged.items():
-            picked = [s.scores[np.isin(s.documents, a)] for a, s in zip(shared, found, strict=True)]
+            picked = [
+                np.where(s.missing, np.nan, s.scores)[np.isin(s.documents, a)]
+                for a, s in zip(shared, found, strict=True)
+            ]
             scores[self.rows.index(mask)] = np.concatenate(picked)
         places = [np.isin(s.documents, a) for a, s in zip(shared, first, strict=True)]
         prefix = [f"{number}:" if len(first) > 1 else "" for number in range(len(first))]
@@ -423,6 +440,8 @@ class _Builder:
 
         versions = {key: value for run in self.runs for key, value in run.versions.items()}
         limit = first.settings.get("limit") or [None]
+        results = (result for run in self.runs for result in run.tasks.values())
+        judges = {judge for result in results if (judge := result.settings.get("judge"))}
         parts = {
             "model": first.model,
             "checkpoint": checkpoint,
@@ -435,7 +454,7 @@ class _Builder:
             "tasks": "+".join(tasks),
             "documents": "unknown" if None in documents else str(sum(filter(None, documents))),
             "limit": str(limit[0]) if limit[0] is not None else "",
-            "judge": str(first.settings.get("judge") or ""),
+            "judge": "+".join(sorted(judges)),
             self.framework: versions.get(
                 self.framework, "unknown" if self.framework != read_csv.FRAMEWORK else "scores"
             ),

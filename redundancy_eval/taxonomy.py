@@ -80,10 +80,10 @@ class Taxonomy:
         """For each category, the indices of its benchmarks in a list."""
         return [[i for i, b in enumerate(benchmarks) if b.category == category] for category in self.categories]
 
-    def tasks(self, framework: str) -> set[str]:
-        """Every task of a framework that reports one of the benchmarks."""
+    def parts(self, framework: str) -> list[Part]:
+        """Every task of a framework that reports one of the benchmarks, or a part of it."""
         sources = (alternative for b in self.benchmarks for alternative in b.sources.get(framework, ()))
-        return {part.task for alternative in sources for part in alternative}
+        return [part for alternative in sources for part in alternative]
 
 
 @lru_cache
