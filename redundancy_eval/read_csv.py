@@ -6,18 +6,19 @@ from pathlib import Path
 
 from redundancy_eval.errors import DataError
 from redundancy_eval.runs import Leniency, Run, TaskResult
-from redundancy_eval.taxonomy import Part
+from redundancy_eval.taxonomy import Part, Taxonomy
 
 FRAMEWORK = "csv"
 COLUMNS = ("model", "mask", "benchmark", "score")
 
 
-def read(path: Path, lenient: Leniency) -> list[Run]:
+def read(path: Path, taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
     """One run for each (model, mask) of the file; scores are points (0..100).
 
     Raises:
         DataError: a column is missing, or a line is wrong, with the line.
     """
+    names = {benchmark.name.lower(): benchmark.name for benchmark in taxonomy.benchmarks}
     found: dict[tuple[str, str], dict[str, TaskResult]] = {}
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.DictReader(handle)
@@ -36,6 +37,7 @@ def read(path: Path, lenient: Leniency) -> list[Run]:
                 raise DataError(f"{where}: score {text!r} or n {row.get('n')!r} is not a number") from None
             if not model or not mask or not benchmark or None in row:
                 raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
+            benchmark = names.get(benchmark.lower(), benchmark)
             tasks = found.setdefault((model, mask), {})
             if benchmark in tasks:
                 lenient.refuse("duplicate-runs", f"{where}: a second score of {model}, mask {mask} on {benchmark}")

@@ -130,13 +130,14 @@ def table(path: Path) -> list[dict[str, str]]:
     Raises:
         DataError: the file is damaged.
     """
+    cells: list[list[Any]]
     try:
         if path.suffix == ".xlsx":
             cells = CalamineWorkbook.from_path(str(path)).get_sheet_by_index(0).to_python()
         else:
             csv.field_size_limit(1 << 30)
             with path.open(encoding="utf-8", newline="") as handle:
-                cells = list(csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ","))
+                cells = [list(row) for row in csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")]
     except Exception as error:  # calamine's errors have no common class
         raise DataError(f"{path}: damaged or not a table ({error})") from None
     if not cells:

@@ -47,7 +47,7 @@ def read(
             raise SetupError(f"no such file or folder: {given}")
         before = len(runs)
         if given.is_file() and given.suffix == ".csv":
-            runs[given.resolve()] = read_csv.read(given, lenient)
+            runs[given.resolve()] = read_csv.read(given, taxonomy, lenient)
         elif given.is_file():
             runs[given.resolve()] = [read_lmms_eval.read(given.resolve(), lenient)]
         else:

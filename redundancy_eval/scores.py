@@ -245,8 +245,7 @@ class _Builder:
         for benchmark in self.taxonomy.benchmarks:
             alternatives = benchmark.sources.get(self.framework, ())
             if self.framework == read_csv.FRAMEWORK:
-                same = [task for task in ran if task.lower() == benchmark.name.lower()]
-                alternatives = tuple((Part(task, "score", scale=1),) for task in same)
+                alternatives = ((Part(benchmark.name, "score", scale=1),),)
             found = [parts for parts in alternatives if all(part.task in ran for part in parts)]
             used |= {part.task for parts in alternatives for part in parts if part.task in ran}
             if not found:

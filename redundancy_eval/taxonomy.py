@@ -18,6 +18,7 @@ from redundancy_eval.metrics import RULES
 DEFAULT = "five"
 SCHEMA = 2
 FRAMEWORKS = ("lmms-eval", "vlmevalkit", "csv")
+SAMPLE_RULES = ("mmmu", "max", "anls", "ocrbench", "mathvista")  # how readers judge a sample that holds no score
 PAIRS = " pairs"  # "MMVP pairs" is MMVP scored by pairs
 
 
@@ -184,6 +185,10 @@ def _benchmark(name: str, category: str, entry: Mapping[str, Any], file: str) ->
 def _parts(alternative: Any) -> tuple[Part, ...]:
     """One alternative: a task, or a list of tasks that together hold the benchmark."""
     parts = [Part(**entry) for entry in (alternative if isinstance(alternative, list) else [alternative])]
+    for part in parts:
+        rule, colon, _ = part.score.partition(": ")
+        if colon and rule not in SAMPLE_RULES:
+            raise ValueError(f"there is no rule {rule!r} for samples; there are {', '.join(SAMPLE_RULES)}")
     # A headline that is formed otherwise than the benchmark's score does not give it, unless its weight is stated.
     return tuple(
         replace(p, weight=None) if p.weight == 1.0 and (p.headline_weights is not None or len(parts) > 1) else p

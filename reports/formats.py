@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ _LATEX = {
 }  # fmt: skip
 
 
-def number(value: float, table: Table) -> str:
+def number(value: Any, table: Table) -> str:
     """A number of a table as it is printed."""
     if pd.isna(value):
         return UNDEFINED if table.undefined else HOLE
@@ -29,7 +30,7 @@ def number(value: float, table: Table) -> str:
 
 def change(table: Table, row: int, column: int) -> str:
     """The change that stands behind a number, with its sign; "" where there is none."""
-    value = np.nan if table.change is None else table.change.iat[row, column]
+    value: Any = np.nan if table.change is None else table.change.iat[row, column]
     return "" if pd.isna(value) else f"{round(float(value) * table.scale, DIGITS) + 0.0:+.{DIGITS}f}"
 
 

@@ -80,8 +80,9 @@ def options_of(out: Path) -> Options:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise SetupError(f"{path}: schema {content['schema']!r}; this version reads {SCHEMA}")
-        kept = content["options"]
-        return Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
+        kept: dict[str, Any] = content["options"]
+        lists = ("encoders", "mask_of", "lenient")
+        return Options(**{**kept, **{key: tuple(kept[key]) for key in lists}})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a report ({error})") from None
 

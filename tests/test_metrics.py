@@ -84,3 +84,64 @@ def test_category_score_is_the_plain_mean(scores):
     groups = [[0, 1, 2], [3]]
     expected = np.stack([scores[:, :3].sum(-1) / 3, scores[:, 3]], -1)
     np.testing.assert_allclose(metrics.category_scores(scores, groups), expected)
+
+
+ITEMS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), st.integers(0, 4), st.sampled_from("ab")), min_size=1, max_size=30
+)
+
+
+@given(ITEMS, st.sampled_from(sorted(metrics.RULES)), st.booleans())
+def test_benchmark_score_is_what_its_words_say(items, rule, weighted):
+    weights = {"a": 0.25, "b": 0.75} if weighted else {}
+    want = 0.0
+    for name, weight in (weights or {"": 1.0}).items():
+        groups = {}
+        for score, cluster, stratum in items:
+            if not weights or stratum == name:
+                groups.setdefault((stratum, cluster), []).append(score)
+        if not groups:
+            want = np.nan
+            break
+        if rule == "items":
+            numbers = [(sum(group), len(group)) for group in groups.values()]
+        else:
+            right = [float(all(score == 1 for score in group)) for group in groups.values()]
+            mean = [sum(group) / len(group) for group in groups.values()]
+            numbers = [(r if rule == "all" else (m + r) / 2, 1) for r, m in zip(right, mean, strict=True)]
+        want += weight * sum(n for n, _ in numbers) / sum(d for _, d in numbers)
+    scores, clusters, strata = zip(*items, strict=True)
+    got = metrics.benchmark_score(metrics.cluster_sums(scores, clusters, strata, rule), weights)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    # Several masks at once, and one shuffled: the same number.
+    order = np.argsort(np.random.default_rng(0).random(len(scores)))
+    twice = metrics.cluster_sums(
+        np.array([scores, scores])[:, order], np.array(clusters)[order], np.array(strata)[order], rule
+    )
+    np.testing.assert_allclose(metrics.benchmark_score(twice, weights), [want, want], atol=1e-12)
+
+
+def test_mme_points_are_its_own_formula():
+    """Accuracy plus accuracy-plus of each subtask, summed, over 20 (the paper's scale)."""
+    from redundancy_eval import taxonomy
+
+    benchmark = taxonomy.benchmark("MME")
+    chance = np.random.default_rng(3)
+    strata = np.repeat(sorted(benchmark.weights), 8)
+    clusters = np.tile(np.repeat(np.arange(4), 2), 10)
+    scores = chance.integers(0, 2, len(strata)).astype(float)
+    points = 0.0
+    for name in benchmark.weights:
+        pairs = scores[strata == name].reshape(4, 2)
+        points += 100 * pairs.mean() + 100 * (pairs.sum(axis=1) == 2).mean()
+    got = 100 * metrics.benchmark_score(
+        metrics.cluster_sums(scores, clusters, strata, benchmark.rule), benchmark.weights
+    )
+    assert got == pytest.approx(points / 20)
+
+
+def test_a_missing_item_or_stratum_leaves_no_score():
+    sums = metrics.cluster_sums([1.0, np.nan], ["a", "b"], ["x", "x"], "items")
+    assert np.isnan(metrics.benchmark_score(sums)) and np.isnan(metrics.benchmark_score(sums, {"x": 0.5, "y": 0.5}))
+    sums = metrics.cluster_sums([1.0, np.nan], ["a", "a"], ["x", "x"], "all")
+    assert np.isnan(metrics.benchmark_score(sums))

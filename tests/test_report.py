@@ -328,3 +328,147 @@ def test_verify_finds_a_number_that_the_runs_do_not_give(tmp_path, capsys):
     write_run(runs, "clip", {GENERAL: right(1)})
     assert main(["verify", str(out), str(runs)]) == 3
     assert main(["verify", str(runs), str(runs)]) == 2
+
+
+def lenient(folder, *kinds, **options):
+    return scores.read(
+        [folder], readers.Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "bend"),
+    [
+        ("limit", dict(limit=4)),
+        ("version", dict(version=2.0)),
+        ("generation", dict(generation={"max_new_tokens": 4})),
+        ("prompt", dict(wording="!")),
+    ],
+)
+def test_named_kinds_become_warnings_under_the_table(tmp_path, kind, bend):
+    write_run(tmp_path, "none", {GENERAL: right(4)})
+    write_run(tmp_path, "clip", {GENERAL: right(2)}, **bend)
+    refused(tmp_path, f"--lenient {kind} makes this a warning")
+    (table,) = lenient(tmp_path, kind)
+    assert table.points[:, 0].tolist() == [40, 20]
+    (note,) = [note for note in table.notes if note.startswith(f"warning ({kind}): ")]
+    assert note in write.markdown([table])
+
+
+def test_masks_that_differ_in_documents_may_be_scored_each_on_its_own(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(4)})
+    write_run(tmp_path, "clip", {GENERAL: right(2, 8)})
+    (table,) = lenient(tmp_path, "documents")
+    assert table.points[:, 0].tolist() == [40, 25] and table.samples["demo general"].scores.shape == (2, 8)
+
+
+def test_the_newest_of_two_runs_and_the_last_of_two_samples_may_count(tmp_path):
+    write_run(tmp_path / "a", "none", {GENERAL: right(5)}, stamp="20261121_130000")
+    write_run(tmp_path / "a", "none", {GENERAL: right(4)})
+    assert lenient(tmp_path / "a", "duplicate-runs")[0].points.tolist() == [[50]]
+    path = write_run(tmp_path / "b", "none", {GENERAL: right(4)})
+    first, last = json.dumps(right(7)), next(path.parent.glob("*.jsonl"))
+    text = last.read_text()
+    assert first and last.write_text(text.replace('"score": 1.0', '"score": 0.0') + text)
+    assert lenient(tmp_path / "b", "duplicate-samples")[0].points.tolist() == [[40]]
+
+
+def test_without_sound_samples_the_framework_s_number_may_stand(tmp_path):
+    path = write_run(tmp_path / "a", "none", {GENERAL: right(3)})
+    samples = next(path.parent.glob("*.jsonl"))
+    samples.write_text(samples.read_text()[:-20])
+    (table,) = lenient(tmp_path / "a", "truncated")
+    assert table.points.tolist() == [[30]] and not table.samples
+    path = write_run(tmp_path / "b", "none", {GENERAL: right(3)})
+    path.write_text(path.read_text().replace("0.3", "0.4"))
+    assert lenient(tmp_path / "b", "headline")[0].points.tolist() == [[40]]
+    with pytest.raises(SetupError, match="--lenient knows documents, .*; not 'all'"):
+        lenient(tmp_path / "b", "all")
+
+
+def test_a_full_model_of_another_checkpoint(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(4)}, checkpoint="demo")
+    write_run(tmp_path, "clip", {GENERAL: right(3)}, checkpoint="other")
+    refused(
+        tmp_path, r"masked run of eagle_masked pretrained=other, but the full model is another: .*pretrained=demo in"
+    )
+    tables = lenient(tmp_path, "checkpoint")
+    assert {t.checkpoint for t in tables} == {"demo", "other"} and all(
+        "warning (checkpoint)" in t.notes[0] for t in tables
+    )
+
+
+def test_masks_of_other_people_s_runs_are_told(tmp_path):
+    for name, count in (("x-full", 8), ("x-noclip", 6)):
+        path = write_run(tmp_path, "none", {GENERAL: right(count)}, checkpoint=name)
+        moved = tmp_path / name
+        moved.mkdir()
+        for file in path.parent.iterdir():
+            file.rename(moved / file.name)
+        text = (moved / path.name).read_text().replace(",drop=none", "").replace("eagle_masked", "llava")
+        (moved / path.name).write_text(text)
+    told = dict(mask_of=("x:x-full=none", "x:x-noclip=clip"))
+    (table,) = lenient(tmp_path, **told)
+    assert table.checkpoint == "x" and table.masks == ((), ("clip",)) and table.points[:, 0].tolist() == [80, 60]
+    with pytest.raises(SetupError, match="--mask-of must be"):
+        lenient(tmp_path, mask_of=("x-full",))
+    with pytest.raises(SetupError, match="'\\*' both match this run"):
+        lenient(tmp_path, mask_of=("x-full=none", "*=clip"))
+
+
+def test_answers_at_the_length_limit_are_counted(tmp_path):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)})
+    samples = next(path.parent.glob("*.jsonl"))
+    records = [json.loads(line) for line in samples.read_text().splitlines()]
+    for record in records:
+        record["token_counts"] = [{"input_tokens": 9, "output_tokens": 16 if record["doc_id"] < 2 else 15}]
+    samples.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert "drop=none: 2 of 10 answers on demo general reached the length limit" in table_of(tmp_path).notes
+
+
+CSV = """model,mask,benchmark,score,n
+x5,none,GQA,64.0,12578
+x5,clip,GQA,62.5,12578
+x5,none,mmvp,70,
+x5,all,gqa,40,12578
+x4,none,GQA,60,100
+"""
+
+
+def test_a_csv_of_scores(tmp_path, capsys):
+    path = tmp_path / "scores.csv"
+    path.write_text(CSV)
+    (x5, x4) = scores.read([path], readers.Options("paper", encoders=("clip", "sam")))
+    assert x5.masks == ((), ("clip",), ("clip", "sam")) and x4.points.tolist() == [[60]]
+    np.testing.assert_array_equal(x5.points, [[64, 70], [62.5, np.nan], [40, np.nan]])
+    assert x5.documents == (12578, None) and "framework" not in x5.signature
+    assert any("point estimates" in note for note in x5.notes) and not x5.samples
+    assert main(["report", str(path), "--encoders", "clip,sam"]) == 0
+    assert "point estimates from a CSV file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("x5,none,GQA,64,9", ":7: a second score of x5, mask none on GQA"),
+        ("x5,sam,GQA,high,9", ":7: score 'high'"),
+        ("x5,sam,GQA,64,many", ":7: score '64' or n 'many' is not a number"),
+        ("x5,,GQA,64,9", ":7: model, mask and benchmark must be given"),
+        ("x5,sam,GQA,64,9,extra", ":7: .* nothing behind the columns"),
+        ("x5,sam,GQA,640,12578", "gives 640 points, outside 0..100"),
+        ("x5,sam,GQA,64,9", "differ in documents: 12578 and 9"),
+        ("x5,dino,GQA,64,12578", "unknown encoder 'dino'"),
+    ],
+)
+def test_wrong_lines_of_a_csv(tmp_path, line, match):
+    path = tmp_path / "scores.csv"
+    path.write_text(CSV + line + "\n")
+    with pytest.raises((DataError, SetupError), match=match):
+        scores.read([path], readers.Options("paper", encoders=("clip", "sam")))
+
+
+def test_a_csv_without_its_columns(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("model,score\nx,1\n")
+    with pytest.raises(DataError, match=r"scores.csv:1: no column 'mask'"):
+        scores.read([path])
