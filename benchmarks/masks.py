@@ -47,7 +47,7 @@ def main() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (args.batch, side, side, 3), dtype=np.uint8)
     images = [Image.fromarray(pixels) for pixels in noise]
     prompts = [masked.Prompt("What is shown?\nAnswer with one word.", (image,)) for image in images]
-    pixels = full.model.preprocess(images).to(device, full.dtype)
+    pixels = {"shared": full.model.preprocess(images)["shared"].to(device, full.dtype)}
 
     def time_of(function: Callable[[], object]) -> float:
         with torch.inference_mode():

@@ -174,7 +174,7 @@ def forward(model: eagle.Eagle, prefix: torch.Tensor, batch) -> torch.Tensor:
     images, ids, _, segment, position = batch
     mean, std = (torch.tensor(v) for v in (eagle.encoders.CLIP_MEAN, eagle.encoders.CLIP_STD))
     pixels = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-    visual = model.fuse(model.encode(pixels, model.encoder_names))
+    visual = model.mm_projector(model.concatenate(model.encode({"shared": pixels}, model.encoder_names)))
     embed, n = model.language_model.get_input_embeddings(), len(images)
     head = torch.cat([embed(prefix).expand(n, -1, -1), visual.float()], dim=1)
     p, length = head.shape[1], ids.shape[1]

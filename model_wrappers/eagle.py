@@ -14,7 +14,7 @@ eagle/model/multimodal_encoder/multi_backbone_channel_concatenation_encoder.py.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import checkpoint, encoders, hub
 from redundancy_eval.model_wrappers.families import eagle_encoders
+from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 # Kind of tower in `mm_vision_tower` -> its module; families.EAGLE_TOWERS has the names.
 MODULES: dict[str, type[nn.Module]] = {
@@ -88,8 +89,8 @@ def llama_config(config: Mapping[str, Any], attention: str | None = None) -> Lla
     return LlamaConfig(**keys, rope_parameters=rope, attn_implementation=attention)
 
 
-class Eagle(nn.Module):
-    """An Eagle X model, taken apart where masks go in: encode -> (ablate) -> fuse -> language model.
+class Eagle(FamilyModel):
+    """An Eagle X model: encode -> (ablate) -> concatenate by channel -> MLP -> language model.
 
     Args:
         config: the checkpoint's config.json.
@@ -106,7 +107,9 @@ class Eagle(nn.Module):
         self.towers = towers(config)
         self.image_size: int = config.get("image_size", 1024)
         self.grid_size: int = config.get("grid_size", 32)
-        self.max_length: int | None = config.get("tokenizer_model_max_length")
+        self.max_length = config.get("tokenizer_model_max_length")
+        self.encoder_names = tuple(tower.name for tower in self.towers)
+        self.released_names = {tower.released: tower.name for tower in self.towers}
         self.encoders = nn.ModuleDict(
             {t.name: t.module(t.config, attention) for t in self.towers if keep is None or t.name in keep}
         )
@@ -116,17 +119,7 @@ class Eagle(nn.Module):
         )
         self.language_model = LlamaForCausalLM(llama_config(config, attention))
 
-    @property
-    def released_names(self) -> dict[str, str]:
-        """Name in `mm_vision_tower` -> our name of each encoder."""
-        return {tower.released: tower.name for tower in self.towers}
-
-    @property
-    def encoder_names(self) -> tuple[str, ...]:
-        """Names of all encoders in the checkpoint's order, built or not."""
-        return tuple(tower.name for tower in self.towers)
-
-    def feature_shapes(self) -> dict[str, tuple[int, int]]:
+    def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of each encoder's output as it enters the fusion."""
         return {tower.name: (self.grid_size**2, tower.channels) for tower in self.towers}
 
@@ -174,22 +167,23 @@ class Eagle(nn.Module):
             image = square
         return np.asarray(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
 
-    def preprocess(self, images: list[Image.Image]) -> Tensor:
-        """Images -> the one normalised tensor that all encoders see, (images, 3, size, size) float32."""
+    def preprocess(self, images: Sequence[Image.Image], names: Collection[str] = ()) -> dict[str, Tensor]:
+        """Images -> the one normalised tensor that all encoders see, {"shared": (images, 3, size, size)} float32."""
         # Rescaled in float64, then rounded and normalised in float32: bit for bit what CLIPImageProcessor did.
         pixels = (np.stack([self.preprocess_uint8(image) for image in images]) * (1 / 255)).astype(np.float32)
         mean, std = np.array([encoders.CLIP_MEAN, encoders.CLIP_STD], dtype=np.float32)
         pixels = (pixels - mean) / std
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return {"shared": torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()}
 
-    def encode(self, pixels: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """Run encoders: pixels (images, 3, size, size) -> {name: (images, tokens, channels)}, ready for the fusion."""
+    def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+        """Run encoders: {name: (images, tokens, channels)}, ready for the fusion."""
         features = {}
         for tower in self.towers:
             if tower.name not in names:
                 continue
-            size = tower.config["input_size"]
-            x = pixels if size == self.image_size else encoders.resize_aligned(pixels, size)
+            x, size = pixels["shared"], tower.config["input_size"]
+            if size != self.image_size:
+                x = encoders.resize_aligned(x, size)
             maps = self.encoders[tower.name](x)
             if maps.shape[-1] != self.grid_size:
                 maps = encoders.resize_aligned(maps, self.grid_size)
@@ -200,9 +194,9 @@ class Eagle(nn.Module):
         """Features of all encoders -> (images, tokens, all channels), in the checkpoint's order."""
         return torch.cat([features[name] for name in self.encoder_names], dim=-1)
 
-    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features of all encoders -> visual embeddings (images, tokens, hidden)."""
-        return self.mm_projector(self.concatenate(features))
+    def fuse(self, projected: Mapping[str, Tensor], layouts: Sequence[Any]) -> list[Visual]:
+        """Features of all encoders -> (tokens, hidden) for each image."""
+        return [Visual(rows) for rows in self.mm_projector(self.concatenate(projected))]
 
 
 def load(
@@ -233,27 +227,8 @@ def load(
     model.restore_buffers()
     model.to(device).eval()
     # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=model.language_model.config, trust_remote_code=False)
-    except Exception as error:
-        # Missing files, damaged files and clashing versions of sentencepiece and protobuf all end here.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SetupError(
-            f"cannot read the tokenizer in {folder}: {reason} (a tokenizer.model needs sentencepiece below 0.2.3)"
-        ) from error
+    tokenizer = hub.read_tokenizer(folder, model.language_model.config)
     return model, tokenizer, report
 
 
-def recorded_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a recorded checkpoint whose shrunken encoder sizes stand in tiny_overrides.json."""
-    kinds = {released: MODULES[released.partition("-")[0]] for released in overrides["encoders"]}
-    return {
-        **config,
-        "image_size": overrides["fusion"]["input_image_size"],
-        "grid_size": overrides["fusion"]["grid_size"],
-        "encoder_configs": {
-            released: {k: v for k, v in encoder["tiny_config"].items() if k in kinds[released].released}
-            | {"input_size": encoder["input_image_size"]}
-            for released, encoder in overrides["encoders"].items()
-        },
-    }
+MODEL = Eagle

@@ -5,7 +5,7 @@ computation lives in the module named by `module`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redundancy_eval.errors import SetupError
@@ -27,7 +27,8 @@ class Family:
     """A model family that can be masked.
 
     `encoders` reads the encoder names, in order, from a checkpoint's config; it raises SetupError for a config of
-    another family.
+    another family. `module` holds the computation (its `MODEL`, a family_model.FamilyModel, and `load`), `recorded`
+    reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning.
     """
 
     model_id: str
@@ -39,6 +40,8 @@ class Family:
     sites: tuple[str, ...]
     ablations: tuple[str, ...]
     checked_with: str
+    recorded: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 # Kind of tower in Eagle's `mm_vision_tower` -> name of the encoder.
@@ -68,6 +71,88 @@ def eagle_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(EAGLE_TOWERS[kind] for kind in kinds)
 
 
+# Beginning of an entry of Cambrian's `mm_vision_tower_aux_list` -> name of the encoder.
+CAMBRIAN_TOWERS = {
+    "siglip/": "siglip", "openai/clip": "clip", "facebook/dinov2": "dinov2", "clip-convnext": "convnext",
+}  # fmt: skip
+
+
+def cambrian_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Encoders of a Cambrian-1 checkpoint, in the order of its `mm_vision_tower_aux_list`.
+
+    Raises:
+        SetupError: no Cambrian-1 config, an unknown tower, or one encoder named twice.
+    """
+    listed = config.get("mm_vision_tower_aux_list")
+    if config.get("mm_projector_type") != "sva" or not isinstance(listed, list):
+        raise SetupError(
+            f"not a Cambrian-1 checkpoint: mm_projector_type is {config.get('mm_projector_type')!r} (expected 'sva') "
+            f"and mm_vision_tower_aux_list is {listed!r}"
+        )
+    names = []
+    for tower in listed:
+        name = next((name for start, name in CAMBRIAN_TOWERS.items() if tower.lower().startswith(start)), None)
+        if name is None or name in names:
+            raise SetupError(f"unknown or repeated tower {tower!r} in mm_vision_tower_aux_list {listed!r}")
+        names.append(name)
+    return tuple(names)
+
+
+def imof_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Encoders of an I-MoF checkpoint: CLIP and DINOv2, interleaved in this order.
+
+    Its config is that of LLaVA-1.5, which says nothing of DINOv2; that the checkpoint is one shows in its tensors
+    (`model.dino_mm_projector.*`), and loading fails without them.
+
+    Raises:
+        SetupError: no LLaVA-1.5 config.
+    """
+    tower = config.get("mm_vision_tower")
+    if config.get("model_type") not in ("llava", "llava_llama") or "clip" not in str(tower):
+        raise SetupError(
+            f"not an I-MoF checkpoint: model_type is {config.get('model_type')!r} (expected 'llava') "
+            f"and mm_vision_tower is {tower!r}"
+        )
+    return ("clip", "dinov2")
+
+
+def deepseek_vl_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Encoders of a DeepSeek-VL-7B checkpoint, original or converted: SAM (high resolution) and SigLIP (low).
+
+    Raises:
+        SetupError: no such config; DeepSeek-VL-1.3B, which has one encoder.
+    """
+    kind = config.get("model_type")
+    if kind == "deepseek_vl_hybrid":
+        return ("sam", "siglip")
+    vision = config.get("vision_config") or {}
+    if kind == "deepseek_vl" or (kind == "multi_modality" and vision.get("cls") == "CLIPVisionTower"):
+        raise SetupError("DeepSeek-VL-1.3B has one vision encoder (SigLIP): there is nothing to compare it with")
+    if kind != "multi_modality" or vision.get("cls") != "HybridVisionTower":
+        raise SetupError(
+            f"not a DeepSeek-VL-7B checkpoint: model_type is {kind!r} (expected 'multi_modality' or "
+            f"'deepseek_vl_hybrid') and the vision tower {vision.get('cls')!r}"
+        )
+    return ("sam", "siglip")
+
+
+def eagle2_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Encoders of an Eagle2 checkpoint with two towers: SigLIP and ConvNeXt, concatenated in this order.
+
+    Raises:
+        SetupError: no such config, or one with another set of towers.
+    """
+    vision = config.get("vision_config") or {}
+    if config.get("model_type") != "eagle_chat" or vision.get("model_type") != "MOB":
+        raise SetupError(
+            f"not an Eagle2-9B checkpoint: model_type is {config.get('model_type')!r} (expected 'eagle_chat') "
+            f"with a vision tower {vision.get('model_type')!r} (expected 'MOB')"
+        )
+    if vision.get("moe_version_type") != "convnext_512_siglip_448":
+        raise SetupError(f"unknown towers {vision.get('moe_version_type')!r}; known: convnext_512_siglip_448")
+    return ("siglip", "convnext")
+
+
 _X4 = ("clip", "convnext", "pix2struct", "eva02")
 _X5_7B = ("clip", "convnext", "sam", "eva02", "pix2struct")
 _X5_13B = ("clip", "convnext", "sam", "pix2struct", "eva02")
@@ -92,6 +177,75 @@ FAMILIES = {
         sites=("encoder",),
         ablations=("zero",),
         checked_with="recorded tensors",
+        recorded="redundancy_eval.model_wrappers.recorded_eagle",
+    ),
+    "cambrian_masked": Family(
+        model_id="cambrian_masked",
+        title="Cambrian-1 (spatial vision aggregator, in the connector and inside the language model)",
+        module="redundancy_eval.model_wrappers.cambrian",
+        default="nyu-visionx/cambrian-8b",
+        encoders=cambrian_encoders,
+        checkpoints=tuple(
+            Checkpoint(f"nyu-visionx/cambrian-{size}", ("siglip", "clip", "dinov2", "convnext"), template, licence)
+            for size, template, licence in (
+                ("phi3-3b", "phi3", "Apache-2.0"), ("8b", "llama_3", "Apache-2.0 and Llama 3"),
+                ("13b", "vicuna_v1", "Apache-2.0 and Llama 2"),
+            )
+        ),
+        sites=("encoder", "projected"),
+        ablations=("zero",),
+        checked_with="recorded tensors",
+        recorded="redundancy_eval.model_wrappers.recorded_cambrian",
+        settings={
+            "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub",
+            "global_context": "with site=projected and siglip dropped: keep (default, as the paper's authors) or zero",
+            "dino_positions": "how DINOv2's position table is resized: offset (default, as trained) or size",
+        },
+    ),
+    "imof_masked": Family(
+        model_id="imof_masked",
+        title="I-MoF (LLaVA-1.5 with interleaved CLIP and DINOv2 tokens)",
+        module="redundancy_eval.model_wrappers.imof",
+        default="MMVP/MoF_Models",
+        encoders=imof_encoders,
+        checkpoints=(Checkpoint("MMVP/MoF_Models", ("clip", "dinov2"), "vicuna_v1", "Llama 2"),),
+        sites=("encoder", "projected"),
+        ablations=("zero",),
+        checked_with="recorded tensors",
+        recorded="redundancy_eval.model_wrappers.recorded_imof",
+        settings={
+            "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub",
+            "image_mode": "pad (default: to a square, as trained) or crop (the centre, as the paper's own script)",
+        },
+    ),
+    "deepseek_vl_masked": Family(
+        model_id="deepseek_vl_masked",
+        title="DeepSeek-VL-7B (two halves of one vector)",
+        module="redundancy_eval.model_wrappers.deepseek_vl",
+        default="deepseek-ai/deepseek-vl-7b-chat",
+        encoders=deepseek_vl_encoders,
+        checkpoints=tuple(
+            Checkpoint(hub_id, ("sam", "siglip"), "deepseek", "DeepSeek model licence")
+            for hub_id in ("deepseek-ai/deepseek-vl-7b-chat", "deepseek-community/deepseek-vl-7b-chat")
+        ),
+        sites=("encoder",),
+        ablations=("zero",),
+        checked_with="recorded tensors",
+        recorded="redundancy_eval.model_wrappers.recorded_deepseek_vl",
+        settings={"processor": "original (default: pixels as the original code makes them) or native (transformers')"},
+    ),
+    "eagle2_masked": Family(
+        model_id="eagle2_masked",
+        title="Eagle2-9B (tiles, channel concatenation, LayerNorm over it)",
+        module="redundancy_eval.model_wrappers.eagle2",
+        default="nvidia/Eagle2-9B",
+        encoders=eagle2_encoders,
+        checkpoints=(Checkpoint("nvidia/Eagle2-9B", ("siglip", "convnext"), "qwen2-chat", "CC-BY-NC-4.0"),),
+        sites=("encoder",),
+        ablations=("zero",),
+        checked_with="recorded tensors",
+        recorded="redundancy_eval.model_wrappers.recorded_eagle2",
+        settings={"max_tiles": "most tiles an image is cut into, the thumbnail not counted (default: the checkpoint's)"},
     ),
 }  # fmt: skip
 

@@ -75,6 +75,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_tokenizer(folder: Path, config: Any = None, **settings: Any) -> Any:
+    """A checkpoint's tokenizer, without its remote code.
+
+    Args:
+        folder: the checkpoint.
+        config: a transformers config, where the checkpoint's model type is unknown to transformers.
+        settings: for AutoTokenizer.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False, **settings)
+    except Exception as error:
+        # Missing files, damaged files and clashing versions of sentencepiece and protobuf all end here.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SetupError(
+            f"cannot read the tokenizer in {folder}: {reason} (a tokenizer.model needs sentencepiece below 0.2.3)"
+        ) from error
+
+
 def weight_files(folder: Path) -> list[Path]:
     """A checkpoint's weight files, safetensors first; stale shards that no index lists are left out.
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import masked
+from redundancy_eval.model_wrappers import families, masked
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
@@ -65,7 +65,8 @@ class MaskedLmms(lmms):
         with one_line_errors():
             if not str(batch_size).isdigit() or int(batch_size) < 1:
                 raise SetupError(f"batch_size must be a positive number; not {batch_size!r}")
-            allowed = ("ablation", "site", "dtype", "attn_implementation", "conv_template", "revision", "long_prompt")
+            common = ("ablation", "site", "dtype", "attn_implementation", "conv_template", "revision", "long_prompt")
+            allowed = (*common, *families.family(self.model_id).settings)
             unknown = sorted(set(settings) - set(allowed))
             if unknown:
                 raise SetupError(

@@ -19,6 +19,7 @@ from transformers import GenerationConfig
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, hub, prompts
+from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
@@ -61,27 +62,31 @@ class MaskedModel:
     """A loaded model and its mask.
 
     Args:
-        model: a family's module, such as eagle.Eagle: `encoder_names`, `feature_shapes`, `preprocess`,
-            `encode`, `fuse`, `language_model`, `max_length`.
+        model: a family's module, such as eagle.Eagle.
         tokenizer: of the checkpoint.
         mask: names of the dropped encoders.
         template: conversation template.
         eos: token ids that end an answer.
         long_prompt: `error`, or `cut` to cut prompts at the model's length limit as the original code does.
+        site: where a dropped encoder's output is replaced: `encoder` or `projected`.
+        settings: the family's own settings (see its `needed` and `stand_ins`).
     """
 
     def __init__(
         self,
-        model: Any,
+        model: FamilyModel,
         tokenizer: Any,
         mask: Sequence[str] = (),
         template: prompts.Template = prompts.TEMPLATES["vicuna_v1"],
         eos: Sequence[int] = (),
         long_prompt: str = "error",
+        site: str = "encoder",
+        settings: Mapping[str, Any] | None = None,
     ):
         if long_prompt not in ("error", "cut"):
             raise SetupError(f"long_prompt must be error or cut; not {long_prompt!r}")
         self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
+        self.site, self.settings = site, dict(settings or {})
         self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
         self.cut: list[str] = []  # names of the prompts that were cut
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
@@ -103,31 +108,50 @@ class MaskedModel:
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Images -> features of all encoders as they enter the fusion; those of dropped encoders are exact zeros."""
-        shapes = self.model.feature_shapes()
-        kept = [name for name in self.model.encoder_names if name not in self.mask]
-        zeros = {
-            name: torch.zeros(len(images), *shapes[name], device=self.device, dtype=self.dtype) for name in self.mask
-        }
-        if not kept:
-            return zeros
-        pixels = self.model.preprocess(list(images)).to(self.device, self.dtype)
-        return {**zeros, **self.model.encode(pixels, kept)}
+        """Images -> output of every encoder that runs, and at site `encoder` the stand-ins of the dropped ones."""
+        layouts = self.model.layouts(images)
+        run = self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
+        features: dict[str, Tensor] = {}
+        if run:
+            pixels = self.model.preprocess(list(images), run)
+            features = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, run)
+        return features | self.stand_ins("encoder", layouts)
 
     @torch.inference_mode()
-    def visual_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images -> what is inserted for their placeholders, (images, tokens, hidden), under the mask."""
-        return self.model.fuse(self.features(images))
+    def projected(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Images -> what enters the fusion, under the mask."""
+        projected = self.model.project(self.features(images))
+        return projected | self.stand_ins("projected", self.model.layouts(images))
+
+    def stand_ins(self, site: str, layouts: Sequence[Any]) -> dict[str, Tensor]:
+        """What takes the place of the dropped encoders' outputs at a site: exact zeros; {} at the other site."""
+        if site != self.site:
+            return {}
+        units, shapes = sum(map(self.model.units, layouts)), self.model.shapes(site)
+        return {
+            name: torch.zeros(units, *shapes[name], device=self.device, dtype=self.dtype)
+            for name in self.model.replaced(self.mask, site, **self.settings)
+        }
+
+    @torch.inference_mode()
+    def visuals(self, images: Sequence[Image.Image]) -> list[Visual]:
+        """Images -> what is inserted for each one's placeholder, under the mask."""
+        return self.model.fuse(self.projected(images), self.model.layouts(images))
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
-        text, moved = prompts.place_images(prompt.text, len(prompt.images))
+        most = self.model.max_images
+        if most is not None and len(prompt.images) > most:
+            raise DataError(f"{prompt.name or 'prompt'}: {len(prompt.images)} images; this architecture takes {most}")
+        text, moved = prompts.place_images(prompt.text, len(prompt.images), self.template)
         if moved:
             self.moved.append(prompt.name)
-        return prompts.tokenize(self.tokenizer, self.template.render([text]))
+        ids = prompts.tokenize(self.tokenizer, self.template.render([text]), self.template)
+        self.model.check_ids(ids, prompt.name)
+        return ids
 
-    def embed(self, ids: Sequence[int], visual: Tensor, name: str = "") -> Tensor:
-        """Input embeddings (length, hidden) of token ids whose image placeholders take the rows of `visual`.
+    def embed(self, ids: Sequence[int], visuals: Sequence[Visual], name: str = "") -> Tensor:
+        """Input embeddings (length, hidden) of token ids whose image placeholders take the images' embeddings.
 
         Raises:
             DataError: the sequence is longer than the model's limit and `long_prompt` is `error`.
@@ -140,7 +164,7 @@ class MaskedModel:
             if text:
                 parts.append(table(torch.tensor(text, device=self.device)))
             if token is not None:
-                parts.append(visual[image].to(self.dtype))
+                parts.append(visuals[image].embeddings.to(self.dtype))
                 image += 1
             text = []
         embeddings = torch.cat(parts)
@@ -163,21 +187,22 @@ class MaskedModel:
             attention[row, length - len(sequence) :] = 1
         return padded, attention
 
-    def embed_prompts(self, batch: Sequence[Prompt]) -> list[Tensor]:
-        """Input embeddings of each prompt; all images of the batch go through the encoders together."""
+    def embed_prompts(self, batch: Sequence[Prompt]) -> tuple[list[Tensor], list[list[Visual]]]:
+        """Input embeddings and images of each prompt; all images of the batch go through the encoders together."""
+        ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
         images = [image for prompt in batch for image in prompt.images]
-        visual = list(self.visual_embeddings(images)) if images else []
-        sequences, start = [], 0
-        for prompt in batch:
-            mine = visual[start : start + len(prompt.images)]
+        visuals = self.visuals(images) if images else []
+        sequences, mine, start = [], [], 0
+        for prompt, tokens in zip(batch, ids, strict=True):
+            mine.append(visuals[start : start + len(prompt.images)])
             start += len(prompt.images)
-            sequences.append(self.embed(self.prompt_ids(prompt), mine, prompt.name))
-        return sequences
+            sequences.append(self.embed(tokens, mine[-1], prompt.name))
+        return sequences, mine
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
         """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
-        sequences = self.embed_prompts(batch)
+        sequences, visuals = self.embed_prompts(batch)
         inputs, attention = self.batch(sequences)
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -186,9 +211,10 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
-        tokens = self.model.language_model.generate(
-            inputs_embeds=inputs, attention_mask=attention, generation_config=config
-        )
+        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
+            tokens = self.model.language_model.generate(
+                inputs_embeds=inputs, attention_mask=attention, generation_config=config
+            )
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
             ends = [index for index, token in enumerate(row) if token in self.eos]
@@ -201,7 +227,8 @@ class MaskedModel:
     def loglikelihood(self, batch: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, bool]]:
         """For each prompt: natural log-probability of its continuation as the answer, and whether greedy says it."""
         targets, sequences = [], []
-        for sequence, continuation in zip(self.embed_prompts(batch), continuations, strict=True):
+        prompted, visuals = self.embed_prompts(batch)
+        for sequence, continuation in zip(prompted, continuations, strict=True):
             ids = self.tokenizer(continuation, add_special_tokens=False).input_ids
             if not ids:
                 raise DataError("a continuation without tokens has no likelihood")
@@ -211,9 +238,10 @@ class MaskedModel:
         inputs, attention = self.batch(sequences)
         positions = (attention.cumsum(-1) - 1).clamp_min(0)
         keep = max(len(target) for target in targets) + 1
-        logits = self.model.language_model(
-            inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
-        ).logits
+        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
+            logits = self.model.language_model(
+                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
+            ).logits
         scored = []
         for row, target in zip(logits, targets, strict=True):
             predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)
@@ -236,6 +264,7 @@ def load(
     conv_template: str | None = None,
     revision: str | None = None,
     long_prompt: str = "error",
+    **settings: Any,
 ) -> MaskedModel:
     """Load a checkpoint under a mask.
 
@@ -245,13 +274,15 @@ def load(
         drop: encoders to drop, joined by `+`, or `none`, or `all`.
         keep: encoders to keep instead.
         ablation: what stands in for a dropped encoder's output; `zero`.
-        site: where it is put; `encoder` (as the output enters the fusion).
+        site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
+            encoder, `projected` (behind it).
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
         device: torch device; a GPU when there is one.
         attn_implementation: transformers' attention, e.g. `sdpa`, `eager`, `flash_attention_2`.
-        conv_template: prompt template; by default the one that the checkpoint's tokenizer calls for.
+        conv_template: prompt template; by default the one that the checkpoint was trained with.
         revision: branch, tag or commit on the hub.
         long_prompt: `error` or `cut`.
+        settings: the family's own (families.Family.settings).
 
     Raises:
         SetupError: anything wrong with these arguments or the checkpoint, in one line.
@@ -261,17 +292,21 @@ def load(
         raise SetupError(f"ablation must be one of {', '.join(family.ablations)}; not {ablation!r}")
     if site not in family.sites:
         raise SetupError(f"site must be one of {', '.join(family.sites)} for {model_id}; not {site!r}")
+    unknown = sorted(set(settings) - set(family.settings))
+    if unknown:
+        raise SetupError(
+            f"{model_id} has no argument {unknown[0]!r}; its own are {', '.join(family.settings) or 'none'}"
+        )
     folder = hub.locate(pretrained or family.default, revision)
     config = hub.read_config(folder)
     names = family.encoders(config)
     mask = masks.dropped(names, drop, keep)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     module = importlib.import_module(family.module)
-    model, tokenizer, _ = module.load(
-        folder, [name for name in names if name not in mask], choose_dtype(dtype, place), place, attn_implementation
-    )
-    template = prompts.template(conv_template or prompts.template_for(tokenizer))
-    return MaskedModel(model, tokenizer, mask, template, end_tokens(folder, config), long_prompt)
+    run = module.MODEL.needed(names, mask, site, **settings)
+    model, tokenizer, _ = module.load(folder, run, choose_dtype(dtype, place), place, attn_implementation, **settings)
+    template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
+    return MaskedModel(model, tokenizer, mask, template, end_tokens(folder, config), long_prompt, site, settings)
 
 
 def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:

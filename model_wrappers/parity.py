@@ -1,17 +1,16 @@
 """`redundancy-eval parity`: our port against tensors recorded from the original code.
 
 A recorded folder holds `checkpoint/` (released format; `tiny_overrides.json` where encoders are shrunken), `inputs/`
-(`inputs.json` and the images) and `expected/<input>.safetensors` with tensors named `<condition>/<tensor>`. Conditions:
-`nomask`, `zero:<tower>+<tower>`, `all_masked`. `/rows_strideK` behind a name means every K-th row. See
-docs/families.md; `examples/record_eagle.py` writes such a folder.
+(`inputs.json` and the images) and `expected/<input>.safetensors` with tensors named `<condition>/<tensor>`.
+`rows_strideK` behind a name means every K-th row. What the conditions and tensors of a family are called stands in its
+`recorded_*` module. See docs/families.md; `examples/record_eagle.py` writes such a folder.
 """
 
-import hashlib
 import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, hub, masked, prompts
+from redundancy_eval.model_wrappers import families, hub, masked
+from redundancy_eval.model_wrappers.family_model import FamilyModel
+from redundancy_eval.model_wrappers.masked import MaskedModel
+
+__all__ = ["Check", "Condition", "MaskedModel", "by_name", "main", "read_json", "relative_error", "run", "same"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,27 @@ class Check:
     def __str__(self) -> str:
         figure = "        " if self.error != self.error else f"{self.error:8.1e}"
         return f"{'ok  ' if self.ok else 'FAIL'} {figure}  {self.name}{'  ' + self.remark if self.remark else ''}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a recorded condition is in our terms: mask, site and settings of the family."""
+
+    mask: tuple[str, ...] = ()
+    site: str = "encoder"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def same(name: str, got: object, expected: object) -> Check:
+    """A check of equality."""
+    ok = got == expected
+    return Check(name, float("nan"), ok, "" if ok else f"{str(got)[:200]!r} != {str(expected)[:200]!r}")
+
+
+def by_name(prefix: str, features: Mapping[str, Tensor], model: FamilyModel) -> dict[str, Tensor]:
+    """The first unit of each encoder's features under the names that recordings use."""
+    released = {own: name for name, own in model.released_names.items()}
+    return {f"{prefix}/{released[name]}": value[0] for name, value in features.items() if name in released}
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -70,72 +94,63 @@ def main(folder: Path, tolerance: float) -> int:
 
 def run(folder: Path, tolerance: float) -> Iterator[Check]:
     """Compare every recorded input and condition of a folder."""
-    inputs = _read_json(folder / "inputs" / "inputs.json")
+    inputs = read_json(folder / "inputs" / "inputs.json")
     pixel_stats = folder / "inputs" / "preprocessed_stats.json"
-    stats = _read_json(pixel_stats) if pixel_stats.is_file() else {}
-    model, tokenizer, eos = load(folder / "checkpoint")
+    stats = read_json(pixel_stats) if pixel_stats.is_file() else {}
+    recorded = importlib.import_module(_family(folder / "checkpoint").recorded)
+    model, tokenizer, _ = recorded.load(folder / "checkpoint")
+    eos = masked.end_tokens(folder / "checkpoint", hub.read_config(folder / "checkpoint"))
     for name, entry in inputs["inputs"].items():
         expected_file = folder / "expected" / f"{name}.safetensors"
         if not expected_file.is_file():
             raise SetupError(f"{expected_file} is missing")
-        expected = load_file(expected_file)
         image = Image.open(folder / "inputs" / entry["image_file"])
-        yield from _check_inputs(name, entry, stats, model, tokenizer, image)
-        for condition, tensors in sorted(_by_condition(expected).items()):
+        yield from recorded.check_inputs(name, entry, stats, model, tokenizer, image)
+        for text, tensors in sorted(_by_condition(load_file(expected_file)).items()):
             try:
-                mask = _mask(condition, model.released_names)
+                condition = recorded.condition(text, model)
             except SetupError as refusal:
-                yield Check(f"{name} {condition}", float("nan"), True, f"refused: {refusal}")
+                yield Check(f"{name} {text}", float("nan"), True, f"refused: {refusal}")
                 continue
-            subject = masked.MaskedModel(model, tokenizer, mask, eos=eos)
-            got = compute(subject, image, entry["input_ids"], inputs["generation"])
-            checks = list(_compare(f"{name} {condition}", got, tensors, tolerance))
+            subject = MaskedModel(
+                model, tokenizer, condition.mask, eos=eos, site=condition.site, settings=condition.settings
+            )
+            got = recorded.tensors(subject, image)
+            got |= answers(subject, image, recorded.input_ids(entry), inputs["generation"])
+            checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
             yield from checks
             worst = max((check.error for check in checks if check.error == check.error), default=0.0)
-            yield Check(f"{name} {condition}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
+            yield Check(f"{name} {text}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
 
 
-def load(checkpoint: Path) -> tuple[Any, Any, list[int]]:
-    """Model (all encoders, float32), tokenizer and end tokens of a recorded checkpoint."""
+def _family(checkpoint: Path) -> families.Family:
     config = hub.read_config(checkpoint)
-    matching = []
     for family in families.FAMILIES.values():
         try:
             family.encoders(config)
         except SetupError:
             continue
-        matching.append(family)
-    if not matching:
-        raise SetupError(f"{checkpoint} is a checkpoint of no family here: model_type {config.get('model_type')!r}")
-    module = importlib.import_module(matching[0].module)
-    overrides = checkpoint / "tiny_overrides.json"
-    if overrides.is_file():
-        config = module.recorded_config(config, _read_json(overrides))
-    model, tokenizer, _ = module.load(checkpoint, config=config)
-    return model, tokenizer, masked.end_tokens(checkpoint, config)
+        return family
+    raise SetupError(f"{checkpoint} is a checkpoint of no family here: model_type {config.get('model_type')!r}")
 
 
 @torch.inference_mode()
-def compute(
-    subject: masked.MaskedModel, image: Image.Image, ids: list[int], generation: Mapping[str, Any]
+def answers(
+    subject: MaskedModel, image: Image.Image, ids: list[int], generation: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """All tensors that a recording may hold of one input and condition."""
+    """What a recording may hold of the language model: logits of the prompt, greedy tokens and their scores."""
     model = subject.model
-    features = subject.features([image])
-    visual = model.fuse(features)
-    inputs, attention = subject.batch([subject.embed(ids, visual)])
-    logits = model.language_model(inputs_embeds=inputs, attention_mask=attention).logits[0]
+    visuals = subject.visuals([image])
+    inputs, attention = subject.batch([subject.embed(ids, visuals)])
     config = GenerationConfig(
         **{**generation, "eos_token_id": subject.eos, "pad_token_id": subject.eos[0]},
         output_scores=True,
         return_dict_in_generate=True,
     )
-    answer = model.language_model.generate(inputs_embeds=inputs, attention_mask=attention, generation_config=config)
-    own = {name: released for released, name in model.released_names.items()}
+    with model.prefill([visuals], [0]):
+        logits = model.language_model(inputs_embeds=inputs, attention_mask=attention).logits[0]
+        answer = model.language_model.generate(inputs_embeds=inputs, attention_mask=attention, generation_config=config)
     return {
-        **{f"encoder/{own[name]}": feature[0] for name, feature in features.items()},
-        "fused": model.concatenate(features)[0],
-        "image_embeds": visual[0],
         "logits": logits,
         "logits_first": logits[0],
         "logits_last": logits[-1],
@@ -149,43 +164,16 @@ def _compare(
 ) -> Iterator[Check]:
     for name, value in sorted(expected.items()):
         base, _, stride = re.sub(r"[/_]rows_stride", "@", name).partition("@")
+        if name in got:
+            base, stride = name, ""
         if base not in got:
             raise DataError(f"{where}: the recording holds {name!r}, which this version does not compute")
         mine = got[base][:: int(stride)] if stride else got[base]
         if base == "tokens":
-            same = mine.tolist() == value.tolist()
-            yield Check(f"{where} {name}", float("nan"), same, "" if same else f"{mine.tolist()} != {value.tolist()}")
+            yield same(f"{where} {name}", mine.tolist(), value.tolist())
         else:
             error = relative_error(mine, value)
             yield Check(f"{where} {name}", error, error <= tolerance)
-
-
-def _check_inputs(
-    name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Any, tokenizer: Any, image: Image.Image
-) -> Iterator[Check]:
-    text = prompts.template(entry["conv_template"]).render(entry["messages"])
-    yield Check(f"{name} prompt text", float("nan"), text == entry["prompt"])
-    chosen = prompts.template_for(tokenizer)
-    yield Check(f"{name} template chosen from the checkpoint", float("nan"), chosen == entry["conv_template"], chosen)
-    yield Check(f"{name} token ids", float("nan"), prompts.tokenize(tokenizer, text) == entry["input_ids"])
-    recorded = stats.get(f"{name}/pixel_values")
-    if recorded:
-        uint8 = hashlib.sha256(model.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()
-        yield Check(f"{name} uint8 pixels", float("nan"), uint8 == recorded["uint8_sha256_chw"])
-        floats = hashlib.sha256(model.preprocess([image])[0].numpy().tobytes()).hexdigest()
-        yield Check(f"{name} float32 pixels", float("nan"), floats == recorded["sha256_le"])
-
-
-def _mask(condition: str, released: Mapping[str, str]) -> tuple[str, ...]:
-    if condition == "nomask":
-        return ()
-    if condition == "all_masked":
-        return tuple(released.values())
-    kind, _, names = condition.partition(":")
-    towers = names.split("+")
-    if kind != "zero" or not set(towers) <= set(released):
-        raise SetupError(f"this port has no condition {condition!r}")
-    return tuple(released[tower] for tower in towers)
 
 
 def _by_condition(expected: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -196,7 +184,12 @@ def _by_condition(expected: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
     return found
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A JSON file of a recording.
+
+    Raises:
+        SetupError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from tests import tiny
 from tests.conftest import golden
 
 pytestmark = pytest.mark.models
+VICUNA = prompts.TEMPLATES["vicuna_v1"]
 X5 = ("clip", "convnext", "sam", "eva02", "pix2struct")
 
 
@@ -30,6 +31,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(folder):
     return masked.load("eagle_masked", str(folder), device="cpu")
+
+
+def embeddings(subject, images):
+    return torch.stack([visual.embeddings for visual in subject.visuals(images)])
 
 
 def picture(seed, size=(70, 50)):
@@ -113,22 +118,22 @@ def test_full_size_names_and_shapes(name):
 def test_skipping_is_bit_identical_to_running_and_zeroing(folder, full, mask):
     images = [picture(1), picture(2, (40, 90))]
     features = full.features(images)
-    expected = full.model.fuse({k: torch.zeros_like(v) if k in mask else v for k, v in features.items()})
+    zeroed = {k: torch.zeros_like(v) if k in mask else v for k, v in features.items()}
+    expected = torch.stack([visual.embeddings for visual in full.model.fuse(zeroed, [None, None])])
     subject = masked.load("eagle_masked", str(folder), "+".join(mask), device="cpu")
     assert subject.mask == mask
-    assert torch.equal(subject.visual_embeddings(images), expected)
-    assert not torch.equal(expected, full.visual_embeddings(images))
+    assert torch.equal(embeddings(subject, images), expected)
+    assert not torch.equal(expected, embeddings(full, images))
 
 
 def test_drop_none_is_the_unmasked_model(folder, full):
     images = [picture(3)]
     pixels = full.model.preprocess(images)
     with torch.inference_mode():
-        plain = full.model.fuse(full.model.encode(pixels, full.model.encoder_names))
+        (plain,) = full.model.fuse(full.model.encode(pixels, full.model.encoder_names), [None])
     for drop in ("none", "", None):
-        assert torch.equal(
-            masked.load("eagle_masked", str(folder), drop, device="cpu").visual_embeddings(images), plain
-        )
+        subject = masked.load("eagle_masked", str(folder), drop, device="cpu")
+        assert torch.equal(embeddings(subject, images)[0], plain.embeddings)
 
 
 def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full, monkeypatch):
@@ -138,11 +143,11 @@ def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full, monkeypatch):
     ran = []
     for name, encoder in full.model.encoders.items():
         encoder.register_forward_hook(lambda *_, name=name: ran.append(name))
-    masked.MaskedModel(full.model, full.tokenizer, ("convnext",)).visual_embeddings([picture(4)])
+    embeddings(masked.MaskedModel(full.model, full.tokenizer, ("convnext",)), [picture(4)])
     assert ran == ["clip", "sam", "eva02", "pix2struct"]
     ran.clear()
     everything = masked.MaskedModel(full.model, full.tokenizer, X5)
-    assert torch.equal(everything.visual_embeddings([picture(4)]), everything.visual_embeddings([picture(5)]))
+    assert torch.equal(embeddings(everything, [picture(4)]), embeddings(everything, [picture(5)]))
     assert ran == []
 
 
@@ -162,7 +167,7 @@ def test_order_and_choice_of_towers_come_from_the_config(tmp_path):
     assert subject.model.encoder_names == ("eva02", "clip") and subject.mask_label == "clip"
     features = subject.features([picture(1)])
     assert not features["clip"].any() and features["eva02"].any()
-    assert list(subject.model.feature_shapes().values()) == [(16, 16), (16, 32)]
+    assert list(subject.model.shapes("encoder").values()) == [(16, 16), (16, 32)]
 
 
 # --- loading -------------------------------------------------------------------------------------------------------
@@ -238,7 +243,7 @@ def test_shards_and_bin_files(folder, full, tmp_path, kind):
         (copy / "model.safetensors.index.json").write_text(json.dumps(index))
         (copy / "model_old-1.safetensors").write_bytes(b"stale shard that no index lists")
     subject = masked.load("eagle_masked", str(copy), device="cpu")
-    assert torch.equal(subject.visual_embeddings([picture(1)]), full.visual_embeddings([picture(1)]))
+    assert torch.equal(embeddings(subject, [picture(1)]), embeddings(full, [picture(1)]))
     if kind == "sharded":
         (copy / "model-2.safetensors").unlink()
         refused(copy, "listed in the index are missing: model-2.safetensors")
@@ -298,7 +303,7 @@ def test_rotary_tables_come_from_the_checkpoint(folder, tmp_path):
 def test_half_precision_runs_in_its_own_type(folder):
     subject = masked.load("eagle_masked", str(folder), "sam", dtype="bf16", device="cpu")
     assert subject.dtype == torch.bfloat16 and {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}
-    assert subject.visual_embeddings([picture(1)]).dtype == torch.bfloat16
+    assert embeddings(subject, [picture(1)]).dtype == torch.bfloat16
     assert isinstance(subject.generate([masked.Prompt("What?", (picture(1),))], 3)[0].text, str)
     assert masked.choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
     assert masked.choose_dtype("auto", torch.device("cpu")) == torch.float32
@@ -316,11 +321,11 @@ def test_the_template_follows_the_tokenizer():
 
 
 def test_placing_images():
-    assert prompts.place_images("What?", 2) == ("<image> <image>\nWhat?", False)
-    assert prompts.place_images("Is <image> red?", 1) == ("Is <image> red?", False)
-    assert prompts.place_images("What?", 0) == ("What?", False)
-    assert prompts.place_images("Is <image> red? <image>", 1) == ("<image>\nIs image red? image", True)
-    assert prompts.place_images("Is <image> red?", 0) == ("Is image red?", True)
+    assert prompts.place_images("What?", 2, VICUNA) == ("<image> <image>\nWhat?", False)
+    assert prompts.place_images("Is <image> red?", 1, VICUNA) == ("Is <image> red?", False)
+    assert prompts.place_images("What?", 0, VICUNA) == ("What?", False)
+    assert prompts.place_images("Is <image> red? <image>", 1, VICUNA) == ("<image>\nIs image red? image", True)
+    assert prompts.place_images("Is <image> red?", 0, VICUNA) == ("Is image red?", True)
 
 
 def test_prompts_whose_placeholders_do_not_fit_are_counted(full):
@@ -353,7 +358,7 @@ def test_loglikelihood_is_that_of_a_full_forward(full):
     prompt, word = prompts_of_all_kinds()[0], " red circle"
     ids = full.tokenizer(word, add_special_tokens=False).input_ids
     with torch.inference_mode():
-        (sequence,) = full.embed_prompts([prompt])
+        (sequence,), _ = full.embed_prompts([prompt])
         inputs = torch.cat([sequence, full.model.language_model.get_input_embeddings()(torch.tensor(ids))])
         logits = full.model.language_model(inputs_embeds=inputs[None]).logits[0].log_softmax(-1)
     expected = sum(logits[len(sequence) - 1 + k, token].item() for k, token in enumerate(ids))
@@ -379,7 +384,7 @@ def test_answers_say_whether_they_were_capped(full):
     answer = full.generate([prompt], 2)[0]
     assert answer.capped and answer.new_tokens == 2
     with torch.inference_mode():
-        (sequence,) = full.embed_prompts([prompt])
+        (sequence,), _ = full.embed_prompts([prompt])
         first = full.model.language_model(inputs_embeds=sequence[None]).logits[0, -1].argmax().item()
     ended = masked.MaskedModel(full.model, full.tokenizer, eos=[first]).generate([prompt], 5)[0]
     assert (ended.text, ended.new_tokens, ended.capped) == ("", 1, False)
