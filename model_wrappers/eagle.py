@@ -203,7 +203,7 @@ def load(
     folder: Path,
     keep: Collection[str] | None = None,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    device: checkpoint.Device = "cpu",
     attention: str = "sdpa",
     config: Mapping[str, Any] | None = None,
 ) -> tuple[Eagle, Any, checkpoint.LoadReport]:
@@ -213,7 +213,7 @@ def load(
         folder: local checkpoint folder.
         keep: encoders whose weights to load; None for all.
         dtype: of all floating tensors.
-        device: of the model.
+        device: of the model; `auto` spreads it over what there is.
         attention: `attn_implementation`.
         config: stands in for the folder's config.json.
 
@@ -223,9 +223,10 @@ def load(
     config = hub.read_config(folder) if config is None else config
     with torch.device("meta"):
         model = Eagle(config, keep, attention)
+    device = checkpoint.spread(model, device, dtype, model.whole())
     report = checkpoint.load(model, folder, model.rename, dtype, device)
     model.restore_buffers()
-    model.to(device).eval()
+    checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
     tokenizer = hub.read_tokenizer(folder, model.language_model.config)
     return model, tokenizer, report

@@ -28,7 +28,9 @@ class Family:
 
     `encoders` reads the encoder names, in order, from a checkpoint's config; it raises SetupError for a config of
     another family. `module` holds the computation (its `MODEL`, a family_model.FamilyModel, and `load`), `recorded`
-    reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning.
+    reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning. `costs`
+    are the released encoders' parameters in millions and GFLOPs (2 per multiply-add) for an image or tile, counted on
+    the meta device; `skipped` says when a dropped encoder is not run.
     """
 
     model_id: str
@@ -38,11 +40,15 @@ class Family:
     encoders: Callable[[Mapping[str, Any]], tuple[str, ...]]
     checkpoints: tuple[Checkpoint, ...]
     sites: tuple[str, ...]
-    ablations: tuple[str, ...]
     checked_with: str
     recorded: str
+    costs: Mapping[str, tuple[float, float]]
+    skipped: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
+
+HOOKED = ("hf_masked", "masked")  # models whose encoders are told by the argument `encoders`
+ABLATIONS = ("zero", "mean", "noise", "shuffle")  # what may stand in for a dropped encoder (ablations.py), anywhere
 
 # Kind of tower in Eagle's `mm_vision_tower` -> name of the encoder.
 EAGLE_TOWERS = {"clip": "clip", "convnext": "convnext", "sam": "sam", "det": "eva02", "pix2struct": "pix2struct"}
@@ -153,6 +159,27 @@ def eagle2_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     return ("siglip", "convnext")
 
 
+def parse_encoders(text: object) -> dict[str, str]:
+    """Read the argument `encoders` of hf_masked and masked: `NAME:MODULE.PATH+NAME:MODULE.PATH` -> {name: path}.
+
+    Raises:
+        SetupError: the text has another form, or names one encoder twice.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, str(text or "").split("+")):
+        name, colon, path = (piece.strip() for piece in part.partition(":"))
+        if not colon or not name or not path:
+            raise SetupError(
+                f"encoders must be NAME:MODULE.PATH joined by +, e.g. clip:model.vision_tower; not {text!r}"
+            )
+        if name in found:
+            raise SetupError(f"encoders names {name!r} twice: {text!r}")
+        found[name.lower()] = path
+    if not found:
+        raise SetupError("encoders=NAME:MODULE.PATH+... must say which modules the model's vision encoders are")
+    return found
+
+
 _X4 = ("clip", "convnext", "pix2struct", "eva02")
 _X5_7B = ("clip", "convnext", "sam", "eva02", "pix2struct")
 _X5_13B = ("clip", "convnext", "sam", "pix2struct", "eva02")
@@ -175,9 +202,13 @@ FAMILIES = {
             Checkpoint(hub.DEMO, _X4, "vicuna_v1", "Apache-2.0"),
         ),
         sites=("encoder",),
-        ablations=("zero",),
         checked_with="recorded tensors",
         recorded="redundancy_eval.model_wrappers.recorded_eagle",
+        costs={
+            "clip": (303.5, 381), "convnext": (843.4, 6335), "sam": (308.3, 2986), "eva02": (303.4, 3098),
+            "pix2struct": (512.8, 2512),
+        },
+        skipped="always",
     ),
     "cambrian_masked": Family(
         model_id="cambrian_masked",
@@ -188,14 +219,15 @@ FAMILIES = {
         checkpoints=tuple(
             Checkpoint(f"nyu-visionx/cambrian-{size}", ("siglip", "clip", "dinov2", "convnext"), template, licence)
             for size, template, licence in (
-                ("phi3-3b", "phi3", "Apache-2.0"), ("8b", "llama_3", "Apache-2.0 and Llama 3"),
-                ("13b", "vicuna_v1", "Apache-2.0 and Llama 2"),
+                ("phi3-3b", "phi3", "see its card; Phi-3 inside"), ("8b", "llama_3", "see its card; Llama 3 inside"),
+                ("13b", "vicuna_v1", "see its card; Vicuna inside"),
             )
         ),
         sites=("encoder", "projected"),
-        ablations=("zero",),
         checked_with="recorded tensors",
         recorded="redundancy_eval.model_wrappers.recorded_cambrian",
+        costs={"siglip": (413.0, 666), "clip": (303.5, 381), "dinov2": (1136.5, 1786), "convnext": (843.4, 6335)},
+        skipped="always, but for siglip under site=projected with global_context=keep",
         settings={
             "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub",
             "global_context": "with site=projected and siglip dropped: keep (default, as the paper's authors) or zero",
@@ -208,11 +240,12 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.imof",
         default="MMVP/MoF_Models",
         encoders=imof_encoders,
-        checkpoints=(Checkpoint("MMVP/MoF_Models", ("clip", "dinov2"), "vicuna_v1", "Llama 2"),),
+        checkpoints=(Checkpoint("MMVP/MoF_Models", ("clip", "dinov2"), "vicuna_v1", "see its card; Vicuna inside"),),
         sites=("encoder", "projected"),
-        ablations=("zero",),
         checked_with="recorded tensors",
         recorded="redundancy_eval.model_wrappers.recorded_imof",
+        costs={"clip": (303.5, 381), "dinov2": (304.4, 382)},
+        skipped="always",
         settings={
             "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub",
             "image_mode": "pad (default: to a square, as trained) or crop (the centre, as the paper's own script)",
@@ -229,9 +262,10 @@ FAMILIES = {
             for hub_id in ("deepseek-ai/deepseek-vl-7b-chat", "deepseek-community/deepseek-vl-7b-chat")
         ),
         sites=("encoder",),
-        ablations=("zero",),
         checked_with="recorded tensors",
         recorded="redundancy_eval.model_wrappers.recorded_deepseek_vl",
+        costs={"sam": (96.4, 972), "siglip": (303.7, 381)},
+        skipped="always",
         settings={"processor": "original (default: pixels as the original code makes them) or native (transformers')"},
     ),
     "eagle2_masked": Family(
@@ -242,10 +276,11 @@ FAMILIES = {
         encoders=eagle2_encoders,
         checkpoints=(Checkpoint("nvidia/Eagle2-9B", ("siglip", "convnext"), "qwen2-chat", "CC-BY-NC-4.0"),),
         sites=("encoder",),
-        ablations=("zero",),
         checked_with="recorded tensors",
         recorded="redundancy_eval.model_wrappers.recorded_eagle2",
-        settings={"max_tiles": "most tiles an image is cut into, the thumbnail not counted (default: the checkpoint's)"},
+        costs={"siglip": (413.3, 974), "convnext": (843.4, 1584)},
+        skipped="always",
+        settings={"max_tiles": "most tiles of an image, the thumbnail not counted (default: the checkpoint's)"},
     ),
 }  # fmt: skip
 

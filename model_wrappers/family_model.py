@@ -13,6 +13,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
+from redundancy_eval.model_wrappers import checkpoint
+
 
 @dataclass(frozen=True)
 class Visual:
@@ -33,6 +35,7 @@ class FamilyModel(nn.Module):
         template: name of the conversation template that the checkpoint was trained with; "" to tell it from the
             tokenizer.
         max_images: how many images a prompt may have; None for any number.
+        eos: token ids that end an answer, where the checkpoint's own configs are not to be trusted with them.
     """
 
     encoder_names: tuple[str, ...]
@@ -41,6 +44,7 @@ class FamilyModel(nn.Module):
     max_length: int | None = None
     template: str = ""
     max_images: int | None = None
+    eos: tuple[int, ...] = ()
 
     @staticmethod
     def needed(names: Sequence[str], mask: Collection[str], site: str, **settings: Any) -> tuple[str, ...]:
@@ -96,9 +100,15 @@ class FamilyModel(nn.Module):
         """
         return nullcontext()
 
-    def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for a tensor that is not needed."""
+    def rename(self, released: str) -> checkpoint.Target:
+        """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
         raise NotImplementedError
+
+    def whole(self) -> set[str]:
+        """Names of the classes that a device map must not split: encoders and the language model's layers."""
+        encoders = getattr(self, "encoders", None)
+        parts = {type(module).__name__ for module in (encoders.values() if encoders is not None else ())}
+        return parts | set(self.language_model._no_split_modules or ())
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""

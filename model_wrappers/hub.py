@@ -9,6 +9,8 @@ from redundancy_eval.errors import SetupError
 DEMO = "demo"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 _SMALL_FILES = ["*.json", "*.model", "*.txt"]
 
 
@@ -37,7 +39,11 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
     try:
         local = Path(snapshot_download(pretrained, revision=revision, allow_patterns=_SMALL_FILES))
         if weights:
-            snapshot_download(pretrained, revision=revision, allow_patterns=_listed(local) or list(_SINGLE))
+            # A repository without an index holds one of these; the first that is there will do.
+            for names in [_listed(local)] if _listed(local) else [[name] for name in _singles(local)]:
+                snapshot_download(pretrained, revision=revision, allow_patterns=names)
+                if (local / names[0]).is_file():
+                    break
     except Exception as error:
         # huggingface_hub raises many kinds (offline, gated, not found, HTTP); the user needs one line of any.
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -57,17 +63,17 @@ def cached(pretrained: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A checkpoint's config.json, or another JSON file of it.
 
     Raises:
         SetupError: the file is absent or is not a JSON object.
     """
-    path = folder / "config.json"
+    path = folder / name
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SetupError(f"no checkpoint in {folder}: config.json is missing") from None
+        raise SetupError(f"no checkpoint in {folder}: {name} is missing") from None
     except ValueError as error:
         raise SetupError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(config, dict):
@@ -101,16 +107,26 @@ def read_tokenizer(folder: Path, config: Any = None, **settings: Any) -> Any:
 def weight_files(folder: Path) -> list[Path]:
     """A checkpoint's weight files, safetensors first; stale shards that no index lists are left out.
 
+    A folder with an open_clip config is read as open_clip's; for a weight file itself, that file.
+
     Raises:
         SetupError: there are none, or a listed one is missing.
     """
-    names = _listed(folder) or [name for name in _SINGLE if (folder / name).is_file()][:1]
+    if folder.is_file():
+        return [folder]
+    names = _listed(folder) or [name for name in _singles(folder) if (folder / name).is_file()][:1]
     if not names:
-        raise SetupError(f"no weights in {folder}: expected {' or '.join(_SINGLE)}, or an index file of shards")
+        raise SetupError(
+            f"no weights in {folder}: expected {' or '.join(_singles(folder))}, or an index file of shards"
+        )
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         raise SetupError(f"{folder}: weight files listed in the index are missing: {', '.join(absent)}")
     return [folder / name for name in names]
+
+
+def _singles(folder: Path) -> tuple[str, ...]:
+    return _OPEN_CLIP if (folder / OPEN_CLIP_CONFIG).is_file() else _SINGLE
 
 
 def _listed(folder: Path) -> list[str]:

@@ -15,10 +15,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, masked
+from redundancy_eval.model_wrappers import families, hf_model, masked
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
+COMMON = (
+    "ablation", "calibration", "ablation_seed", "site", "dtype", "attn_implementation", "conv_template", "revision",
+    "long_prompt", "device_map",
+)  # fmt: skip
 _GENERATION = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "min_new_tokens")
 
 
@@ -65,8 +69,7 @@ class MaskedLmms(lmms):
         with one_line_errors():
             if not str(batch_size).isdigit() or int(batch_size) < 1:
                 raise SetupError(f"batch_size must be a positive number; not {batch_size!r}")
-            common = ("ablation", "site", "dtype", "attn_implementation", "conv_template", "revision", "long_prompt")
-            allowed = (*common, *families.family(self.model_id).settings)
+            allowed = self.arguments()
             unknown = sorted(set(settings) - set(allowed))
             if unknown:
                 raise SetupError(
@@ -78,9 +81,17 @@ class MaskedLmms(lmms):
             many = self._world_size > 1 or not device
             self.device = self.accelerator.device if many else torch.device(str(device))
             self.batch_size = int(batch_size)
-            self.masked = masked.load(self.model_id, pretrained, drop, keep, device=self.device, **settings)
-        kept = [name for name in self.masked.model.encoder_names if name not in self.masked.mask]
+            self.masked = self.load(pretrained, drop, keep, device=self.device, **settings)
+        kept = [name for name in self.masked.encoder_names if name not in self.masked.mask]
         logger.info(f"{self.model_id}: drop={self.masked.mask_label}; encoders that run: {', '.join(kept) or 'none'}")
+
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the model arguments beside pretrained, drop, keep and device."""
+        return (*COMMON, *families.family(self.model_id).settings)
+
+    def load(self, pretrained: str | None, drop: object, keep: object, **settings: Any) -> Any:
+        """The model under its mask."""
+        return masked.load(self.model_id, pretrained, drop, keep, **settings)
 
     def clean(self) -> None:
         """Free the model after the evaluation."""
@@ -158,3 +169,42 @@ class EagleMasked(MaskedLmms):
     """Eagle X."""
 
     model_id = "eagle_masked"
+
+
+class CambrianMasked(MaskedLmms):
+    """Cambrian-1."""
+
+    model_id = "cambrian_masked"
+
+
+class ImofMasked(MaskedLmms):
+    """I-MoF."""
+
+    model_id = "imof_masked"
+
+
+class DeepseekVlMasked(MaskedLmms):
+    """DeepSeek-VL-7B."""
+
+    model_id = "deepseek_vl_masked"
+
+
+class Eagle2Masked(MaskedLmms):
+    """Eagle2-9B."""
+
+    model_id = "eagle2_masked"
+
+
+class HfMasked(MaskedLmms):
+    """Any transformers image-text-to-text model, with hooks."""
+
+    model_id = hf_model.MODEL_ID
+
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the model arguments beside pretrained, drop, keep and device."""
+        return ("encoders", *(name for name in COMMON if name not in ("site", "conv_template", "long_prompt")))
+
+    def load(self, pretrained: str | None, drop: object, keep: object, **settings: Any) -> Any:
+        """The model under its mask."""
+        encoders = str(settings.pop("encoders", ""))
+        return hf_model.load(pretrained, encoders, drop, keep, **settings)

@@ -6,10 +6,20 @@ it happens to be imported first.
 
 from typing import Any
 
+CLASSES = {
+    "eagle_masked": "lmms_eval_model.EagleMasked",
+    "cambrian_masked": "lmms_eval_model.CambrianMasked",
+    "imof_masked": "lmms_eval_model.ImofMasked",
+    "deepseek_vl_masked": "lmms_eval_model.DeepseekVlMasked",
+    "eagle2_masked": "lmms_eval_model.Eagle2Masked",
+    "hf_masked": "lmms_eval_model.HfMasked",
+    "masked": "lmms_eval_hooked.Hooked",
+}
+
 
 def manifests() -> list[Any]:
     """One ModelManifest for each masked model."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    path = "redundancy_eval.model_wrappers.lmms_eval_model"
-    return [ModelManifest(model_id="eagle_masked", simple_class_path=f"{path}.EagleMasked")]
+    here = "redundancy_eval.model_wrappers"
+    return [ModelManifest(model_id=name, simple_class_path=f"{here}.{path}") for name, path in CLASSES.items()]

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
-        print(_HELP.format(models=", ".join(families.FAMILIES)), end="")
+        print(_HELP.format(models=", ".join([*families.FAMILIES, *families.HOOKED])), end="")
         return 0 if arguments else 2
     host = _host()
     with _argv(arguments):
@@ -90,9 +90,12 @@ def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
     record: dict[str, Any] = {"schema": read_lmms_eval.RECORD_SCHEMA, "model": model}
-    if model in families.FAMILIES:
-        arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
-        encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
+    arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
+    if model in families.FAMILIES or model in families.HOOKED:
+        if model in families.HOOKED:
+            encoders = tuple(families.parse_encoders(arguments.get("encoders")))
+        else:
+            encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
     packages = ("torch", "transformers", "timm", "datasets")

@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, hub, prompts
+from redundancy_eval.model_wrappers import ablations, families, hub, prompts
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -69,7 +69,8 @@ class MaskedModel:
         eos: token ids that end an answer.
         long_prompt: `error`, or `cut` to cut prompts at the model's length limit as the original code does.
         site: where a dropped encoder's output is replaced: `encoder` or `projected`.
-        settings: the family's own settings (see its `needed` and `stand_ins`).
+        settings: the family's own settings (see its `needed` and `replaced`).
+        ablation: what stands in for a dropped encoder's output; by default exact zeros.
     """
 
     def __init__(
@@ -82,14 +83,21 @@ class MaskedModel:
         long_prompt: str = "error",
         site: str = "encoder",
         settings: Mapping[str, Any] | None = None,
+        ablation: ablations.Ablation | None = None,
     ):
         if long_prompt not in ("error", "cut"):
             raise SetupError(f"long_prompt must be error or cut; not {long_prompt!r}")
         self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
         self.site, self.settings = site, dict(settings or {})
+        self.ablation = ablation or ablations.Ablation()
         self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
         self.cut: list[str] = []  # names of the prompts that were cut
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """Names of all encoders, in the checkpoint's order."""
+        return self.model.encoder_names
 
     @property
     def mask_label(self) -> str:
@@ -109,29 +117,40 @@ class MaskedModel:
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Images -> output of every encoder that runs, and at site `encoder` the stand-ins of the dropped ones."""
-        layouts = self.model.layouts(images)
         run = self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
         features: dict[str, Tensor] = {}
         if run:
             pixels = self.model.preprocess(list(images), run)
             features = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, run)
-        return features | self.stand_ins("encoder", layouts)
+            features = {name: output.to(self.device) for name, output in features.items()}
+        return features | self.stand_ins("encoder", images)
 
     @torch.inference_mode()
     def projected(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Images -> what enters the fusion, under the mask."""
         projected = self.model.project(self.features(images))
-        return projected | self.stand_ins("projected", self.model.layouts(images))
+        return projected | self.stand_ins("projected", images)
 
-    def stand_ins(self, site: str, layouts: Sequence[Any]) -> dict[str, Tensor]:
-        """What takes the place of the dropped encoders' outputs at a site: exact zeros; {} at the other site."""
-        if site != self.site:
+    def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """What takes the place of the dropped encoders' outputs at a site; {} at the other site."""
+        names = self.model.replaced(self.mask, site, **self.settings) if site == self.site else ()
+        if not names:
             return {}
-        units, shapes = sum(map(self.model.units, layouts)), self.model.shapes(site)
-        return {
-            name: torch.zeros(units, *shapes[name], device=self.device, dtype=self.dtype)
-            for name in self.model.replaced(self.mask, site, **self.settings)
-        }
+        shapes, units = self.model.shapes(site), self.units(images)
+        return {name: self.ablation.stand_in(name, shapes[name], units, self.dtype, self.device) for name in names}
+
+    def units(self, images: Sequence[Image.Image]) -> list[ablations.Unit]:
+        """What the encoders see of images: each image's hash and the number of the unit (tile) within it."""
+        # Zeros depend on no image: hashing would be wasted.
+        hashes = [ablations.image_hash(image) if self.ablation.kind != "zero" else "" for image in images]
+        layouts = self.model.layouts(images)
+        return [
+            (h, unit) for h, layout in zip(hashes, layouts, strict=True) for unit in range(self.model.units(layout))
+        ]
+
+    def outputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Outputs at the model's site, e.g. for a calibration (of the unmasked model)."""
+        return self.features(images) if self.site == "encoder" else self.projected(images)
 
     @torch.inference_mode()
     def visuals(self, images: Sequence[Image.Image]) -> list[Visual]:
@@ -147,6 +166,8 @@ class MaskedModel:
         if moved:
             self.moved.append(prompt.name)
         ids = prompts.tokenize(self.tokenizer, self.template.render([text]), self.template)
+        if ids.count(prompts.IMAGE_ID) != len(prompt.images):
+            raise DataError(f"{prompt.name or 'prompt'}: its text holds the model's own image markup")
         self.model.check_ids(ids, prompt.name)
         return ids
 
@@ -257,9 +278,12 @@ def load(
     keep: object = None,
     *,
     ablation: str = "zero",
+    calibration: str | None = None,
+    ablation_seed: int = 0,
     site: str = "encoder",
     dtype: str = "auto",
     device: str | torch.device | None = None,
+    device_map: str | None = None,
     attn_implementation: str = "sdpa",
     conv_template: str | None = None,
     revision: str | None = None,
@@ -273,11 +297,14 @@ def load(
         pretrained: hub id, folder, or `demo`; the family's default when None.
         drop: encoders to drop, joined by `+`, or `none`, or `all`.
         keep: encoders to keep instead.
-        ablation: what stands in for a dropped encoder's output; `zero`.
+        ablation: what stands in for a dropped encoder's output: `zero`, `mean`, `noise` or `shuffle`.
+        calibration: file of `redundancy-eval calibrate`, for all but `zero`.
+        ablation_seed: of `noise` and `shuffle`.
         site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
             encoder, `projected` (behind it).
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
         device: torch device; a GPU when there is one.
+        device_map: `auto` spreads the model over the devices that there are.
         attn_implementation: transformers' attention, e.g. `sdpa`, `eager`, `flash_attention_2`.
         conv_template: prompt template; by default the one that the checkpoint was trained with.
         revision: branch, tag or commit on the hub.
@@ -288,8 +315,6 @@ def load(
         SetupError: anything wrong with these arguments or the checkpoint, in one line.
     """
     family = families.family(model_id)
-    if ablation not in family.ablations:
-        raise SetupError(f"ablation must be one of {', '.join(family.ablations)}; not {ablation!r}")
     if site not in family.sites:
         raise SetupError(f"site must be one of {', '.join(family.sites)} for {model_id}; not {site!r}")
     unknown = sorted(set(settings) - set(family.settings))
@@ -302,11 +327,34 @@ def load(
     names = family.encoders(config)
     mask = masks.dropped(names, drop, keep)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device_map not in (None, "", "auto"):
+        raise SetupError(f"device_map must be auto; not {device_map!r}")
+    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, pretrained or family.default, site)
     module = importlib.import_module(family.module)
     run = module.MODEL.needed(names, mask, site, **settings)
-    model, tokenizer, _ = module.load(folder, run, choose_dtype(dtype, place), place, attn_implementation, **settings)
+    model, tokenizer, _ = module.load(
+        folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
+    )
     template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
-    return MaskedModel(model, tokenizer, mask, template, end_tokens(folder, config), long_prompt, site, settings)
+    eos = model.eos or end_tokens(folder, config)
+    return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, site, settings, stand_ins)
+
+
+def read_ablation(
+    kind: str, calibration: str | None, seed: int, model_id: str, pretrained: str, site: str
+) -> ablations.Ablation:
+    """The ablation that model arguments ask for.
+
+    Raises:
+        SetupError: a calibration is missing, or was made for another model, checkpoint or site.
+    """
+    if calibration is None or kind == "zero":
+        return ablations.Ablation(kind, None, int(seed))
+    found = ablations.read(Path(calibration))
+    for key, want in (("model", model_id), ("checkpoint", pretrained), ("site", site)):
+        if found.identity.get(key) != want:
+            raise SetupError(f"{calibration} was made for {key} {found.identity.get(key)!r}, not {want!r}")
+    return ablations.Ablation(kind, found, int(seed))
 
 
 def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:

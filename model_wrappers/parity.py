@@ -99,7 +99,7 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
     stats = read_json(pixel_stats) if pixel_stats.is_file() else {}
     recorded = importlib.import_module(_family(folder / "checkpoint").recorded)
     model, tokenizer, _ = recorded.load(folder / "checkpoint")
-    eos = masked.end_tokens(folder / "checkpoint", hub.read_config(folder / "checkpoint"))
+    eos = model.eos or masked.end_tokens(folder / "checkpoint", hub.read_config(folder / "checkpoint"))
     for name, entry in inputs["inputs"].items():
         expected_file = folder / "expected" / f"{name}.safetensors"
         if not expected_file.is_file():
@@ -117,6 +117,8 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
             )
             got = recorded.tensors(subject, image)
             got |= answers(subject, image, recorded.input_ids(entry), inputs["generation"])
+            if hasattr(recorded, "prompt_tensors"):  # of families that work inside the language model
+                got |= recorded.prompt_tensors(subject, image, recorded.input_ids(entry))
             checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
             yield from checks
             worst = max((check.error for check in checks if check.error == check.error), default=0.0)

@@ -59,6 +59,64 @@ TEMPLATES = {
         "<|eot_id|>",
         "<|eot_id|>",
     ),
+    # cambrian-mllm/cambrian at 539ffc3, cambrian/conversation.py:100-123, 520-530; no newlines behind the headers
+    "llama_3": Template(
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"
+        "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. \n"
+        "    As a multimodal AI, you have the ability to process and analyze images. Whenever an image is present in "
+        "the conversation, very carefully examine it and consider its content when formulating your response.\n"
+        "    You should give concise responses to very simple questions, but provide thorough responses to more "
+        "complex and open-ended questions. ",
+        "<|start_header_id|>user<|end_header_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+    ),
+    # The same at lines 164-172, 552-560. Not confirmed by a recording, and the release's tokenizer was not at hand.
+    "phi3": Template(
+        "<|system|>\nYou are a helpful AI assistant.",
+        "\n<|user|>\n",
+        "\n<|assistant|>\n",
+        "<|end|>",
+        "<|end|>",
+        "<|end|>",
+    ),
+    # tsb0601/MMVP at 7635005, LLaVA/llava/conversation.py
+    "llava_v1": Template(
+        _ASSISTANT_SYSTEM.replace("curious user", "curious human").replace("the user's", "the human's"),
+        "USER: ",
+        "ASSISTANT: ",
+        " ",
+        " ",
+        "</s>",
+    ),
+    # deepseek-ai/DeepSeek-VL at 681bffb, deepseek_vl/utils/conversation.py:80-90, 285-288
+    "deepseek": Template(
+        "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+        "provides, and assist the user with a variety of tasks using natural language.",
+        "User: ",
+        "Assistant: ",
+        "\n\n",
+        "\n\n",
+        "<｜end▁of▁sentence｜>",
+        between_images="",
+        after_images="",
+        placeholder=("<image_placeholder>", "<image_placeholder>"),
+        strip=True,
+    ),
+    # NVlabs/Eagle at 783f656, Eagle2_5/eaglevl/conversation.py:189-196, 1113-1128
+    "qwen2-chat": Template(
+        "<|im_start|>system\nYou are a helpful assistant.",
+        "<|im_start|>user\n",
+        "<|im_start|>assistant\n",
+        "<|im_end|>\n",
+        "<|im_end|>\n",
+        "<|im_end|>\n",
+        between_images="\n",
+        numbered=True,
+        placeholder=("<img><IMG_CONTEXT></img>", "<IMG_CONTEXT>"),
+    ),
 }
 
 
@@ -80,6 +138,8 @@ def place_images(text: str, images: int, template: Template) -> tuple[str, bool]
     all (some MMMU questions do), which image belongs where is not known: all go in front, in their order, and the text
     keeps the word `image`.
     """
+    for markup in template.placeholder or ():
+        text = text.replace(markup, markup.strip("<>"))  # the model's own markup in a question is just words
     found = text.count(IMAGE)
     if found == images:
         return text, False

@@ -94,6 +94,22 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_argument("--taxonomy", default=taxonomy.DEFAULT, metavar="NAME", help="five (default), paper, or a file")
     tasks.set_defaults(function=_tasks)
 
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="statistics of the encoders over a sample of images, for ablation=mean, noise and shuffle",
+        description="Run every encoder of a model over a sample of images and write what ablation=mean, noise and "
+        "shuffle need to a file: ... --model_args pretrained=...,drop=clip,ablation=mean,calibration=FILE.",
+    )
+    calibrate.add_argument("--model", required=True, metavar="MODEL", help="eagle_masked, hf_masked, ...")
+    calibrate.add_argument("--model_args", required=True, metavar="ARGS", help="pretrained=...,site=...,...; no mask")
+    sample = calibrate.add_mutually_exclusive_group(required=True)
+    sample.add_argument("--images", metavar="FOLDER", help="take the images of a folder, by name")
+    sample.add_argument("--task", metavar="TASK", help="take the images of an lmms-eval task, evenly spread")
+    calibrate.add_argument("--count", type=int, default=64, metavar="N", help="how many images (default 64)")
+    calibrate.add_argument("--batch_size", type=int, default=4, metavar="N", help="images at once (default 4)")
+    calibrate.add_argument("-o", "--out", required=True, metavar="FILE", help="the file, *.safetensors")
+    calibrate.set_defaults(function=_calibrate)
+
     parity = commands.add_parser(
         "parity",
         help="check a port against tensors recorded from the original code",
@@ -193,15 +209,34 @@ def _models(args: argparse.Namespace) -> int:
     from redundancy_eval.reports import formats
 
     for family in families.FAMILIES.values():
-        print(f"{family.model_id}: {family.title}; default pretrained={family.default}")
-        print(
-            f"sites: {', '.join(family.sites)}; ablations: {', '.join(family.ablations)}; "
-            f"checked with: {family.checked_with}\n"
-        )
-        rows = [["checkpoint", "encoders, in order", "template", "licence of the weights"]]
-        rows += [[c.hub_id, ", ".join(c.encoders), c.template, c.licence] for c in family.checkpoints]
-        print(formats.markdown(rows))
+        print(f"## {family.model_id}: {family.title}\n")
+        rows = [["checkpoint", "encoders, in order", "template", "licence of the weights", "checked with"]]
+        for c in family.checkpoints:
+            mark = " (default)" if c.hub_id == family.default else ""
+            rows.append([c.hub_id + mark, ", ".join(c.encoders), c.template, c.licence, family.checked_with])
+        print(formats.markdown(rows) + "\n")
+        costs = "; ".join(f"{name} {million:g} M, {flops:,} GFLOPs" for name, (million, flops) in family.costs.items())
+        print(f"encoders: {costs}")
+        print(f"sites: {', '.join(family.sites)}; a dropped encoder is skipped {family.skipped}")
+        print(f"ablations: {', '.join(families.ABLATIONS)}")
+        for name, meaning in family.settings.items():
+            print(f"{name}: {meaning}")
+        print()
+    print("## hf_masked: any transformers image-text-to-text model; encoders=NAME:MODULE.PATH+...\n")
+    print("## masked: any model of lmms-eval; base=MODEL_ID,encoders=NAME:MODULE.PATH+...")
     return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from redundancy_eval import read_lmms_eval
+
+    arguments = read_lmms_eval.parse_model_args(args.model_args, Path("--model_args"))
+    try:
+        from redundancy_eval.model_wrappers import calibrate
+    except ImportError as error:
+        raise SetupError(f"calibrate needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
+    folder = Path(args.images) if args.images else None
+    return calibrate.main(args.model, arguments, Path(args.out), folder, args.task, args.count, args.batch_size)
 
 
 def _tasks(args: argparse.Namespace) -> int:

@@ -59,14 +59,16 @@ def read(path: Path, lenient: Leniency) -> Run:
             partial(_headline, path, task, metrics),
             partial(_samples, path, task, documents, tokens, lenient),
         )
+    arguments = parse_model_args(config.get("model_args"), path)
+    named = (part.partition(":")[0].strip().lower() for part in arguments.get("encoders", "").split("+"))
     return Run(
         path,
         FRAMEWORK,
         str(config.get("model")),
-        parse_model_args(config.get("model_args"), path),
+        arguments,
         {"limit": [config.get("limit"), config.get("offset")]},
         tasks,
-        tuple(record.get("encoders", ())),
+        tuple(record.get("encoders", ())) or tuple(filter(None, named)),
         versions,
     )
 

@@ -121,14 +121,22 @@ class Run:
 
 
 # Arguments of a run that do not change which model answers: the mask itself, and where and how fast it runs.
-_NOT_IDENTITY = {"drop", "keep", "device", "batch_size"}
+_NOT_IDENTITY = {"drop", "keep", "device", "device_map", "batch_size"}
 
 
-def identity(run: Run) -> tuple[Any, ...]:
-    """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments."""
+# ... and what decides nothing where no encoder is dropped.
+_OF_MASKS = {"ablation", "calibration", "ablation_seed", "site", "global_context"}
+
+
+def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
+    """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments.
+
+    With `of_full`, arguments that decide nothing in the full model are left out too.
+    """
     if run.group is not None:
         return run.framework, run.group
-    rest = {key: value for key, value in run.arguments.items() if key not in _NOT_IDENTITY}
+    left_out = _NOT_IDENTITY | (_OF_MASKS if of_full else set())
+    rest = {key: value for key, value in run.arguments.items() if key not in left_out}
     return run.framework, run.model, tuple(sorted(rest.items()))
 
 

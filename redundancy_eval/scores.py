@@ -114,6 +114,7 @@ def tables(
     groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(identity(run), []).append(run)
+    _share_full_models(groups)
     _check_checkpoints(groups.values(), lenient)
     shared = lenient.take()
     return [_Builder(group, taxonomy, encoders, known_encoders, lenient, shared).table() for group in groups.values()]
@@ -122,6 +123,23 @@ def tables(
 def _is_full(run: Run) -> bool:
     drop, keep = run.mask
     return drop.strip().lower() in ("", "none") and keep.strip().lower() in ("", "all")
+
+
+def _share_full_models(groups: dict[object, list[Run]]) -> None:
+    """Give masked runs the full model that was run under another ablation or site: unmasked, they are one model."""
+    full = {key: [run for run in group if _is_full(run)] for key, group in groups.items()}
+    lent = set()
+    for key, group in groups.items():
+        if full[key]:
+            continue
+        for other, runs in full.items():
+            if runs and identity(runs[0], of_full=True) == identity(group[0], of_full=True):
+                group += runs
+                lent.add(other)
+                break
+    for key in lent:
+        if len(full[key]) == len(groups[key]):
+            del groups[key]
 
 
 def _check_checkpoints(groups: Iterable[Sequence[Run]], lenient: Leniency) -> None:
@@ -193,11 +211,12 @@ class _Builder:
         self.notes += self.lenient.take()
         tasks = tuple("+".join(part.task for part in parts) for parts in sources)
         first = next((run for run in self.runs if _is_full(run)), self.runs[0])
+        masked = next((run for run in self.runs if not _is_full(run)), first)
         checkpoint = first.group or first.checkpoint
         return ScoreTable(
             first.model, checkpoint, self.framework, self.encoders, self.rows, self.taxonomy, benchmarks, tasks, points,
             tuple(documents), samples, tuple(dict.fromkeys(self.notes)),
-            self._signature(first, checkpoint, tasks, documents),
+            self._signature(masked, checkpoint, tasks, documents),
         )  # fmt: skip
 
     def _encoders(self, given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:
@@ -447,6 +466,7 @@ class _Builder:
             "encoders": "+".join(self.encoders),
             "masks": f"{len(self.rows)}/{2 ** len(self.encoders)}",
             "ablation": first.arguments.get("ablation", "zero"),
+            "calibration": first.arguments.get("calibration", ""),
             "site": first.arguments.get("site", "encoder"),
             "dtype": first.arguments.get("dtype", "auto"),
             "taxonomy": self.taxonomy.name,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from redundancy_eval.model_wrappers import lmms_eval_model, lmms_eval_plugin, lmms_eval_run, masked
+from redundancy_eval.model_wrappers import families, lmms_eval_model, lmms_eval_plugin, lmms_eval_run, masked
 from tests import tiny
 
 pytestmark = pytest.mark.models
@@ -39,8 +39,10 @@ def request(model, doc_id, context="What is it?", **generation):
 def test_plugin_registers_our_ids():
     from lmms_eval.models import MODEL_REGISTRY_V2
 
-    (manifest,) = lmms_eval_plugin.manifests()
-    assert manifest.model_id == "eagle_masked"
+    ids = [manifest.model_id for manifest in lmms_eval_plugin.manifests()]
+    assert set(families.FAMILIES) < set(ids) and {"hf_masked", "masked"} < set(ids)
+    for name in ids:
+        assert MODEL_REGISTRY_V2.get_model_class(name).__module__.startswith("redundancy_eval.")
     assert MODEL_REGISTRY_V2.get_model_class("eagle_masked") is lmms_eval_model.EagleMasked
 
 

@@ -398,6 +398,15 @@ def test_a_full_model_of_another_checkpoint(tmp_path):
     )
 
 
+def test_the_full_model_serves_every_ablation_and_site(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(8)})
+    for ablation, count in (("zero", 4), ("mean", 6)):
+        write_run(tmp_path / ablation, "clip", {GENERAL: right(count)}, args=f",ablation={ablation},calibration=c")
+    mean, zero = lenient(tmp_path)
+    assert zero.points[:, 0].tolist() == [80, 40] and mean.points[:, 0].tolist() == [80, 60]
+    assert "ablation:mean|calibration:c|" in mean.signature and "ablation:zero|" in zero.signature
+
+
 def test_masks_of_other_people_s_runs_are_told(tmp_path):
     for name, count in (("x-full", 8), ("x-noclip", 6)):
         path = write_run(tmp_path, "none", {GENERAL: right(count)}, checkpoint=name)

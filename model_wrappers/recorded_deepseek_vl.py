@@ -1,0 +1,130 @@
+"""Tensors recorded from the original DeepSeek-VL code: which conditions and names they have (for `parity`)."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import checkpoint, deepseek_vl, hub, prompts
+from redundancy_eval.model_wrappers.parity import (
+    Check,
+    Condition,
+    MaskedModel,
+    by_name,
+    read_json,
+    relative_error,
+    same,
+)
+
+PIXEL_TOLERANCE = 2e-5
+SUMMARY = ("mean", "std", "min", "max")
+
+
+def load(folder: Path) -> tuple[deepseek_vl.DeepseekVl, Any, checkpoint.LoadReport]:
+    """The recorded model, with both encoders, in float32."""
+    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
+    if overrides.is_file():
+        config = recorded_config(config, read_json(overrides))
+    return deepseek_vl.load(folder, config=config)
+
+
+def condition(text: str, model: deepseek_vl.DeepseekVl) -> Condition:
+    """`nomask`, `all_masked`, `zero:sam`, `zero:siglip`.
+
+    Raises:
+        SetupError: this port has no such condition.
+    """
+    if text in ("nomask", "all_masked"):
+        return Condition(() if text == "nomask" else model.encoder_names)
+    kind, _, names = text.partition(":")
+    if kind != "zero" or not set(names.split("+")) <= set(model.released_names):
+        raise SetupError(f"this port has no condition {text!r}")
+    return Condition(tuple(model.released_names[name] for name in names.split("+")))
+
+
+def check_inputs(
+    name: str,
+    entry: Mapping[str, Any],
+    stats: Mapping[str, Any],
+    model: deepseek_vl.DeepseekVl,
+    tokenizer: Any,
+    image: Image.Image,
+) -> Iterator[Check]:
+    """Prompt, token ids and pixels of an input."""
+    template = prompts.template(model.template)
+    markup = (template.placeholder or (prompts.IMAGE,))[0]
+    turns = [message["content"].replace(markup, prompts.IMAGE) for message in entry["messages"][:-1]]
+    text = template.render(turns)
+    yield same(f"{name} prompt text", text.replace(prompts.IMAGE, markup), entry["prompt"])
+    ids = prompts.tokenize(tokenizer, text, template)
+    yield same(f"{name} token ids", ids, input_ids(entry))
+    tokens, mark = next(iter(model.shapes("encoder").values()))[0], entry["image_token_id"]
+    expanded = [i for token in ids for i in ([mark] * tokens if token == prompts.IMAGE_ID else [token])]
+    yield same(f"{name} token ids with the image's", expanded, entry["input_ids"])
+    yield same(f"{name} end token", model.eos, (entry["eos_token_id"],))
+    recorded = stats.get(f"{name}/high_pixels")
+    if recorded:
+        uint8 = hashlib.sha256(model.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()
+        yield same(f"{name} uint8 pixels", uint8, recorded["uint8_sha256_chw"])
+    for kind, value in pixels(model, image).items():
+        expected = stats.get(f"{name}/{kind}")
+        if expected and kind.startswith("high"):
+            yield same(f"{name} {kind}", sha256(value), expected["sha256_le"])
+        elif expected:
+            # The float resize rounds otherwise from one torch version and processor to the next, by up to 1e-5.
+            error = relative_error(torch.tensor(summary(value)), torch.tensor([expected[key] for key in SUMMARY]))
+            yield Check(f"{name} {kind}", error, error <= PIXEL_TOLERANCE, f"only {', '.join(SUMMARY)}")
+
+
+def pixels(model: deepseek_vl.DeepseekVl, image: Image.Image) -> dict[str, Tensor]:
+    """Every stage of the pixels of an image, float32, under the names that recordings use."""
+    made = model.preprocess([image])
+    return {
+        "high_pixels": made["pixels"][0],
+        "low_pixels": model.small(made["pixels"])[0],
+        "high_pixels_normalised": model.encoder_pixels(made, "sam")[0],
+        "low_pixels_normalised": model.encoder_pixels(made, "siglip")[0],
+    }
+
+
+def summary(value: Tensor) -> list[float]:
+    """Statistics of a tensor, as SUMMARY names them, in double precision."""
+    value = value.double()
+    return [float(v) for v in (value.mean(), value.std(unbiased=False), value.min(), value.max())]
+
+
+def sha256(value: Tensor) -> str:
+    """Of the float32 bytes of a tensor."""
+    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+
+
+def input_ids(entry: Mapping[str, Any]) -> list[int]:
+    """Token ids of an input with prompts.IMAGE_ID at its image."""
+    mark = entry["image_token_id"]
+    return [prompts.IMAGE_ID if token == mark else token for token in entry["input_ids_before_expansion"]]
+
+
+def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
+    """What a recording may hold of the encoders and the fusion."""
+    features = subject.features([image])
+    return {
+        **by_name("encoder", features, subject.model),
+        "fused": subject.model.concatenate(features)[0],
+        "image_embeds": subject.model.fuse(features, [None])[0].embeddings,
+    }
+
+
+def recorded_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a recorded checkpoint whose shrunken encoder sizes stand in tiny_overrides.json."""
+    return {
+        **config,
+        "encoder_configs": {
+            name: {k: v for k, v in encoder["tiny_config"].items() if k in deepseek_vl.RELEASED[name]}
+            for name, encoder in overrides["encoders"].items()
+        },
+    }
