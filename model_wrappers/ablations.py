@@ -67,7 +67,7 @@ def calibrate(batches: Iterable[tuple[Sequence[Unit], Mapping[str, Tensor]]], **
         raise SetupError("the calibration sample holds no images")
     images = tuple(dict.fromkeys(image for image, _ in units))
     owners = torch.tensor([images.index(image) for image, _ in units])
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parts in outputs.items():
         samples: Tensor = torch.cat(parts)
         wide = samples.double()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -65,7 +65,7 @@ def assign(module: nn.Module, name: str, value: Tensor) -> None:
 
 
 # Where tensors go: one device, or a device for each module by the beginning of its name (accelerate's device map).
-Device = torch.device | str | Mapping[str, Any]
+Device: TypeAlias = torch.device | str | Mapping[str, Any]
 
 
 def spread(module: nn.Module, device: Device, dtype: torch.dtype, whole: Collection[str] = ()) -> Device:

@@ -93,7 +93,7 @@ class Hooks:
                 raise SetupError(f"{name}: the stand-in is {tuple(stand_in.shape)}, the output {tuple(output.shape)}")
             seen.changed = seen.changed or not torch.equal(stand_in, output)
             return stand_in
-        if isinstance(output, Mapping):  # transformers' ModelOutput is one
+        if isinstance(output, dict):  # transformers' ModelOutput is one
             for key in list(output):
                 output[key] = self._replaced(name, output[key], numbers, seen)
             return output

@@ -30,7 +30,7 @@ from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, hub, towers
+from redundancy_eval.model_wrappers import checkpoint, encoders, hub, towers
 from redundancy_eval.model_wrappers.eagle import llama_config
 from redundancy_eval.model_wrappers.families import imof_encoders
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
@@ -130,12 +130,12 @@ class IMof(FamilyModel):
         """
         if self.image_mode == "crop":
             return towers.crop(image, self.image_size)
-        return towers.resize(towers.pad_to_square(image, towers.colour(towers.CLIP_MEAN)), self.image_size)
+        return towers.resize(towers.pad_to_square(image, towers.colour(encoders.CLIP_MEAN)), self.image_size)
 
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str] = ()) -> dict[str, Tensor]:
         """Images -> the one normalised tensor that both encoders see, {"shared": (images, 3, size, size)} float32."""
         pixels = np.stack([self.preprocess_uint8(image) for image in images])
-        return {"shared": towers.normalise(pixels, towers.CLIP_MEAN, towers.CLIP_STD)}
+        return {"shared": towers.normalise(pixels, encoders.CLIP_MEAN, encoders.CLIP_STD)}
 
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (images, tokens, channels)}, ready for their projectors."""

@@ -216,7 +216,7 @@ class _Builder:
         return ScoreTable(
             first.model, checkpoint, self.framework, self.encoders, self.rows, self.taxonomy, benchmarks, tasks, points,
             tuple(documents), samples, tuple(dict.fromkeys(self.notes)),
-            self._signature(masked, checkpoint, tasks, documents),
+            self._signature(first, masked, checkpoint, tasks, documents),
         )  # fmt: skip
 
     def _encoders(self, given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:
@@ -452,7 +452,9 @@ class _Builder:
         if self.framework == read_csv.FRAMEWORK:
             self.notes.append("point estimates from a CSV file: nothing could be recomputed or paired")
 
-    def _signature(self, first: Run, checkpoint: str, tasks: Sequence[str], documents: Sequence[int | None]) -> str:
+    def _signature(
+        self, first: Run, masked: Run, checkpoint: str, tasks: Sequence[str], documents: Sequence[int | None]
+    ) -> str:
         """One line that says how to get the table again."""
         from redundancy_eval import __version__
 
@@ -465,10 +467,10 @@ class _Builder:
             "checkpoint": checkpoint,
             "encoders": "+".join(self.encoders),
             "masks": f"{len(self.rows)}/{2 ** len(self.encoders)}",
-            "ablation": first.arguments.get("ablation", "zero"),
-            "calibration": first.arguments.get("calibration", ""),
-            "site": first.arguments.get("site", "encoder"),
-            "dtype": first.arguments.get("dtype", "auto"),
+            "ablation": masked.arguments.get("ablation", "zero"),
+            "calibration": masked.arguments.get("calibration", ""),
+            "site": masked.arguments.get("site", "encoder"),
+            "dtype": masked.arguments.get("dtype", "auto"),
             "taxonomy": self.taxonomy.name,
             "tasks": "+".join(tasks),
             "documents": "unknown" if None in documents else str(sum(filter(None, documents))),

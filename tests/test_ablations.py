@@ -41,12 +41,12 @@ def eagle(tmp_path_factory, images):
     root = tmp_path_factory.mktemp("eagle")
     folder = str(tiny.write(root / "checkpoint"))
     calibrate("eagle_masked", f"pretrained={folder},device=cpu", images, root / "c.safetensors")
-    return folder, str(root / "c.safetensors")
+    return folder, root / "c.safetensors"
 
 
 def load(eagle, drop="none", **settings):
     folder, calibration = eagle
-    return masked.load("eagle_masked", folder, drop, device="cpu", calibration=calibration, **settings)
+    return masked.load("eagle_masked", folder, drop, device="cpu", calibration=str(calibration), **settings)
 
 
 def test_a_calibration_is_the_statistics_of_the_sample(eagle, images):
@@ -161,7 +161,7 @@ def test_mistakes(eagle, tmp_path, capsys, images):
     with pytest.raises(SetupError, match="cannot read .*x.safetensors"):
         ablations.read(tmp_path / "x.safetensors")
     with pytest.raises(SetupError, match="was made for checkpoint '.*', not 'demo'"):
-        masked.load("eagle_masked", "demo", "clip", device="cpu", ablation="mean", calibration=calibration)
+        masked.load("eagle_masked", "demo", "clip", device="cpu", ablation="mean", calibration=str(calibration))
     ask = ["calibrate", "--model", "eagle_masked", "-o", str(tmp_path / "o"), "--model_args"]
     assert main([*ask, f"pretrained={folder},drop=clip", "--images", str(images)]) == 2
     assert "a calibration is made of the full model" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_scenes_stay_on_the_canvas_and_questions_have_one_answer(category, seed,
     for question in scenes.ask(category, scene, rng):
         options, letter = scenes.as_choice(question, rng)
         assert options["ABCD".index(letter)] == question.answer
-        assert len(set(options)) == len(options) >= 3
+        assert len(set(options)) == len(options) >= 2  # a training word may hold two different letters only
 
 
 def test_what_is_drawn_is_what_is_asked():

@@ -88,7 +88,8 @@ def test_the_command_line(model, checkpoints, tmp_path):
         "--output_path", "out",
         cwd=tmp_path,
     )  # fmt: skip
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{encoders[-1]}"]
+    label = encoders[-1] if len(encoders) > 1 else "all"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{label}"]
     (run,) = readers.read([tmp_path / "out"], scores.taxonomies.load())
     assert run.model == model and run.encoders == encoders and run.mask[0] == encoders[-1]
     (made,) = scores.read([tmp_path / "out"])
