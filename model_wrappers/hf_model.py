@@ -47,6 +47,7 @@ class HfMaskedModel:
         self.ablation = ablation or ablations.Ablation()
         self.cut: list[str] = []
         self.moved: list[str] = []
+        self.first: list[str] = []
         self._images = ""  # hash of the images of the prompt that is answered; for ablations that ask for it
 
     @property

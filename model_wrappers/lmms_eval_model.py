@@ -21,7 +21,7 @@ from redundancy_eval.model_wrappers import families, hf_model, masked
 MAX_NEW_TOKENS = 1024
 COMMON = (
     "ablation", "calibration", "ablation_seed", "site", "dtype", "attn_implementation", "conv_template", "revision",
-    "long_prompt", "device_map",
+    "long_prompt", "many_images", "device_map",
 )  # fmt: skip
 _GENERATION = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "min_new_tokens")
 
@@ -136,6 +136,11 @@ class MaskedLmms(lmms):
                 f"drop={self.masked.mask_label}: {len(self.masked.cut)} prompts were cut at the model's length limit: "
                 + ", ".join(self.masked.cut)
             )
+        if self.masked.first:
+            logger.warning(
+                f"drop={self.masked.mask_label}: {len(self.masked.first)} prompts have too many images for the model; "
+                f"the first were kept: {', '.join(self.masked.first)}"
+            )
         if self.masked.moved:
             logger.warning(
                 f"drop={self.masked.mask_label}: the image placeholders of {len(self.masked.moved)} prompts did not "
@@ -202,7 +207,10 @@ class HfMasked(MaskedLmms):
 
     def arguments(self) -> tuple[str, ...]:
         """Names of the model arguments beside pretrained, drop, keep and device."""
-        return ("encoders", *(name for name in COMMON if name not in ("site", "conv_template", "long_prompt")))
+        return (
+            "encoders",
+            *(name for name in COMMON if name not in ("site", "conv_template", "long_prompt", "many_images")),
+        )
 
     def load(self, pretrained: str | None, drop: object, keep: object, **settings: Any) -> Any:
         """The model under its mask."""

@@ -7,7 +7,7 @@ mask is fixed for the run, its weights are not loaded); its place in the fusion 
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class MaskedModel:
         template: conversation template.
         eos: token ids that end an answer.
         long_prompt: `error`, or `cut` to cut prompts at the model's length limit as the original code does.
+        many_images: `error`, or `first` to keep the first images of prompts with more than the architecture takes.
         site: where a dropped encoder's output is replaced: `encoder` or `projected`.
         settings: the family's own settings (see its `needed` and `replaced`).
         ablation: what stands in for a dropped encoder's output; by default exact zeros.
@@ -81,18 +82,23 @@ class MaskedModel:
         template: prompts.Template = prompts.TEMPLATES["vicuna_v1"],
         eos: Sequence[int] = (),
         long_prompt: str = "error",
+        many_images: str = "error",
         site: str = "encoder",
         settings: Mapping[str, Any] | None = None,
         ablation: ablations.Ablation | None = None,
     ):
         if long_prompt not in ("error", "cut"):
             raise SetupError(f"long_prompt must be error or cut; not {long_prompt!r}")
+        if many_images not in ("error", "first"):
+            raise SetupError(f"many_images must be error or first; not {many_images!r}")
         self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
         self.site, self.settings = site, dict(settings or {})
         self.ablation = ablation or ablations.Ablation()
         self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
+        self.many_images = many_images
         self.cut: list[str] = []  # names of the prompts that were cut
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
+        self.first: list[str] = []  # names of the prompts that lost all but their first images
 
     @property
     def encoder_names(self) -> tuple[str, ...]:
@@ -157,11 +163,25 @@ class MaskedModel:
         """Images -> what is inserted for each one's placeholder, under the mask."""
         return self.model.fuse(self.projected(images), self.model.layouts(images))
 
+    def fitting(self, prompt: Prompt) -> Prompt:
+        """The prompt with as many images as the architecture takes.
+
+        Raises:
+            DataError: it has more, and `many_images` is `error`.
+        """
+        most = self.model.max_images
+        if most is None or len(prompt.images) <= most:
+            return prompt
+        if self.many_images == "error":
+            raise DataError(
+                f"{prompt.name or 'prompt'}: {len(prompt.images)} images; this architecture takes {most} "
+                "(many_images=first keeps the first and lists such prompts)"
+            )
+        self.first.append(prompt.name)
+        return replace(prompt, images=prompt.images[:most])
+
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
-        most = self.model.max_images
-        if most is not None and len(prompt.images) > most:
-            raise DataError(f"{prompt.name or 'prompt'}: {len(prompt.images)} images; this architecture takes {most}")
         text, moved = prompts.place_images(prompt.text, len(prompt.images), self.template)
         if moved:
             self.moved.append(prompt.name)
@@ -210,6 +230,7 @@ class MaskedModel:
 
     def embed_prompts(self, batch: Sequence[Prompt]) -> tuple[list[Tensor], list[list[Visual]]]:
         """Input embeddings and images of each prompt; all images of the batch go through the encoders together."""
+        batch = [self.fitting(prompt) for prompt in batch]
         ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
         images = [image for prompt in batch for image in prompt.images]
         visuals = self.visuals(images) if images else []
@@ -288,6 +309,7 @@ def load(
     conv_template: str | None = None,
     revision: str | None = None,
     long_prompt: str = "error",
+    many_images: str = "error",
     **settings: Any,
 ) -> MaskedModel:
     """Load a checkpoint under a mask.
@@ -309,6 +331,7 @@ def load(
         conv_template: prompt template; by default the one that the checkpoint was trained with.
         revision: branch, tag or commit on the hub.
         long_prompt: `error` or `cut`.
+        many_images: `error` or `first`.
         settings: the family's own (families.Family.settings).
 
     Raises:
@@ -337,7 +360,7 @@ def load(
     )
     template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
     eos = model.eos or end_tokens(folder, config)
-    return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, site, settings, stand_ins)
+    return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, many_images, site, settings, stand_ins)
 
 
 def read_ablation(

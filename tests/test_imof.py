@@ -418,3 +418,12 @@ def test_several_images_are_refused(full):
     prompt = masked.Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
     with pytest.raises(DataError, match="muirbench document 3: 2 images; this architecture takes 1"):
         full.generate([prompt], 2)
+
+
+def test_the_first_image_may_be_kept(full):
+    kept = masked.MaskedModel(full.model, full.tokenizer, template=full.template, eos=full.eos, many_images="first")
+    two = masked.Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
+    assert kept.generate([two], 4) == full.generate([masked.Prompt("What changed?", (picture(1),))], 4)
+    assert kept.first == ["muirbench document 3"]
+    with pytest.raises(SetupError, match="many_images must be error or first"):
+        masked.MaskedModel(full.model, full.tokenizer, many_images="all")
