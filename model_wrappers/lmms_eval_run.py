@@ -90,14 +90,19 @@ def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
     record: dict[str, Any] = {"schema": read_lmms_eval.RECORD_SCHEMA, "model": model}
-    arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
     if model in families.FAMILIES or model in families.HOOKED:
+        arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
         if model in families.HOOKED:
             encoders = tuple(families.parse_encoders(arguments.get("encoders")))
         else:
             encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
+        if arguments.get("calibration"):
+            from redundancy_eval.model_wrappers import ablations
+
+            known = ablations.identity(Path(arguments["calibration"]))
+            record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
     packages = ("torch", "transformers", "timm", "datasets")
     versions = {"redundancy-eval": __version__, "lmms-eval": metadata.version("lmms_eval")}
     record["versions"] = versions | {name: metadata.version(name) for name in packages}
