@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _FAILED = re.compile(
     r"Fail(?:ed)? to obtain answer|^Image Decode Error$|^Chat Mode: Failed with all possible conversation turns"
 )
 _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit shortens these in file names
+_VERDICT = ("index", "prediction", "log", "hit", "g_index")  # what every file of verdicts may hold
 _MILLION = 1_000_000  # rotation k of MMBench's question i has the index k * 10^6 + i
 
 Row = Mapping[str, str]
@@ -124,8 +125,8 @@ def _table_path(stem: Path, suffix: str) -> Path | None:
     return None
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    """The rows of an xlsx, tsv or csv file as texts.
+def table(path: Path, only: Collection[str] = ()) -> list[dict[str, str]]:
+    """The rows of an xlsx, tsv or csv file as texts; `only` these columns, where they are there.
 
     Raises:
         DataError: the file is damaged.
@@ -146,7 +147,11 @@ def table(path: Path) -> list[dict[str, str]]:
     if any(len(row) != len(header) for row in cells):
         line = next(i for i, row in enumerate(cells, 1) if len(row) != len(header))
         raise DataError(f"{path}:{line}: truncated row")
-    return [dict(zip(header, map(_text, row), strict=True)) for row in cells[1:]]
+    picked = [(place, name) for place, name in enumerate(header) if not only or name in only]
+    rows = []
+    for row in cells[1:]:
+        rows.append({name: cell if type(cell := row[place]) is str else _text(cell) for place, name in picked})
+    return rows
 
 
 def _text(cell: object) -> str:
@@ -202,7 +207,10 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
             lenient.refuse("duplicate-samples", f"{asked_path}:{line}: document {index} stands twice")
         asked[index] = row
     keep, score = _where(part.where), _score(part)
-    rows = {_field(row, "index", path, line): (line, row) for line, row in enumerate(table(path), 2) if keep(row)}
+    columns = () if part.samples == "" or ": " in part.score else (*_VERDICT, part.score, part.cluster, part.stratum)
+    columns = (*columns, part.where.partition("=")[0]) if columns else ()
+    verdicts = enumerate(table(path, columns), 2)
+    rows = {_field(row, "index", path, line): (line, row) for line, row in verdicts if keep(row)}
     whole = {index for index, row in asked.items() if keep(row)}
     groups: dict[str, list[str]] = {}
     if part.cluster == "g_index":  # circular: a verdict stands for all rotations of a question
@@ -226,11 +234,12 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
         except (KeyError, ValueError, SyntaxError, TypeError):
             raise DataError(f"{path}:{line}: no score {part.score} in the row of document {index}") from None
     stratum = part.stratum.removeprefix("=")
+    question = sorted(set(next(iter(asked.values()), {})) - {"prediction"})
     return Samples(
         path,
         np.array(order, dtype=np.str_),
         np.array([rows[index][0] for index in order], dtype=np.int64),
-        np.array([_digest(asked[index]) for index in order], dtype=np.uint64),
+        np.array([_digest(asked[index], question) for index in order], dtype=np.uint64),
         np.array(scores, dtype=np.float64),
         np.array(clusters, dtype=np.str_),
         np.array(
@@ -264,8 +273,8 @@ def _clusters(part: Part, order: Sequence[str], rows: Mapping[str, tuple[int, Ro
     return [rows[index][1].get(part.cluster, "") or f"document {index}" for index in order]
 
 
-def _digest(row: Row) -> int:
-    asked = repr(sorted((key, value) for key, value in row.items() if key != "prediction"))
+def _digest(row: Row, columns: Sequence[str]) -> int:
+    asked = "\x1f".join([*columns, *(row[name] for name in columns)])
     return int.from_bytes(hashlib.blake2b(asked.encode(), digest_size=8).digest(), "big")
 
 
