@@ -207,9 +207,9 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
             lenient.refuse("duplicate-samples", f"{asked_path}:{line}: document {index} stands twice")
         asked[index] = row
     keep, score = _where(part.where), _score(part)
-    columns = () if part.samples == "" or ": " in part.score else (*_VERDICT, part.score, part.cluster, part.stratum)
-    columns = (*columns, part.where.partition("=")[0]) if columns else ()
-    verdicts = enumerate(table(path, columns), 2)
+    columns = {*_VERDICT, part.score, part.cluster, part.stratum, part.where.partition("=")[0]}
+    judged_here = part.samples == "" or ": " in part.score  # a rule may look at any column
+    verdicts = enumerate(table(path, () if judged_here else columns), 2)
     rows = {_field(row, "index", path, line): (line, row) for line, row in verdicts if keep(row)}
     whole = {index for index, row in asked.items() if keep(row)}
     groups: dict[str, list[str]] = {}
