@@ -243,6 +243,8 @@ def load(
     if getattr(processor, "chat_template", None) is None:
         raise SetupError(f"the processor of {pretrained} has no chat template, so its prompt is not known")
     processor.tokenizer.padding_side = "left"
+    if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model = (model if device_map else model.to(place)).eval()
     return HfMaskedModel(
         model, processor, {name: hooks.find(model, path) for name, path in paths.items()}, mask, stand_ins

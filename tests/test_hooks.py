@@ -193,3 +193,35 @@ def test_a_wrong_module_is_told_by_the_first_request(llava, capsys):
     with pytest.raises(SystemExit):
         subject.generate_until(requests())
     assert "never ran" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("drop", ["none", "sam", "siglip", "all"])
+def test_deepseek_vl_is_masked_as_in_its_native_family(tmp_path, drop):
+    """SAM's features leave through high_res_vision_proj, SigLIP's are the tower's output: zeros before the aligner."""
+    from transformers import AutoTokenizer, DeepseekVLHybridProcessor
+
+    from redundancy_eval.model_wrappers import deepseek_vl, masked, prompts
+    from tests import tiny_deepseek_vl
+
+    folder = tiny_deepseek_vl.write(tmp_path / "deepseek", tie_word_embeddings=False)
+    words = AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": "<image_placeholder>"})
+    (folder / "generation_config.json").write_text(f'{{"eos_token_id": {words.eos_token_id}}}')
+    before, after = prompts.TEMPLATES["deepseek"].render(["|"]).split("|")
+    asked = (
+        "{% for c in messages[0]['content'] %}{% if c['type'] == 'image' %}<image_placeholder>{% else %}{{ c['text'] }}"
+    )
+    template = f"{{{{ {before!r} }}}}{asked}{{% endif %}}{{% endfor %}}{{{{ {after!r} }}}}"
+    DeepseekVLHybridProcessor(
+        deepseek_vl.native_processor(64, 48), words, chat_template=template, num_image_tokens=9
+    ).save_pretrained(folder)
+    encoders = "sam:model.high_res_vision_proj+siglip:model.vision_model"
+    hooked = hf_model.load(str(folder), encoders, drop, device="cpu")
+    native = masked.load("deepseek_vl_masked", str(folder), drop, device="cpu", processor="native")
+    seen = []
+    handle = hooked.model.model.aligner.register_forward_hook(lambda _, args, output: seen.append(output))
+    prompt = Prompt("What is it?", (picture(1),))
+    answer = hooked.generate([prompt], 6)
+    handle.remove()
+    (visual,) = native.visuals([picture(1)])
+    torch.testing.assert_close(seen[0][0], visual.embeddings, rtol=1e-5, atol=1e-5)
+    assert answer == native.generate([prompt], 6)
