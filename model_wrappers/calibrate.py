@@ -1,5 +1,6 @@
 """`redundancy-eval calibrate`: statistics of every encoder's output over a sample of images, for other ablations."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def main(
     """
     if set(arguments) & {"drop", "keep", "ablation", "calibration"}:
         raise SetupError("a calibration is made of the full model: leave drop, keep, ablation and calibration out")
+    if count < 1 or batch_size < 1:
+        raise SetupError(f"--count and --batch_size must be positive; not {count} and {batch_size}")
     images = from_folder(folder, count) if folder is not None else from_task(str(task), count)
     subject = _load(model, arguments)
     pretrained = str(arguments.get("pretrained") or families.family(model).default)
@@ -53,6 +56,9 @@ def main(
 
 def _load(model: str, arguments: Mapping[str, Any]) -> masked.MaskedModel | hf_model.HfMaskedModel:
     if model == hf_model.MODEL_ID:
+        unknown = sorted(set(arguments) - set(inspect.signature(hf_model.load).parameters))
+        if unknown:
+            raise SetupError(f"{model} has no argument {unknown[0]!r}")
         return hf_model.load(**arguments)
     return masked.load(model, **arguments)
 
@@ -83,7 +89,13 @@ def from_folder(folder: Path, count: int) -> list[Image.Image]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)[:count]
     if not paths:
         raise SetupError(f"no images ({', '.join(_SUFFIXES)}) in {folder}")
-    return [Image.open(path).convert("RGB") for path in paths]
+    images = []
+    for path in paths:
+        try:
+            images.append(Image.open(path).convert("RGB"))
+        except OSError as error:  # PIL's own errors are of this kind too
+            raise SetupError(f"{path} is no image: {error}") from None
+    return images
 
 
 def from_task(name: str, count: int) -> list[Image.Image]:

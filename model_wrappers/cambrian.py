@@ -220,7 +220,13 @@ class Cambrian(FamilyModel):
     def needed(
         names: Sequence[str], mask: Collection[str], site: str, global_context: str = "keep", **settings: Any
     ) -> tuple[str, ...]:
-        """Encoders that must run: the kept ones, and a dropped SigLIP whose global context stays."""
+        """Encoders that must run: the kept ones, and a dropped SigLIP whose global context stays.
+
+        Raises:
+            SetupError: a setting that would do nothing at this site.
+        """
+        if global_context == "zero" and site != "projected":
+            raise SetupError("global_context=zero belongs to site=projected; at site=encoder it follows from the mask")
         context = {_CONTEXT_ENCODER} if site == "projected" and global_context == "keep" else set()
         return tuple(name for name in names if name not in mask or name in context)
 

@@ -125,7 +125,9 @@ class MaskedLmms(lmms):
                     for end in until:
                         text = text.split(end)[0]
                     capped += answer.capped
-                    counts = TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=answer.new_tokens)
+                    # Without the token that ends an answer, so that the token limit is reached by capped ones only.
+                    new = answer.new_tokens - (not answer.capped)
+                    counts = TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=new)
                     results.append(GenerationResult(text, counts))
                 progress.update(len(chunk))
         progress.close()

@@ -371,6 +371,8 @@ def read_ablation(
     Raises:
         SetupError: a calibration is missing, or was made for another model, checkpoint or site.
     """
+    if not str(seed).lstrip("-").isdigit():
+        raise SetupError(f"ablation_seed must be a whole number; not {seed!r}")
     if calibration is None or kind == "zero":
         return ablations.Ablation(kind, None, int(seed))
     found = ablations.read(Path(calibration))

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         return 0
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"redundancy-eval: error: {error}", file=sys.stderr)
+        return SetupError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,8 +20,12 @@ def read(path: Path, taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
     """
     names = {benchmark.name.lower(): benchmark.name for benchmark in taxonomy.benchmarks}
     found: dict[tuple[str, str], dict[str, TaskResult]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle)
+    try:
+        text_lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
+    if text_lines:
+        reader = csv.DictReader(text_lines)
         absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if absent:
             raise DataError(

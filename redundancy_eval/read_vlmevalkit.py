@@ -31,6 +31,8 @@ _FAILED = re.compile(
     r"Fail(?:ed)? to obtain answer|^Image Decode Error$|^Chat Mode: Failed with all possible conversation turns"
 )
 _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit shortens these in file names
+# What a data set that was run leaves behind, without and with the parts that name a judge.
+_OWN = (".xlsx", ".tsv", "_acc.csv", "_acc.json", "_score.csv", "_score.json")
 _VERDICT = ("index", "prediction", "log", "hit", "g_index")  # what every file of verdicts may hold
 _MILLION = 1_000_000  # rotation k of MMBench's question i has the index k * 10^6 + i
 
@@ -66,9 +68,7 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         error = told.get("error_message") or told.get("skip_reason")
         if error:
             failures[name] = f"VLMEvalKit says: {str(error).strip().splitlines()[0]}"
-        if not any(
-            path.name[len(stem.name) :] for path in folder.glob(f"{_quoted(stem.name)}[._]*") if _ours(path, stem)
-        ):
+        if not any(stem.with_name(stem.name + ending).is_file() for ending in _OWN):
             continue
         if error:
             continue  # numbers of an earlier attempt may still lie there
@@ -92,26 +92,17 @@ def _status(folder: Path) -> dict[str, Any]:
     return dict(read_json(path).get("datasets", {})) if path.is_file() else {}
 
 
-def _quoted(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
-
-
-def _ours(path: Path, stem: Path) -> bool:
-    """Whether a file beside `stem` belongs to its data set (and is no link, pickle or other data set's)."""
-    rest = path.name[len(stem.name) :]
-    known = r"(_acc|_score|_results|_auxmatch|_.+_result|_.+_score|_[^_.]+|_exact_matching)?\.(xlsx|tsv|csv|json)"
-    return not path.is_symlink() and re.fullmatch(known, rest) is not None
-
-
 def _judge(stem: Path, told: str | None) -> str | None:
     """The judge as file names spell it; None when no file carries one."""
     if told:
         return _JUDGES.get(told, told) if _table_path(stem, f"_{_JUDGES.get(told, told)}_result") else told
-    names = {
-        path.name[len(stem.name) + 1 : -len(path.suffix) - 7]
-        for path in stem.parent.glob(f"{_quoted(stem.name)}_*_result.*")
-    }
-    names |= {path.name[len(stem.name) + 1 : -10] for path in stem.parent.glob(f"{_quoted(stem.name)}_*_score.csv")}
+    start = f"{stem.name}_"
+    rests = [path.name.removeprefix(start) for path in stem.parent.iterdir() if path.name.startswith(start)]
+    # Data sets begin alike: MMBench_DEV_EN_V11's files are not MMBench_DEV_EN's by a judge called V11_...
+    others = {rest.rpartition(".")[0] for rest in rests if rest.endswith((".xlsx", ".tsv"))}
+    found = [re.fullmatch(r"(.+)(?:_result\.(?:xlsx|tsv)|_score\.csv)", rest) for rest in rests]
+    names = {match[1] for match in found if match}
+    names = {name for name in names if not any(name.startswith(f"{other}_") for other in others)}
     if len(names) > 1:
         raise DataError(f"{stem.parent}: results of {stem.name} by several judges: {', '.join(sorted(names))}")
     return names.pop() if names else None

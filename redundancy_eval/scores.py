@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import masks, metrics, read_csv, readers
+from redundancy_eval import masks, metrics, read_csv, read_vlmevalkit, readers
 from redundancy_eval import taxonomy as taxonomies
 from redundancy_eval.errors import DataError
 from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, check_documents, check_settings, identity
 from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
 
 _ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples
+
+_EXCUSED = "it does not follow from the samples"  # and a warning says so already
 
 Mask = tuple[str, ...]
 KnownEncoders = Callable[[str, str], Sequence[str]]
@@ -312,7 +314,7 @@ class _Builder:
             for part, run, result, s in zip(parts, runs, results, samples, strict=True)
         ]
         if not all(follows):  # excused: the framework's own number is shown
-            return _Scored(self._from_headlines(label, benchmark, parts, runs, results, "it does not follow"), samples)
+            return _Scored(self._from_headlines(label, benchmark, parts, runs, results, _EXCUSED), samples)
         return _Scored(self._from_samples(label, benchmark, samples), samples)
 
     def _from_headlines(
@@ -338,8 +340,9 @@ class _Builder:
             total += (part.weight or 0.0) * points
         if np.isnan(total):
             self.notes.append(f"drop={label}: the framework reports no number for {benchmark.name}")
-        elif part.reason:
-            self.notes.append(f"{benchmark.name} is the framework's number, unchecked: {part.reason}")
+        elif self.framework != read_csv.FRAMEWORK and reason != _EXCUSED:
+            failed = "; answers that failed count as wrong in it" if self.framework == read_vlmevalkit.FRAMEWORK else ""
+            self.notes.append(f"{benchmark.name} is the framework's number, unchecked: {reason}{failed}")
         return total
 
     def _check_headline(self, benchmark: Benchmark, part: Part, run: Run, result: TaskResult, samples: Samples) -> bool:

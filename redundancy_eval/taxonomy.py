@@ -119,7 +119,7 @@ def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
         file, _, chosen = name.rpartition(":")
     if not Path(file).is_file():
         raise SetupError(f"taxonomy must be one of {', '.join(shipped['taxonomies'])}, or a JSON file; not {name!r}")
-    own = _content(Path(file).read_text(encoding="utf-8"), file)
+    own = _content(Path(file).read_bytes(), file)
     names = list(own["taxonomies"])
     if (chosen or len(names) != 1) and chosen not in names:
         raise SetupError(f"{file} holds the taxonomies {', '.join(names)}; say which one with {file}:NAME")
@@ -130,17 +130,18 @@ def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
 
 
 def _shipped() -> dict[str, Any]:
-    return _content(resources.files("redundancy_eval").joinpath("taxonomy.json").read_text(encoding="utf-8"), "")
+    return _content(resources.files("redundancy_eval").joinpath("taxonomy.json").read_bytes(), "")
 
 
-def _content(text: str, file: str) -> dict[str, Any]:
+def _content(text: bytes, file: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except ValueError as error:
         raise SetupError(f"{file}: not JSON ({error})") from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise SetupError(f'{file}: a taxonomy file has "schema": {SCHEMA}')
-    if not isinstance(content.get("taxonomies"), dict) or not content["taxonomies"]:
+    taxonomies = content.get("taxonomies")
+    if not isinstance(taxonomies, dict) or not taxonomies or not all(isinstance(c, dict) for c in taxonomies.values()):
         raise SetupError(f'{file}: "taxonomies" must map a name to categories')
     return {"taxonomies": content["taxonomies"], "benchmarks": content.get("benchmarks", {})}
 

@@ -168,6 +168,12 @@ def test_mistakes(eagle, tmp_path, capsys, images):
     (tmp_path / "empty").mkdir()
     assert main([*ask, f"pretrained={folder}", "--images", str(tmp_path / "empty")]) == 2
     assert "no images" in capsys.readouterr().err
+    (tmp_path / "empty" / "bad.png").write_bytes(b"no image")
+    assert main([*ask, f"pretrained={folder}", "--images", str(tmp_path / "empty")]) == 2
+    assert "bad.png is no image" in capsys.readouterr().err
+    assert main([*ask, f"pretrained={folder}", "--images", str(images), "--count", "0"]) == 2
+    with pytest.raises(SetupError, match="ablation_seed must be a whole number"):
+        load(eagle, "clip", ablation="noise", ablation_seed="x")
     one = ablations.Calibration({}, ("h",), {"e/samples": torch.ones(1, 2, 3), "e/owners": torch.zeros(1)})
     with pytest.raises(SetupError, match="at least two different images"):
         ablations.Ablation("shuffle", one).stand_in("e", (2, 3), [("h", 0)], torch.float32, torch.device("cpu"))

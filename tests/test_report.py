@@ -367,9 +367,9 @@ def test_the_newest_of_two_runs_and_the_last_of_two_samples_may_count(tmp_path):
     write_run(tmp_path / "a", "none", {GENERAL: right(4)})
     assert lenient(tmp_path / "a", "duplicate-runs")[0].points.tolist() == [[50]]
     path = write_run(tmp_path / "b", "none", {GENERAL: right(4)})
-    first, last = json.dumps(right(7)), next(path.parent.glob("*.jsonl"))
-    text = last.read_text()
-    assert first and last.write_text(text.replace('"score": 1.0', '"score": 0.0') + text)
+    samples = next(path.parent.glob("*.jsonl"))
+    text = samples.read_text()
+    samples.write_text(text.replace('"score": 1.0', '"score": 0.0') + text)
     assert lenient(tmp_path / "b", "duplicate-samples")[0].points.tolist() == [[40]]
 
 
@@ -474,6 +474,23 @@ def test_wrong_lines_of_a_csv(tmp_path, line, match):
     path.write_text(CSV + line + "\n")
     with pytest.raises((DataError, SetupError), match=match):
         scores.read([path], readers.Options("paper", encoders=("clip", "sam")))
+
+
+def test_numbers_without_samples_are_said_to_be_unchecked(tmp_path):
+    write_run(tmp_path, "none", {GENERAL: right(3)}, samples=False)
+    note = "demo general is the framework's number, unchecked: no samples were logged"
+    assert table_of(tmp_path).points.tolist() == [[30]] and note in table_of(tmp_path).notes
+
+
+def test_what_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "latin.csv").write_bytes(b"model,mask,benchmark,score\nx,none,GQA\xe9,1\n")
+    assert main(["report", str(tmp_path / "latin.csv")]) == 3
+    assert "not UTF-8 text" in capsys.readouterr().err
+    (tmp_path / "scores.csv").write_text(CSV)
+    (tmp_path / "taken").write_text("a file, no folder")
+    command = ["report", str(tmp_path / "scores.csv"), "--encoders", "clip,sam", "-o", str(tmp_path / "taken" / "x")]
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("redundancy-eval: error: ")
 
 
 def test_a_csv_without_its_columns(tmp_path):

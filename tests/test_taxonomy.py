@@ -74,6 +74,7 @@ def test_a_file_of_one_s_own_adds_to_the_shipped_benchmarks(tmp_path):
         ("{", "not JSON"),
         ({"schema": 1}, '"schema": 2'),
         ({"taxonomies": {}}, "must map a name to categories"),
+        ({"taxonomies": {"mine": ["GQA"]}}, "must map a name to categories"),
         ({"taxonomies": {"mine": {"A": ["Nothing"]}}}, "unknown benchmark 'Nothing'; known: GQA, "),
         ({"taxonomies": {"mine": {"A": ["GQA"], "B": ["GQA"]}}}, "in two categories: GQA"),
         (

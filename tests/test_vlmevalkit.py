@@ -255,6 +255,28 @@ def test_mmvp_before_december_2025_reports_questions_as_overall(out):
     assert any("reports no number to compare" in note for note in pairs.notes)
 
 
+def test_data_sets_that_begin_alike_are_told_apart(out):
+    """MMBench_DEV_EN_V11 beside it is neither MMBench_DEV_EN nor a judge of it; alone, it is no hole of it either."""
+    want = table(out, LENIENT, only="MMBench").points
+    for path in list(out.rglob("*_MMBench_DEV_EN*")):
+        shutil.copy(path, path.with_name(path.name.replace("DEV_EN", "DEV_EN_V11")))
+    for path in out.rglob("status.json"):
+        path.unlink()
+    np.testing.assert_array_equal(table(out, LENIENT, only="MMBench").points, want)
+    for path in list(out.rglob("*_MMBench_DEV_EN*")):
+        if "V11" not in path.name:
+            path.unlink()
+    assert "MMBench" not in [b.name for b in table(out, LENIENT).benchmarks]
+
+
+def test_headlines_alone_are_said_to_be_unchecked(out):
+    for path in out.rglob("*_AI2D_TEST_exact_matching_result.xlsx"):
+        path.unlink()
+    made = table(out, only="AI2D")
+    assert made.points[0, 0] == 100
+    assert any("unchecked: no samples were logged; answers that failed count as wrong in it" in n for n in made.notes)
+
+
 def test_what_failed_is_a_hole_with_vlmevalkit_s_reason(out):
     path = out / "noclip" / "status.json"
     status = json.loads(path.read_text())
