@@ -6,10 +6,11 @@ A recorded folder holds `checkpoint/` (released format; `tiny_overrides.json` wh
 `recorded_*` module. See docs/families.md; `examples/record_eagle.py` writes such a folder.
 """
 
+import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, hub, masked
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 from redundancy_eval.model_wrappers.masked import MaskedModel
-
-__all__ = ["Check", "Condition", "MaskedModel", "by_name", "main", "read_json", "relative_error", "run", "same"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,61 @@ def by_name(prefix: str, features: Mapping[str, Tensor], model: FamilyModel) -> 
     """The first unit of each encoder's features under the names that recordings use."""
     released = {own: name for name, own in model.released_names.items()}
     return {f"{prefix}/{released[name]}": value[0] for name, value in features.items() if name in released}
+
+
+def zero_condition(text: str, model: FamilyModel) -> Condition:
+    """`nomask`, `all_masked`, `zero:<encoder>+<encoder>`, with encoders as recordings call them.
+
+    Raises:
+        SetupError: this port has no such condition.
+    """
+    if text in ("nomask", "all_masked"):
+        return Condition(() if text == "nomask" else model.encoder_names)
+    kind, _, names = text.partition(":")
+    if kind != "zero" or not set(names.split("+")) <= set(model.released_names):
+        raise SetupError(f"this port has no condition {text!r}")
+    return Condition(tuple(model.released_names[name] for name in names.split("+")))
+
+
+def site_condition(text: str, model: FamilyModel, kinds: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Condition:
+    """`nomask`, `<kind>:<encoder>+<encoder>`, `<kind>:all`; a kind stands for a site and settings.
+
+    Raises:
+        SetupError: this port has no such condition.
+    """
+    if text == "nomask":
+        return Condition()
+    kind, _, names = text.partition(":")
+    mask = model.encoder_names if names == "all" else tuple(names.split("+"))
+    if kind not in kinds or not set(mask) <= set(model.encoder_names):
+        raise SetupError(f"this port has no condition {text!r}")
+    return Condition(mask, *kinds[kind])
+
+
+def config_of(
+    folder: Path, shrunken: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The config of a recorded checkpoint, with the sizes of its shrunken encoders where it has them.
+
+    Args:
+        folder: the checkpoint.
+        shrunken: (config.json, tiny_overrides.json) -> config.
+    """
+    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
+    return shrunken(config, read_json(overrides)) if overrides.is_file() else config
+
+
+def same_pixels(name: str, uint8: Any, pixels: Tensor, recorded: Mapping[str, str] | None) -> Iterator[Check]:
+    """Checks of an image's pixels by hash: (rows, columns, 3) uint8 and (3, rows, columns) float32."""
+    if recorded:
+        chw = uint8.transpose(2, 0, 1).tobytes()
+        yield same(f"{name} uint8 pixels", hashlib.sha256(chw).hexdigest(), recorded["uint8_sha256_chw"])
+        yield same(f"{name} float32 pixels", sha256(pixels), recorded["sha256_le"])
+
+
+def sha256(value: Tensor) -> str:
+    """Hash of a tensor's little-endian bytes."""
+    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

@@ -3,7 +3,6 @@
 Recordings name the encoders in short, as we do. What the language model's samplers get and give is read by hooks.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import cambrian, checkpoint, hub, prompts
-from redundancy_eval.model_wrappers.parity import Check, Condition, MaskedModel, read_json, same
+from redundancy_eval.errors import DataError
+from redundancy_eval.model_wrappers import cambrian, checkpoint, prompts
+from redundancy_eval.model_wrappers.parity import (
+    Check,
+    Condition,
+    MaskedModel,
+    config_of,
+    same,
+    same_pixels,
+    site_condition,
+)
 
 _SITES = {
     "zero_tower": ("encoder", {}),
@@ -26,10 +33,7 @@ _SITES = {
 
 def load(folder: Path) -> tuple[cambrian.Cambrian, Any, checkpoint.LoadReport]:
     """The recorded model, with every encoder (from `towers/` beside the checkpoint), in float32."""
-    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
-    if overrides.is_file():
-        config = recorded_config(config, read_json(overrides))
-    return cambrian.load(folder, config=config, encoder_weights=folder.parent / "towers")
+    return cambrian.load(folder, config=config_of(folder, recorded_config), encoder_weights=folder.parent / "towers")
 
 
 def condition(text: str, model: cambrian.Cambrian) -> Condition:
@@ -38,13 +42,7 @@ def condition(text: str, model: cambrian.Cambrian) -> Condition:
     Raises:
         SetupError: this port has no such condition.
     """
-    if text == "nomask":
-        return Condition()
-    kind, _, listed = text.partition(":")
-    names = model.encoder_names if listed == "all" else tuple(listed.split("+"))
-    if kind not in _SITES or not set(names) <= set(model.encoder_names):
-        raise SetupError(f"this port has no condition {text!r}")
-    return Condition(names, *_SITES[kind])
+    return site_condition(text, model, _SITES)
 
 
 def check_inputs(
@@ -68,12 +66,8 @@ def check_inputs(
     yield same(f"{name} prompt is taken", _taken(model, ids), in_place)
     (size,) = model.layouts([image])
     for encoder, tower in model.encoders.items():
-        recorded = stats.get(f"{name}/{encoder}/pixel_values")
-        if recorded:
-            uint8 = hashlib.sha256(tower.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()
-            yield same(f"{name} {encoder} uint8 pixels", uint8, recorded["uint8_sha256_chw"])
-            floats = hashlib.sha256(tower.preprocess([image])[0].numpy().tobytes()).hexdigest()
-            yield same(f"{name} {encoder} float32 pixels", floats, recorded["sha256_le"])
+        pixels, recorded = tower.preprocess([image])[0], stats.get(f"{name}/{encoder}/pixel_values")
+        yield from same_pixels(f"{name} {encoder}", tower.preprocess_uint8(image), pixels, recorded)
     grid = model.grid(size)
     yield same(f"{name} grid", list(grid), entry["final_feature_size_hw"])
 

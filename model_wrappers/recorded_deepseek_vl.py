@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, deepseek_vl, hub, prompts
+from redundancy_eval.model_wrappers import checkpoint, deepseek_vl, prompts
 from redundancy_eval.model_wrappers.parity import (
     Check,
-    Condition,
     MaskedModel,
     by_name,
-    read_json,
+    config_of,
     relative_error,
     same,
+    sha256,
+    zero_condition,
 )
 
 PIXEL_TOLERANCE = 2e-5
@@ -27,24 +27,10 @@ SUMMARY = ("mean", "std", "min", "max")
 
 def load(folder: Path) -> tuple[deepseek_vl.DeepseekVl, Any, checkpoint.LoadReport]:
     """The recorded model, with both encoders, in float32."""
-    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
-    if overrides.is_file():
-        config = recorded_config(config, read_json(overrides))
-    return deepseek_vl.load(folder, config=config)
+    return deepseek_vl.load(folder, config=config_of(folder, recorded_config))
 
 
-def condition(text: str, model: deepseek_vl.DeepseekVl) -> Condition:
-    """`nomask`, `all_masked`, `zero:sam`, `zero:siglip`.
-
-    Raises:
-        SetupError: this port has no such condition.
-    """
-    if text in ("nomask", "all_masked"):
-        return Condition(() if text == "nomask" else model.encoder_names)
-    kind, _, names = text.partition(":")
-    if kind != "zero" or not set(names.split("+")) <= set(model.released_names):
-        raise SetupError(f"this port has no condition {text!r}")
-    return Condition(tuple(model.released_names[name] for name in names.split("+")))
+condition = zero_condition
 
 
 def check_inputs(
@@ -96,11 +82,6 @@ def summary(value: Tensor) -> list[float]:
     """Statistics of a tensor, as SUMMARY names them, in double precision."""
     value = value.double()
     return [float(v) for v in (value.mean(), value.std(unbiased=False), value.min(), value.max())]
-
-
-def sha256(value: Tensor) -> str:
-    """Of the float32 bytes of a tensor."""
-    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
 
 
 def input_ids(entry: Mapping[str, Any]) -> list[int]:

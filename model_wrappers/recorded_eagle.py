@@ -1,6 +1,5 @@
 """Tensors recorded from the original Eagle code: which checkpoint, conditions and names they have (for `parity`)."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,31 +7,24 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, eagle, hub, prompts
-from redundancy_eval.model_wrappers.parity import Check, Condition, MaskedModel, by_name, read_json, same
+from redundancy_eval.model_wrappers import checkpoint, eagle, prompts
+from redundancy_eval.model_wrappers.parity import (
+    Check,
+    MaskedModel,
+    by_name,
+    config_of,
+    same,
+    same_pixels,
+    zero_condition,
+)
 
 
 def load(folder: Path) -> tuple[eagle.Eagle, Any, checkpoint.LoadReport]:
     """The recorded model, with every encoder, in float32."""
-    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
-    if overrides.is_file():
-        config = recorded_config(config, read_json(overrides))
-    return eagle.load(folder, config=config)
+    return eagle.load(folder, config=config_of(folder, recorded_config))
 
 
-def condition(text: str, model: eagle.Eagle) -> Condition:
-    """`nomask`, `all_masked`, `zero:<tower>+<tower>`.
-
-    Raises:
-        SetupError: this port has no such condition.
-    """
-    if text in ("nomask", "all_masked"):
-        return Condition(() if text == "nomask" else model.encoder_names)
-    kind, _, names = text.partition(":")
-    if kind != "zero" or not set(names.split("+")) <= set(model.released_names):
-        raise SetupError(f"this port has no condition {text!r}")
-    return Condition(tuple(model.released_names[name] for name in names.split("+")))
+condition = zero_condition
 
 
 def check_inputs(
@@ -49,12 +41,8 @@ def check_inputs(
     yield same(f"{name} prompt text", text, entry["prompt"])
     yield same(f"{name} template chosen from the checkpoint", prompts.template_for(tokenizer), entry["conv_template"])
     yield same(f"{name} token ids", prompts.tokenize(tokenizer, text, template), entry["input_ids"])
-    recorded = stats.get(f"{name}/pixel_values")
-    if recorded:
-        uint8 = hashlib.sha256(model.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()
-        yield same(f"{name} uint8 pixels", uint8, recorded["uint8_sha256_chw"])
-        floats = hashlib.sha256(model.preprocess([image])["shared"][0].numpy().tobytes()).hexdigest()
-        yield same(f"{name} float32 pixels", floats, recorded["sha256_le"])
+    pixels = model.preprocess([image])["shared"][0]
+    yield from same_pixels(name, model.preprocess_uint8(image), pixels, stats.get(f"{name}/pixel_values"))
 
 
 def input_ids(entry: Mapping[str, Any]) -> list[int]:

@@ -1,6 +1,5 @@
 """Tensors recorded from the original Eagle2 code: which checkpoint, conditions and names they have (for `parity`)."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,31 +8,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, eagle2, hub, prompts
-from redundancy_eval.model_wrappers.parity import Check, Condition, MaskedModel, read_json, same
+from redundancy_eval.model_wrappers import checkpoint, eagle2, prompts
+from redundancy_eval.model_wrappers.parity import (
+    Check,
+    MaskedModel,
+    config_of,
+    same,
+    same_pixels,
+    sha256,
+    zero_condition,
+)
 
 
 def load(folder: Path) -> tuple[eagle2.Eagle2, Any, checkpoint.LoadReport]:
     """The recorded model, with both encoders, in float32."""
-    config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
-    if overrides.is_file():
-        config = recorded_config(config, read_json(overrides))
-    return eagle2.load(folder, config=config)
+    return eagle2.load(folder, config=config_of(folder, recorded_config))
 
 
-def condition(text: str, model: eagle2.Eagle2) -> Condition:
-    """`nomask`, `all_masked`, `zero:<encoder>`.
-
-    Raises:
-        SetupError: this port has no such condition.
-    """
-    if text in ("nomask", "all_masked"):
-        return Condition(() if text == "nomask" else model.encoder_names)
-    kind, _, names = text.partition(":")
-    if kind != "zero" or not set(names.split("+")) <= set(model.released_names):
-        raise SetupError(f"this port has no condition {text!r}")
-    return Condition(tuple(model.released_names[name] for name in names.split("+")))
+condition = zero_condition
 
 
 def check_inputs(
@@ -57,13 +49,9 @@ def check_inputs(
     uint8, pixels = model.preprocess_uint8(image), model.preprocess([image])["tiles"]
     recorded = stats.get(f"{name}/pixel_values")
     if recorded:
-        yield same(f"{name} float32 pixels", _sha256(pixels), recorded["sha256_le"])
+        yield same(f"{name} float32 pixels", sha256(pixels), recorded["sha256_le"])
     for index, (tile, cut) in enumerate(zip(pixels, uint8, strict=True)):
-        recorded = stats.get(f"{name}/tile{index}")
-        if recorded:
-            yield same(f"{name} tile {index} float32 pixels", _sha256(tile), recorded["sha256_le"])
-            chw = hashlib.sha256(cut.transpose(2, 0, 1).tobytes()).hexdigest()
-            yield same(f"{name} tile {index} uint8 pixels", chw, recorded["uint8_sha256_chw"])
+        yield from same_pixels(f"{name} tile {index}", cut, tile, stats.get(f"{name}/tile{index}"))
     # Another version of torch interpolates with other roundings, so that hashes differ.
     for kind, value in zip(
         ("convnext_pixels", "convnext_pixels_normalised"), model.convnext_pixels(pixels), strict=True
@@ -101,10 +89,6 @@ def recorded_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     tiny = overrides["encoders"]["convnext"]["tiny_config"]
     sizes = {key: tiny[key] for key in ("depths", "dims")}
     return {**config, "vision_config": {**config["vision_config"], "convnext_config": sizes}}
-
-
-def _sha256(value: Tensor) -> str:
-    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _statistics_error(value: Tensor, recorded: Mapping[str, float]) -> float:

@@ -1,6 +1,5 @@
 """Tensors recorded from the original I-MoF code: which checkpoint, conditions and names they have (for `parity`)."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import checkpoint, imof, prompts
-from redundancy_eval.model_wrappers.parity import Check, Condition, MaskedModel, by_name, read_json, same
+from redundancy_eval.model_wrappers.parity import (
+    Check,
+    Condition,
+    MaskedModel,
+    by_name,
+    read_json,
+    same,
+    same_pixels,
+    site_condition,
+)
 
-_SITES = {"zero_tower": "encoder", "zero_proj": "projected"}
+_SITES: dict[str, tuple[str, dict[str, Any]]] = {"zero_tower": ("encoder", {}), "zero_proj": ("projected", {})}
 _DINO = {"embed_dim": "hidden_size", "depth": "num_hidden_layers", "num_heads": "num_attention_heads"}
 
 
@@ -32,13 +39,7 @@ def condition(text: str, model: imof.IMof) -> Condition:
     Raises:
         SetupError: this port has no such condition.
     """
-    if text == "nomask":
-        return Condition()
-    kind, _, names = text.partition(":")
-    mask = model.encoder_names if names == "all" else tuple(names.split("+"))
-    if kind not in _SITES or not set(mask) <= set(model.encoder_names):
-        raise SetupError(f"this port has no condition {text!r}")
-    return Condition(mask, _SITES[kind])
+    return site_condition(text, model, _SITES)
 
 
 def check_inputs(
@@ -55,12 +56,8 @@ def check_inputs(
     text = template.render(entry["messages"])
     yield same(f"{name} prompt text", text, entry["prompt"])
     yield same(f"{name} token ids", prompts.tokenize(tokenizer, text, template), entry["input_ids"])
-    recorded = stats.get(f"{name}/pixel_values")
-    if recorded:
-        uint8 = hashlib.sha256(model.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()
-        yield same(f"{name} uint8 pixels", uint8, recorded["uint8_sha256_chw"])
-        floats = hashlib.sha256(model.preprocess([image])["shared"][0].numpy().tobytes()).hexdigest()
-        yield same(f"{name} float32 pixels", floats, recorded["sha256_le"])
+    pixels = model.preprocess([image])["shared"][0]
+    yield from same_pixels(name, model.preprocess_uint8(image), pixels, stats.get(f"{name}/pixel_values"))
 
 
 def input_ids(entry: Mapping[str, Any]) -> list[int]:
