@@ -1,6 +1,5 @@
 """`redundancy-eval calibrate`: statistics of every encoder's output over a sample of images, for other ablations."""
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import ablations, families, hf_model, masked
+from redundancy_eval.model_wrappers import ablations, entry, families, masked
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -43,7 +42,7 @@ def main(
     if count < 1 or batch_size < 1:
         raise SetupError(f"--count and --batch_size must be positive; not {count} and {batch_size}")
     images = from_folder(folder, count) if folder is not None else from_task(str(task), count)
-    subject = _load(model, arguments)
+    subject = entry.load(model, arguments)
     pretrained = str(arguments.get("pretrained") or families.family(model).default)
     made = ablations.calibrate(
         batches(subject, images, batch_size), model=model, checkpoint=pretrained, site=subject.site
@@ -54,17 +53,8 @@ def main(
     return 0
 
 
-def _load(model: str, arguments: Mapping[str, Any]) -> masked.MaskedModel | hf_model.HfMaskedModel:
-    if model == hf_model.MODEL_ID:
-        unknown = sorted(set(arguments) - set(inspect.signature(hf_model.load).parameters))
-        if unknown:
-            raise SetupError(f"{model} has no argument {unknown[0]!r}")
-        return hf_model.load(**arguments)
-    return masked.load(model, **arguments)
-
-
 def batches(
-    subject: masked.MaskedModel | hf_model.HfMaskedModel, images: Sequence[Image.Image], size: int
+    subject: entry.Model, images: Sequence[Image.Image], size: int
 ) -> Iterator[tuple[list[ablations.Unit], dict[str, Tensor]]]:
     """Units and outputs of images, some at a time; an image that comes twice counts once."""
     distinct = list({ablations.image_hash(image): image for image in images}.items())

@@ -23,6 +23,23 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Published:
+    """How the paper's authors ran a family in VLMEvalKit, as far as their code shows.
+
+    `arguments` are model arguments; `generation` transformers' settings (greedy when empty); all images stand in front,
+    `joint` between the texts of a message; `one_image` drops all but the first; with `own_choice_wording` multiple
+    choice is worded by the wrapper, not by VLMEvalKit.
+    """
+
+    arguments: Mapping[str, str]
+    generation: Mapping[str, Any]
+    max_new_tokens: int
+    joint: str
+    one_image: bool
+    own_choice_wording: bool
+
+
+@dataclass(frozen=True)
 class Family:
     """A model family that can be masked.
 
@@ -30,7 +47,8 @@ class Family:
     another family. `module` holds the computation (its `MODEL`, a family_model.FamilyModel, and `load`), `recorded`
     reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning. `costs`
     are the released encoders' parameters in millions and GFLOPs (2 per multiply-add) for an image or tile, counted on
-    the meta device; `skipped` says when a dropped encoder is not run.
+    the meta device; `skipped` says when a dropped encoder is not run; `published` is None where the authors' code for
+    masking the family was not found.
     """
 
     model_id: str
@@ -45,6 +63,7 @@ class Family:
     costs: Mapping[str, tuple[float, float]]
     skipped: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    published: Published | None = None
 
 
 HOOKED = ("hf_masked", "masked")  # models whose encoders are told by the argument `encoders`
@@ -209,6 +228,15 @@ FAMILIES = {
             "pix2struct": (512.8, 2512),
         },
         skipped="always",
+        # VLMEvalKit's vlm/eagle_x.py, which the authors left as it was; top_k is transformers' default of its time
+        published=Published(
+            arguments={"conv_template": "vicuna_v1", "dtype": "float16", "long_prompt": "cut"},
+            generation={"do_sample": True, "temperature": 0.2, "top_p": 0.5, "top_k": 50},
+            max_new_tokens=512,
+            joint="",
+            one_image=False,
+            own_choice_wording=True,
+        ),
     ),
     "cambrian_masked": Family(
         model_id="cambrian_masked",
@@ -233,6 +261,15 @@ FAMILIES = {
             "global_context": "with site=projected and siglip dropped: keep (default, as the paper's authors) or zero",
             "dino_positions": "how DINOv2's position table is resized: offset (default, as trained) or size",
         },
+        # VLMEvalKit's vlm/cambrian.py, and the authors' cambrian_arch.py for the site
+        published=Published(
+            arguments={"site": "projected", "dtype": "float16", "long_prompt": "cut"},
+            generation={},
+            max_new_tokens=2048,
+            joint="\n",
+            one_image=True,
+            own_choice_wording=False,
+        ),
     ),
     "imof_masked": Family(
         model_id="imof_masked",

@@ -19,7 +19,7 @@ from torch import Tensor
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, hooks
-from redundancy_eval.model_wrappers.lmms_eval_model import one_line_errors
+from redundancy_eval.model_wrappers.entry import one_line_errors
 
 MODEL_ID = "masked"
 

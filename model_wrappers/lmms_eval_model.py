@@ -1,8 +1,5 @@
 """The masked models as lmms-eval sees them (`lmms-eval --model eagle_masked --model_args drop=clip`)."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,26 +11,12 @@ from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 
-from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, hf_model, masked
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import entry, hf_model, masked
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
-COMMON = (
-    "ablation", "calibration", "ablation_seed", "site", "dtype", "attn_implementation", "conv_template", "revision",
-    "long_prompt", "many_images", "device_map",
-)  # fmt: skip
 _GENERATION = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "min_new_tokens")
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn our errors into one line and a non-zero exit: lmms-eval itself exits 0 on any exception."""
-    try:
-        yield
-    except (SetupError, DataError) as error:
-        print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(error.exit_code) from error
 
 
 def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any], list[str]]:
@@ -66,32 +49,19 @@ class MaskedLmms(lmms):
         **settings: Any,
     ):
         super().__init__()
-        with one_line_errors():
+        with entry.one_line_errors():
             if not str(batch_size).isdigit() or int(batch_size) < 1:
                 raise SetupError(f"batch_size must be a positive number; not {batch_size!r}")
-            allowed = self.arguments()
-            unknown = sorted(set(settings) - set(allowed))
-            if unknown:
-                raise SetupError(
-                    f"{self.model_id} has no argument {unknown[0]!r}; it takes pretrained, drop, keep, device, "
-                    f"{', '.join(allowed)}"
-                )
             self.accelerator = Accelerator()
             self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
             many = self._world_size > 1 or not device
             self.device = self.accelerator.device if many else torch.device(str(device))
             self.batch_size = int(batch_size)
-            self.masked = self.load(pretrained, drop, keep, device=self.device, **settings)
+            self.masked = entry.load(
+                self.model_id, {"pretrained": pretrained, "drop": drop, "keep": keep, **settings}, self.device
+            )
         kept = [name for name in self.masked.encoder_names if name not in self.masked.mask]
         logger.info(f"{self.model_id}: drop={self.masked.mask_label}; encoders that run: {', '.join(kept) or 'none'}")
-
-    def arguments(self) -> tuple[str, ...]:
-        """Names of the model arguments beside pretrained, drop, keep and device."""
-        return (*COMMON, *families.family(self.model_id).settings)
-
-    def load(self, pretrained: str | None, drop: object, keep: object, **settings: Any) -> Any:
-        """The model under its mask."""
-        return masked.load(self.model_id, pretrained, drop, keep, **settings)
 
     def clean(self) -> None:
         """Free the model after the evaluation."""
@@ -116,7 +86,7 @@ class MaskedLmms(lmms):
         )
         results, capped = [], 0
         progress = tqdm(total=len(requests), disable=self.rank != 0, desc=f"drop={self.masked.mask_label}")
-        with one_line_errors():
+        with entry.one_line_errors():
             for chunk in order.get_batched(n=self.batch_size):
                 limit, settings, until = generation_settings(chunk[0][1])
                 batch = [self._prompt(context, visual, *where) for context, _, visual, *where in chunk]
@@ -133,27 +103,14 @@ class MaskedLmms(lmms):
         progress.close()
         if capped:
             logger.warning(f"drop={self.masked.mask_label}: {capped} answers were stopped by the token limit")
-        if self.masked.cut:
-            logger.warning(
-                f"drop={self.masked.mask_label}: {len(self.masked.cut)} prompts were cut at the model's length limit: "
-                + ", ".join(self.masked.cut)
-            )
-        if self.masked.first:
-            logger.warning(
-                f"drop={self.masked.mask_label}: {len(self.masked.first)} prompts have too many images for the model; "
-                f"the first were kept: {', '.join(self.masked.first)}"
-            )
-        if self.masked.moved:
-            logger.warning(
-                f"drop={self.masked.mask_label}: the image placeholders of {len(self.masked.moved)} prompts did not "
-                f"fit their images, which were put in front: {', '.join(self.masked.moved)}"
-            )
+        for remark in entry.remarks(self.masked):
+            logger.warning(f"drop={self.masked.mask_label}: {remark}")
         return order.get_original(results)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(negative log-likelihood, greedy) of each continuation; lmms-eval compares losses, smallest first."""
         results = []
-        with one_line_errors():
+        with entry.one_line_errors():
             for start in range(0, len(requests), self.batch_size):
                 batch, continuations = [], []
                 for request in requests[start : start + self.batch_size]:
@@ -168,7 +125,7 @@ class MaskedLmms(lmms):
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered: the benchmarks of the paper are single-turn."""
-        with one_line_errors():
+        with entry.one_line_errors():
             raise SetupError(f"{self.model_id} answers single-turn tasks only")
 
 
@@ -206,15 +163,3 @@ class HfMasked(MaskedLmms):
     """Any transformers image-text-to-text model, with hooks."""
 
     model_id = hf_model.MODEL_ID
-
-    def arguments(self) -> tuple[str, ...]:
-        """Names of the model arguments beside pretrained, drop, keep and device."""
-        return (
-            "encoders",
-            *(name for name in COMMON if name not in ("site", "conv_template", "long_prompt", "many_images")),
-        )
-
-    def load(self, pretrained: str | None, drop: object, keep: object, **settings: Any) -> Any:
-        """The model under its mask."""
-        encoders = str(settings.pop("encoders", ""))
-        return hf_model.load(pretrained, encoders, drop, keep, **settings)

@@ -5,19 +5,14 @@ lmms-eval itself.
 """
 
 import argparse
-import json
-import os
-import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, masks, read_lmms_eval, tasks
+from redundancy_eval import sidecar, tasks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import families
+from redundancy_eval.model_wrappers import launch
 
 _HELP = """\
 usage: redundancy-eval run --model MODEL --model_args pretrained=...,drop=... --tasks TASKS --output_path DIR [...]
@@ -38,10 +33,6 @@ models: {models}
 """
 
 
-# Values that lmms-eval keeps out of its own files, and so do we.
-_SECRET = re.compile(r"((?:token|secret|password|api_key)=)[^,]+", re.IGNORECASE)
-
-
 def task_folder() -> Path:
     """The folder that lmms-eval's --include_path takes."""
     return Path(tasks.__file__).parent
@@ -54,10 +45,10 @@ def run(arguments: Sequence[str]) -> int:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
-        print(_HELP.format(models=", ".join([*families.FAMILIES, *families.HOOKED])), end="")
+        print(_HELP.format(models=", ".join(launch.OURS)), end="")
         return 0 if arguments else 2
     host = _host()
-    with _argv(arguments):
+    with launch.argv("lmms-eval", arguments):
         _, args = host.parse_eval_args()
     if args.config:
         raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
@@ -65,49 +56,22 @@ def run(arguments: Sequence[str]) -> int:
         raise SetupError("run needs --output_path: results that are not written cannot be reported")
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
-    record = describe(args.model, args.model_args, arguments)
+    packages = {"lmms-eval": "lmms_eval", "datasets": "datasets"}
+    record = launch.describe(args.model, args.model_args, packages, ["run", *arguments])
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _results(out)
-    if _rank() == 0 and "mask" in record:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / read_lmms_eval.RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if launch.rank() == 0 and "mask" in record:
+        sidecar.write(record, out)
     failures: list[BaseException] = []
-    with _watched(host, failures), _argv(arguments):
+    with _watched(host, failures), launch.argv("lmms-eval", arguments):
         host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
     if failures:
         lines = str(failures[0]).strip().splitlines() or [""]
         raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}")
-    if _rank() == 0 and _results(out) == before:
+    if launch.rank() == 0 and _results(out) == before:
         raise SetupError(f"lmms-eval ended without writing results to {out}")
     return 0
-
-
-def describe(model: str, model_args: str | None, command: Sequence[str]) -> dict[str, Any]:
-    """What a mask's folder says about its run; without mask and encoders for a model that is not ours.
-
-    Raises:
-        SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
-    """
-    record: dict[str, Any] = {"schema": read_lmms_eval.RECORD_SCHEMA, "model": model}
-    if model in families.FAMILIES or model in families.HOOKED:
-        arguments = read_lmms_eval.parse_model_args(model_args, Path("--model_args"))
-        if model in families.HOOKED:
-            encoders = tuple(families.parse_encoders(arguments.get("encoders")))
-        else:
-            encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
-        mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
-        record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
-        if arguments.get("calibration"):
-            from redundancy_eval.model_wrappers import ablations
-
-            known = ablations.identity(Path(arguments["calibration"]))
-            record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
-    packages = ("torch", "transformers", "timm", "datasets")
-    versions = {"redundancy-eval": __version__, "lmms-eval": metadata.version("lmms_eval")}
-    record["versions"] = versions | {name: metadata.version(name) for name in packages}
-    record["command"] = ["redundancy-eval", "run", *(_SECRET.sub(r"\1[REDACTED]", part) for part in command)]
-    return record
 
 
 def _host() -> Any:
@@ -137,19 +101,5 @@ def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
         host.cli_evaluate_single = original
 
 
-@contextmanager
-def _argv(arguments: Sequence[str]) -> Iterator[None]:
-    """lmms-eval reads sys.argv itself."""
-    saved, sys.argv = sys.argv, ["lmms-eval", *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = saved
-
-
 def _results(folder: Path) -> set[Path]:
     return set(folder.rglob("*_results.json")) if folder.is_dir() else set()
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))

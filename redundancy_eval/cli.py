@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redundancy_eval import __version__, readers, scores, taxonomy
+from redundancy_eval import __version__, model_args, readers, scores, taxonomy
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.runs import KINDS
 
@@ -231,9 +231,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from redundancy_eval import read_lmms_eval
-
-    arguments = read_lmms_eval.parse_model_args(args.model_args, Path("--model_args"))
+    arguments = model_args.parse(args.model_args, "--model_args")
     try:
         from redundancy_eval.model_wrappers import calibrate
     except ImportError as error:

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from redundancy_eval import model_args, sidecar
 from redundancy_eval.errors import DataError
 from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
 from redundancy_eval.taxonomy import Part
 
 FRAMEWORK = "lmms-eval"
-RECORD = "redundancy_eval.json"  # what `redundancy-eval run` writes beside a run
-RECORD_SCHEMA = 1
 # Tasks write other *_results.json beside these (submissions/mmbench_en_dev_static_results.json).
 _RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
 
@@ -32,12 +31,12 @@ def read(path: Path, lenient: Leniency) -> Run:
     Raises:
         DataError: the file is damaged.
     """
-    content = read_json(path)
+    content = sidecar.read_json(path)
     config = content.get("config")
     if not isinstance(config, dict) or not isinstance(content.get("results"), dict):
         raise DataError(f"{path}: not an lmms-eval results file (no `config` or `results`)")
-    record = _record(path)
-    versions = dict(record.get("versions", {}))
+    told = sidecar.read(list(path.parents)[:2])
+    versions = dict(told.get("versions", {}))
     if "lmms-eval" not in versions and not str(content.get("lmms_eval_version", "")).startswith("unknown"):
         versions["lmms-eval"] = str(content.get("lmms_eval_version", ""))
     tasks = {}
@@ -59,7 +58,7 @@ def read(path: Path, lenient: Leniency) -> Run:
             partial(_headline, path, task, metrics),
             partial(_samples, path, task, documents, tokens, lenient),
         )
-    arguments = parse_model_args(config.get("model_args"), path)
+    arguments = model_args.parse(config.get("model_args"), path)
     named = (part.partition(":")[0].strip().lower() for part in arguments.get("encoders", "").split("+"))
     return Run(
         path,
@@ -68,26 +67,9 @@ def read(path: Path, lenient: Leniency) -> Run:
         arguments,
         {"limit": [config.get("limit"), config.get("offset")]},
         tasks,
-        tuple(record.get("encoders", ())) or tuple(filter(None, named)),
+        tuple(told.get("encoders", ())) or tuple(filter(None, named)),
         versions,
     )
-
-
-def parse_model_args(text: Any, path: Path) -> dict[str, str]:
-    """lmms-eval's `config.model_args` as a dictionary of texts.
-
-    Raises:
-        DataError: a part is no `key=value`.
-    """
-    if isinstance(text, Mapping):
-        return {str(key): str(value) for key, value in text.items()}
-    arguments = {}
-    for part in filter(None, (piece.strip() for piece in str(text or "").split(","))):
-        key, separator, value = part.partition("=")
-        if not separator:
-            raise DataError(f"{path}: cannot read config.model_args {text!r}: {part!r} is no key=value")
-        arguments[key.strip()] = value.strip()
-    return arguments
 
 
 def _headline(path: Path, task: str, metrics: Mapping[str, Any], part: Part) -> float:
@@ -253,31 +235,3 @@ def _mmmu_forms(answer: str) -> list[float | str]:
 
 
 _RULES: dict[str, Callable[[Any], float]] = {"mmmu": _mmmu}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        DataError: the file is no such thing, with the line.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: truncated or damaged JSON ({error.msg})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}:1: not a JSON object")
-    return content
-
-
-def _record(results: Path) -> dict[str, Any]:
-    for folder in list(results.parents)[:2]:
-        path = folder / RECORD
-        if path.is_file():
-            record = read_json(path)
-            if record.get("schema") != RECORD_SCHEMA:
-                raise DataError(f"{path}: schema {record.get('schema')!r}; this version reads {RECORD_SCHEMA}")
-            return record
-    return {}

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from python_calamine import CalamineWorkbook
 
+from redundancy_eval import sidecar
 from redundancy_eval.errors import DataError
-from redundancy_eval.read_lmms_eval import read_json
 from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
 from redundancy_eval.taxonomy import Part, Taxonomy
 
@@ -89,7 +89,7 @@ def _model(folder: Path) -> str:
 
 def _status(folder: Path) -> dict[str, Any]:
     path = folder / "status.json"
-    return dict(read_json(path).get("datasets", {})) if path.is_file() else {}
+    return dict(sidecar.read_json(path).get("datasets", {})) if path.is_file() else {}
 
 
 def _judge(stem: Path, told: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from redundancy_eval import model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.taxonomy import Part
 
@@ -120,14 +121,6 @@ class Run:
         return self.arguments.get("drop", ""), self.arguments.get("keep", "")
 
 
-# Arguments of a run that do not change which model answers: the mask itself, and where and how fast it runs.
-_NOT_IDENTITY = {"drop", "keep", "device", "device_map", "batch_size"}
-
-
-# ... and what decides nothing where no encoder is dropped.
-_OF_MASKS = {"ablation", "calibration", "ablation_seed", "site", "global_context"}
-
-
 def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments.
 
@@ -135,9 +128,7 @@ def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """
     if run.group is not None:
         return run.framework, run.group
-    left_out = _NOT_IDENTITY | (_OF_MASKS if of_full else set())
-    rest = {key: value for key, value in run.arguments.items() if key not in left_out}
-    return run.framework, run.model, tuple(sorted(rest.items()))
+    return run.framework, run.model, tuple(model_args.deciding(run.arguments, of_full).items())
 
 
 @dataclass(frozen=True)

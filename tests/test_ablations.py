@@ -197,11 +197,9 @@ def test_images_of_a_task(tmp_path, eagle):
     ]
     assert main([*arguments, "--task", "redundancy_demo_ocr", "--count", "3"]) == 0
     assert ablations.identity(out)["count"] == "3"
-    from redundancy_eval.model_wrappers import lmms_eval_run
+    from redundancy_eval.model_wrappers import launch
 
-    record = lmms_eval_run.describe(
-        "eagle_masked", f"pretrained={eagle[0]},drop=clip,ablation=mean,calibration={out}", []
-    )
+    record = launch.describe("eagle_masked", f"pretrained={eagle[0]},drop=clip,ablation=mean,calibration={out}", {}, [])
     assert record["calibration"]["count"] == "3" and record["calibration"]["sample"]
-    assert "mask" not in lmms_eval_run.describe("other", "odd,arguments", [])
+    assert "mask" not in launch.describe("other", "odd,arguments", {}, [])
     assert main([*arguments, "--task", "redundancy_demo"]) == 2

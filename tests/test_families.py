@@ -11,7 +11,7 @@ pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
 from redundancy_eval import readers, scores
 from redundancy_eval.cli import main
-from redundancy_eval.model_wrappers import families, lmms_eval_plugin, lmms_eval_run
+from redundancy_eval.model_wrappers import families, launch, lmms_eval_plugin, lmms_eval_run
 from tests import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
 
 pytestmark = pytest.mark.framework
@@ -39,7 +39,7 @@ def checkpoints(tmp_path_factory):
 
 
 def encoders_of(model, arguments):
-    record = lmms_eval_run.describe(model, arguments, [])
+    record = launch.describe(model, arguments, {}, [])
     return tuple(record["encoders"])
 
 

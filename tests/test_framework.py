@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
-from redundancy_eval import read_lmms_eval, readers, scores, taxonomy
+from redundancy_eval import readers, scores, sidecar, taxonomy
 from redundancy_eval.model_wrappers import families
 from redundancy_eval.taxonomy import Part
 from tests import tiny
@@ -60,7 +60,7 @@ def ours(tmp_path_factory):
 
 def test_run_gives_each_mask_its_own_folder_and_record(ours):
     assert [path.name for path in (ours / "out").iterdir()] == ["drop-clip"]
-    record = json.loads((ours / "out" / "drop-clip" / read_lmms_eval.RECORD).read_text())
+    record = json.loads((ours / "out" / "drop-clip" / sidecar.NAME).read_text())
     assert record["encoders"] == ["clip", "convnext", "pix2struct", "eva02"] and record["mask"] == "clip"
     assert record["versions"]["lmms-eval"] == "0.7.3" and record["command"][:2] == ["redundancy-eval", "run"]
     found, answers = results(ours)

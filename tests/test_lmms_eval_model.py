@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from redundancy_eval.model_wrappers import families, lmms_eval_model, lmms_eval_plugin, lmms_eval_run, masked
+from redundancy_eval.model_wrappers import families, launch, lmms_eval_model, lmms_eval_plugin, masked
 from tests import tiny
 
 pytestmark = pytest.mark.models
@@ -86,12 +86,12 @@ def test_loglikelihood_is_a_loss_and_clean_frees_the_model(model):
 
 def test_a_run_s_record_keeps_secrets_out():
     command = ["--hf_hub_log_args", "hub_results_org=me,token=hf_abc", "--wandb_args", "api_key=xyz,project=p"]
-    record = lmms_eval_run.describe("eagle_masked", "pretrained=demo,drop=eva", command)
+    record = launch.describe("eagle_masked", "pretrained=demo,drop=eva", {}, ["run", *command])
     assert record["mask"] == "eva02" and record["encoders"][-1] == "eva02"
     assert record["command"][3:] == [
         "hub_results_org=me,token=[REDACTED]", "--wandb_args", "api_key=[REDACTED],project=p",
     ]  # fmt: skip
-    assert "mask" not in lmms_eval_run.describe("llava", "pretrained=x", [])
+    assert "mask" not in launch.describe("llava", "pretrained=x", {}, [])
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 0, "-1"])

@@ -1,0 +1,68 @@
+"""What the entry points of both frameworks share: errors in one line, checked arguments, loading, and what to say."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers import families, hf_model, masked
+
+Model = masked.MaskedModel | hf_model.HfMaskedModel
+OURS = (SetupError, DataError)
+
+_COMMON = (
+    "ablation", "calibration", "ablation_seed", "site", "dtype", "attn_implementation", "conv_template", "revision",
+    "long_prompt", "many_images", "device_map",
+)  # fmt: skip
+_NATIVE_ONLY = ("site", "conv_template", "long_prompt", "many_images")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn our errors into one line and a non-zero exit: the frameworks exit 0 on any exception."""
+    try:
+        yield
+    except OURS as error:
+        print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from error
+
+
+def arguments(model_id: str) -> tuple[str, ...]:
+    """Names of a model's arguments beside pretrained, drop, keep and device."""
+    if model_id == hf_model.MODEL_ID:
+        return ("encoders", *(name for name in _COMMON if name not in _NATIVE_ONLY))
+    return (*_COMMON, *families.family(model_id).settings)
+
+
+def load(model_id: str, given: Mapping[str, Any], device: Any = None) -> Model:
+    """The model under the mask that its arguments tell.
+
+    Args:
+        model_id: `eagle_masked`, ..., `hf_masked`.
+        given: its arguments.
+        device: torch device, unless the arguments name one.
+
+    Raises:
+        SetupError: an argument that it does not have, or anything wrong with one or with the checkpoint.
+    """
+    allowed = arguments(model_id)
+    unknown = sorted(set(given) - {"pretrained", "drop", "keep", "device", *allowed})
+    if unknown:
+        raise SetupError(
+            f"{model_id} has no argument {unknown[0]!r}; it takes pretrained, drop, keep, device, {', '.join(allowed)}"
+        )
+    settings = {"device": device, **given}
+    if model_id == hf_model.MODEL_ID:
+        return hf_model.load(**settings)
+    return masked.load(model_id, **settings)
+
+
+def remarks(model: Model) -> list[str]:
+    """What was done to prompts so far, in a line for each kind."""
+    kinds = (
+        (model.cut, "prompts were cut at the model's length limit"),
+        (model.first, "prompts have too many images for the model; the first were kept"),
+        (model.moved, "prompts have image placeholders that do not fit their images, which were put in front"),
+    )
+    return [f"{len(names)} {what}: {', '.join(names)}" for names, what in kinds if names]

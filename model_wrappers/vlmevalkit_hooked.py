@@ -1,0 +1,81 @@
+"""Any model that VLMEvalKit already knows, masked by hooks on what it wraps (`--model masked`).
+
+    --model masked --model_args "base=llava_v1.5_7b,encoders=clip:model.model.vision_tower,drop=clip"
+
+Module paths start at VLMEvalKit's model object. Arguments other than these go to its class.
+"""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from vlmeval.config import supported_VLM
+from vlmeval.vlm.base import BaseModel
+
+from redundancy_eval import masks
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import families, hooks
+from redundancy_eval.model_wrappers.vlmevalkit_model import fatal_errors
+
+
+class HookedVlm(BaseModel):
+    """A model of VLMEvalKit whose encoders' outputs are replaced by zeros while it answers.
+
+    Args:
+        arguments: `base`, `encoders`, `drop` or `keep`, and what the base takes.
+    """
+
+    def __init__(self, arguments: Mapping[str, str]):
+        super().__init__()
+        own = ("base", "encoders", "drop", "keep", "ablation")
+        name = arguments.get("base", "")
+        with fatal_errors(f"loading {name or 'the base model'}"):
+            if name not in supported_VLM or name == "masked":
+                raise SetupError(f"masked needs base=<name in VLMEvalKit's supported_VLM>; {name!r} is none")
+            if arguments.get("ablation", "zero") != "zero":
+                raise SetupError("masked knows ablation=zero only, as rows are not told by image here")
+            paths = families.parse_encoders(arguments.get("encoders"))
+            self.mask = masks.dropped(tuple(paths), arguments.get("drop"), arguments.get("keep"))
+            self.mask_label = masks.label(self.mask, tuple(paths))
+            rest = {key: _value(text) for key, text in arguments.items() if key not in own}
+            self.base = supported_VLM[name](**rest)
+            if getattr(self.base, "is_api", False):
+                raise SetupError(f"{name} is behind an API: nothing of it can be masked from here")
+            found = {encoder: hooks.find(self.base, path) for encoder, path in paths.items()}
+        self.modules = {encoder: found[encoder] for encoder in self.mask}
+        self.INTERLEAVE = self.base.INTERLEAVE
+        self.allowed_types = self.base.allowed_types
+
+    def set_dump_image(self, dump_image_func: Any) -> None:
+        """Called before each data set."""
+        super().set_dump_image(dump_image_func)
+        self.base.set_dump_image(dump_image_func)
+
+    def use_custom_prompt(self, dataset: str) -> bool:
+        """The base's."""
+        return bool(self.base.use_custom_prompt(dataset))
+
+    def build_prompt(self, line: Any, dataset: str) -> Any:
+        """The base's."""
+        return self.base.build_prompt(line, dataset)
+
+    def generate_inner(self, message: Any, dataset: str | None = None) -> str:
+        """The base's answer under the mask."""
+        hooked = hooks.Hooks(self.modules, lambda name, number, output: torch.zeros_like(output))
+        with fatal_errors(f"{self.mask_label}, {dataset}"):
+            with hooked:
+                reply = self.base.generate_inner(message, dataset)
+            if any(part["type"] == "image" for part in message):
+                hooked.check()
+        return str(reply)
+
+
+def _value(text: str) -> Any:
+    """`16` -> 16, `False` -> False, `['a']` -> a list; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+

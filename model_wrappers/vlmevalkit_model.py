@@ -1,0 +1,198 @@
+"""The masked models as VLMEvalKit sees them; imported in its launcher's process only.
+
+VLMEvalKit makes the wording of a question and calls one sample at a time. With a batch size, the coming samples of the
+data set are answered ahead, together; answers stay the same.
+"""
+
+import hashlib
+import os
+import string
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from PIL import Image
+from vlmeval.dataset import DATASET_TYPE
+from vlmeval.vlm.base import BaseModel
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import entry, families, launch, masked, prompts
+
+# VLMEvalKit sets no limit for a data set; this is what its own wrappers of Eagle and DeepSeek-VL take.
+MAX_NEW_TOKENS = 512
+
+Message = Sequence[Mapping[str, Any]]
+
+
+@contextmanager
+def fatal_errors(what: str) -> Iterator[None]:
+    """End the process on any error: VLMEvalKit would go on without the answers, and other ranks would wait for it."""
+    with entry.one_line_errors():
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if isinstance(error, entry.OURS):
+                raise
+            traceback.print_exc()
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise SetupError(f"{what} failed: {type(error).__name__}: {reason}") from error
+
+
+def question(message: Message) -> tuple[str, list[str]]:
+    """VLMEvalKit's message -> text and paths of its images.
+
+    Images in front of or behind the text go where the model's template puts images; those between texts stand where
+    they are.
+    """
+    parts = list(message)
+    kinds = [part["type"] for part in parts]
+    if not {"text", "image"}.issuperset(kinds):
+        raise SetupError(f"the masked models take texts and images only; not {(set(kinds) - {'text', 'image'}).pop()}")
+    paths = [str(part["value"]) for part in parts if part["type"] == "image"]
+    turns = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    if turns <= 1:
+        return "".join(part["value"] for part in parts if part["type"] == "text"), paths
+    return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in parts), paths
+
+
+class MaskedVlm(BaseModel):
+    """A masked model of ours.
+
+    Args:
+        model_id: `eagle_masked`, ...
+        arguments: its model arguments, and `max_new_tokens`.
+        batch_size: how many samples are answered together.
+        published: ask and answer as the paper's authors did, where given.
+    """
+
+    INTERLEAVE = True
+
+    def __init__(
+        self,
+        model_id: str,
+        arguments: Mapping[str, str],
+        batch_size: int = 1,
+        published: families.Published | None = None,
+    ):
+        super().__init__()
+        given = {key: value for key, value in arguments.items() if key != "max_new_tokens"}
+        self.published, self.batch_size = published, batch_size
+        self.limit = int(arguments.get("max_new_tokens") or (published.max_new_tokens if published else MAX_NEW_TOKENS))
+        self.settings = dict(published.generation) if published else {}
+        with fatal_errors(f"loading {model_id}"):
+            self.masked = entry.load(model_id, given)
+            template = getattr(self.masked, "template", None)
+            if published and template is prompts.TEMPLATES["phi3"]:
+                raise SetupError(
+                    "--as-published cannot give what was done for Cambrian-1 3B: its prompt was not in the model's own "
+                    "template, so that the samplers inside the language model wrote to other places than the image's"
+                )
+        self.capped = 0
+        self._coming: Iterator[Message] = iter(())
+        self._answers: dict[Any, str] = {}
+
+    def set_dump_image(self, dump_image_func: Any) -> None:
+        """Called before each data set, with its method that writes images to files."""
+        super().set_dump_image(dump_image_func)
+        self._coming, self._answers = coming(self, dump_image_func.__self__), {}
+
+    def use_custom_prompt(self, dataset: str) -> bool:
+        """Whether the wording is not VLMEvalKit's: that of its Eagle wrapper for multiple choice, as published."""
+        if self.published is None or not self.published.own_choice_wording:
+            return False
+        return "MMMU" not in dataset and (DATASET_TYPE(dataset) == "MCQ" or dataset == "MMVet")
+
+    def build_prompt(self, line: Any, dataset: str) -> list[dict[str, Any]]:
+        """The wording of VLMEvalKit's Eagle wrapper (vlmeval/vlm/eagle_x.py, build_prompt)."""
+        images = [{"type": "image", "value": path} for path in self.dump_image(line, dataset)]
+        return [{"type": "text", "value": eagle_wording(line, dataset)}, *images]
+
+    def generate_inner(self, message: Message, dataset: str | None = None) -> str:
+        """Answer a message, and with it the next ones of the data set."""
+        key = _key(message)
+        if key not in self._answers:
+            batch = [message]
+            if self.batch_size > 1:
+                for ahead in self._coming:  # rows that were answered in an earlier run are passed over
+                    if _key(ahead) == key:
+                        batch += islice(self._coming, self.batch_size - 1)
+                        break
+            self._answers = dict(zip(map(_key, batch), self.answer(batch, str(dataset)), strict=True))
+        return self._answers[key]
+
+    def answer(self, batch: Sequence[Message], dataset: str) -> list[str]:
+        """Answers to messages, together; one by one where they are drawn, as each has its own seed."""
+        with fatal_errors(f"{self.masked.mask_label}, {dataset}"):
+            asked = [self.prompt(message, dataset) for message in batch]
+            groups = [[prompt] for prompt in asked] if self.settings.get("do_sample") else [asked]
+            answers = []
+            for group in groups:
+                if self.settings.get("do_sample"):
+                    torch.manual_seed(self._seed(group[0]))
+                answers += self.masked.generate(group, self.limit, **self.settings)
+            self.capped += sum(answer.capped for answer in answers)
+            return [answer.text for answer in answers]
+
+    def prompt(self, message: Message, dataset: str) -> masked.Prompt:
+        """What is put to the model for a message."""
+        if self.published is None:
+            text, paths = question(message)
+        else:
+            text, paths = self.published_question(message)
+        images = []
+        for path in paths:
+            with Image.open(path) as image:
+                images.append(image.convert("RGB"))
+        return masked.Prompt(text, tuple(images), f"{dataset} {' '.join(Path(path).name for path in paths)}")
+
+    def published_question(self, message: Message) -> tuple[str, list[str]]:
+        """All images in front, as VLMEvalKit's wrappers of Eagle and Cambrian have them."""
+        assert self.published is not None
+        paths = [str(part["value"]) for part in message if part["type"] == "image"]
+        text = self.published.joint.join(part["value"] for part in message if part["type"] == "text")
+        if self.published.one_image:
+            paths = paths[:1]
+        return prompts.IMAGE * len(paths) + "\n" + text, paths
+
+    def _seed(self, prompt: masked.Prompt) -> int:
+        """Of an answer that is drawn: from document (its images' names and its text) and mask."""
+        told = "\x1f".join([self.masked.mask_label, prompt.name, prompt.text])
+        return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=4).digest(), "big")
+
+    def chat_inner(self, message: Any, dataset: str | None = None) -> str:
+        """Not offered: the benchmarks of the paper are single-turn."""
+        with fatal_errors(str(dataset)):
+            raise SetupError("the masked models answer single-turn data sets only")
+
+
+def coming(model: BaseModel, dataset: Any) -> Iterator[Message]:
+    """The messages that VLMEvalKit will put to a model in this process, in its order (vlmeval/inference.py)."""
+    rows = dataset.data.iloc[launch.rank() :: launch.world_size()]
+    name = dataset.dataset_name
+    own = not getattr(dataset, "force_use_dataset_prompt", False) and model.use_custom_prompt(name)
+    for place in range(len(rows)):
+        line = rows.iloc[place]
+        built = model.build_prompt(line, dataset=name) if own else dataset.build_prompt(line)
+        yield model.preproc_content(built)
+
+
+def _key(message: Message) -> tuple[tuple[str, str], ...]:
+    return tuple((part["type"], str(part["value"])) for part in message)
+
+
+def eagle_wording(line: Mapping[str, Any], dataset: str) -> str:
+    """The question as VLMEvalKit's Eagle wrapper words it for multiple choice and MM-Vet."""
+    question = line["question"]
+    if dataset == "MMVet":
+        return f"{question}\nAnswer the question directly. "
+    options = "".join(f"{x}. {line[x]}\n" for x in string.ascii_uppercase if x in line and not pd.isna(line[x]))
+    hint = f"Hint: {line['hint']}\n" if "hint" in line and not pd.isna(line["hint"]) else ""
+    ending = "\nAnswer with the option’s letter from the given choices directly. "
+    return f"{hint}{question}\n" + (options + ending if options else "Answer the question directly. ")
