@@ -29,7 +29,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import checkpoint, hub, prompts, sva, towers
 from redundancy_eval.model_wrappers.eagle import llama_config
-from redundancy_eval.model_wrappers.families import cambrian_encoders
+from redundancy_eval.model_wrappers.families import CAMBRIAN_REPOSITORIES, cambrian_encoders
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 CONTEXT = "global_context"
@@ -51,13 +51,6 @@ _FIXED = {
     "connector_only": False, "num_query_group": 1, "image_aspect_ratio": "pad", "mm_use_im_start_end": False,
     "mm_use_im_patch_token": False, "unfreeze_mm_vision_tower": False,
 }  # fmt: skip
-# Name of an encoder -> the hub repository of its weights.
-HUB_IDS = {
-    "siglip": "timm/ViT-SO400M-14-SigLIP-384",
-    "clip": "openai/clip-vit-large-patch14-336",
-    "dinov2": "facebook/dinov2-giant",
-    "convnext": "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-soup",
-}
 # Sizes that decide the channels of an encoder's output, and those that no repository's config says.
 RELEASED: dict[str, dict[str, Any]] = {
     "siglip": {"embed_dim": 1152},
@@ -455,7 +448,7 @@ def load(
     with torch.device("meta"):
         model = Cambrian(config, attention)
     run = [name for name in model.encoder_names if keep is None or name in keep]
-    weights = {name: towers.locate(HUB_IDS[name], encoder_weights) for name in run}
+    weights = {name: hub.locate_encoder(CAMBRIAN_REPOSITORIES[name], encoder_weights) for name in run}
     for name, path in weights.items():
         model.add_encoder(name, path, attention, dino_positions)
     device = checkpoint.spread(model, device, dtype, model.whole())

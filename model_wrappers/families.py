@@ -6,6 +6,7 @@ computation lives in the module named by `module`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redundancy_eval.errors import SetupError
@@ -48,7 +49,8 @@ class Family:
     reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning. `costs`
     are the released encoders' parameters in millions and GFLOPs (2 per multiply-add) for an image or tile, counted on
     the meta device; `skipped` says when a dropped encoder is not run; `published` is None where the authors' code for
-    masking the family was not found.
+    masking the family was not found; `repositories` reads from a config where the encoders' weights are, if they do not
+    lie in the checkpoint.
     """
 
     model_id: str
@@ -64,6 +66,27 @@ class Family:
     skipped: str
     settings: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
+    repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+
+
+# Name of an encoder of Cambrian-1 -> the hub repository of its weights.
+CAMBRIAN_REPOSITORIES = {
+    "siglip": "timm/ViT-SO400M-14-SigLIP-384",
+    "clip": "openai/clip-vit-large-patch14-336",
+    "dinov2": "facebook/dinov2-giant",
+    "convnext": "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-soup",
+}
+IMOF_DINO = "facebook/dinov2-large"  # named in I-MoF's code, not in its config
+
+
+def cambrian_repositories(config: Mapping[str, Any]) -> dict[str, str]:
+    """The hub repository of each encoder of Cambrian-1."""
+    return CAMBRIAN_REPOSITORIES
+
+
+def imof_repositories(config: Mapping[str, Any]) -> dict[str, str]:
+    """The hub repository of each encoder of I-MoF."""
+    return dict(zip(imof_encoders(config), (config["mm_vision_tower"], IMOF_DINO), strict=True))
 
 
 HOOKED = ("hf_masked", "masked")  # models whose encoders are told by the argument `encoders`
@@ -270,6 +293,7 @@ FAMILIES = {
             one_image=True,
             own_choice_wording=False,
         ),
+        repositories=cambrian_repositories,
     ),
     "imof_masked": Family(
         model_id="imof_masked",
@@ -287,6 +311,7 @@ FAMILIES = {
             "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub",
             "image_mode": "pad (default: to a square, as trained) or crop (the centre, as the paper's own script)",
         },
+        repositories=imof_repositories,
     ),
     "deepseek_vl_masked": Family(
         model_id="deepseek_vl_masked",
@@ -342,6 +367,25 @@ def encoders_of(model_id: str, pretrained: str | None = None, revision: str | No
     found = family(model_id)
     folder = hub.locate(pretrained or found.default, revision, weights=False)
     return found.encoders(hub.read_config(folder))
+
+
+def folders(model_id: str, given: Mapping[str, Any]) -> dict[str, Path]:
+    """Where the weights are that decide a model's answers: `checkpoint`, and encoders with repositories of their own.
+
+    Args:
+        model_id: of a family, or `hf_masked`.
+        given: its model arguments.
+
+    Raises:
+        SetupError: they are not there and cannot be fetched.
+    """
+    found = FAMILIES.get(model_id)
+    pretrained = given.get("pretrained") or (found.default if found else "")
+    places = {"checkpoint": hub.locate(str(pretrained), given.get("revision"))}
+    if found and found.repositories:
+        for name, repository in found.repositories(hub.read_config(places["checkpoint"])).items():
+            places[name] = hub.locate_encoder(repository, given.get("encoder_weights"))
+    return places
 
 
 def known_encoders(model_id: str, pretrained: str) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ class HfMaskedModel:
         self.first: list[str] = []
         self._images = ""  # hash of the images of the prompt that is answered; for ablations that ask for it
 
+    def under(self, mask: Sequence[str]) -> "HfMaskedModel":
+        """The same loaded model under another mask."""
+        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation)
+
     @property
     def encoder_names(self) -> tuple[str, ...]:
         """Names of all encoders, as given."""

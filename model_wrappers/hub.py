@@ -11,7 +11,9 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-_SMALL_FILES = ["*.json", "*.model", "*.txt"]
+# Weights that exist in two releases: hub repository -> the original file's name, without .safetensors or .pth.
+_ORIGINALS = {"facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain"}
+_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 def locate(pretrained: str, revision: str | None = None, weights: bool = True) -> Path:
@@ -49,6 +51,27 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(f"cannot get {pretrained} from the hub: {lines[0]}") from error
     return local
+
+
+def locate_encoder(hub_id: str, encoder_weights: str | Path | None = None) -> Path:
+    """Where an encoder's weights are: a folder, or the weight file of the original DINOv2 release.
+
+    Args:
+        hub_id: the encoder's repository on the hub, e.g. `openai/clip-vit-large-patch14-336`.
+        encoder_weights: a folder that holds such repositories as ORG/NAME; the hub is asked when None.
+
+    Raises:
+        SetupError: it is not there.
+    """
+    if encoder_weights is None:
+        return locate(hub_id)
+    root = Path(encoder_weights).expanduser()
+    if (root / hub_id).is_dir():
+        return root / hub_id
+    for suffix in (".safetensors", ".pth"):
+        if hub_id in _ORIGINALS and (root / (_ORIGINALS[hub_id] + suffix)).is_file():
+            return root / (_ORIGINALS[hub_id] + suffix)
+    raise SetupError(f"encoder_weights={encoder_weights} has no folder {hub_id}")
 
 
 def cached(pretrained: str) -> Path | None:

@@ -32,11 +32,10 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import checkpoint, encoders, hub, towers
 from redundancy_eval.model_wrappers.eagle import llama_config
-from redundancy_eval.model_wrappers.families import imof_encoders
+from redundancy_eval.model_wrappers.families import imof_encoders, imof_repositories
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 IMAGE_MODES = ("pad", "crop")
-DINO = "facebook/dinov2-large"
 _PROJECTORS = {"clip": "model.mm_projector.", "dinov2": "model.dino_mm_projector."}
 _UNREAD = re.compile(r"model\.(vision_tower|dino_tower)\..*|model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 _FIXED = {  # fields of the config that the original code acts on, with the one value that is supported
@@ -178,11 +177,10 @@ def load(
         SetupError: not an I-MoF checkpoint, or an encoder or tensors are missing.
     """
     config = hub.read_config(folder)
-    repositories = dict(zip(imof_encoders(config), (config["mm_vision_tower"], DINO), strict=True))
     kinds: dict[str, type[towers.Tower]] = {"clip": towers.ClipTower, "dinov2": towers.DinoTower}
     weights = {
-        name: towers.locate(repository, encoder_weights)
-        for name, repository in repositories.items()
+        name: hub.locate_encoder(repository, encoder_weights)
+        for name, repository in imof_repositories(config).items()
         if keep is None or name in keep
     }
     own = {name: {**kinds[name].sizes(path), **(sizes or {}).get(name, {})} for name, path in weights.items()}

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import entry, hf_model, masked
+from redundancy_eval.store import Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
@@ -30,6 +31,30 @@ def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any]
         for key in ("temperature", "top_p", "top_k"):
             settings.pop(key, None)
     return int(gen_kwargs.get("max_new_tokens", MAX_NEW_TOKENS)), settings, [text for text in until if text]
+
+
+def images(visuals: Any, task: str, model_id: str) -> tuple[Image.Image, ...]:
+    """A document's images, as a task gives them.
+
+    Raises:
+        SetupError: they are no images.
+    """
+    for visual in visuals or ():
+        if not isinstance(visual, Image.Image):
+            raise SetupError(
+                f"{model_id} takes images only; task {task} gives {type(visual).__name__} (video or audio)"
+            )
+    return tuple(visuals or ())
+
+
+def result(answer: masked.Answer | Stored, until: list[str]) -> GenerationResult:
+    """An answer as lmms-eval takes it, cut at the first of the texts that end it."""
+    text = answer.text
+    for end in until:
+        text = text.split(end)[0]
+    # Without the token that ends an answer, so that the token limit is reached by capped ones only.
+    new = answer.new_tokens - (not answer.capped)
+    return GenerationResult(text, TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=new))
 
 
 class MaskedLmms(lmms):
@@ -68,13 +93,8 @@ class MaskedLmms(lmms):
         del self.masked
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> masked.Prompt:
-        visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-        for visual in visuals:
-            if not isinstance(visual, Image.Image):
-                raise SetupError(
-                    f"{self.model_id} takes images only; task {task} gives {type(visual).__name__} (video or audio)"
-                )
-        return masked.Prompt(context, tuple(visuals), f"{task} document {doc_id}")
+        visuals = images(doc_to_visual(self.task_dict[task][split][doc_id]), task, self.model_id)
+        return masked.Prompt(context, visuals, f"{task} document {doc_id}")
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests in batches of equal generation settings, longest first."""
@@ -91,14 +111,8 @@ class MaskedLmms(lmms):
                 limit, settings, until = generation_settings(chunk[0][1])
                 batch = [self._prompt(context, visual, *where) for context, _, visual, *where in chunk]
                 for answer in self.masked.generate(batch, limit, **settings):
-                    text = answer.text
-                    for end in until:
-                        text = text.split(end)[0]
                     capped += answer.capped
-                    # Without the token that ends an answer, so that the token limit is reached by capped ones only.
-                    new = answer.new_tokens - (not answer.capped)
-                    counts = TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=new)
-                    results.append(GenerationResult(text, counts))
+                    results.append(result(answer, until))
                 progress.update(len(chunk))
         progress.close()
         if capped:

@@ -5,12 +5,12 @@ lmms-eval itself.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import sidecar, tasks
+from redundancy_eval import read_lmms_eval, sidecar, tasks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import launch
 
@@ -32,6 +32,8 @@ example:
 models: {models}
 """
 
+PACKAGES = {"lmms-eval": "lmms_eval", "datasets": "datasets"}  # whose versions stand in a run's record
+
 
 def task_folder() -> Path:
     """The folder that lmms-eval's --include_path takes."""
@@ -47,18 +49,43 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(_HELP.format(models=", ".join(launch.OURS)), end="")
         return 0 if arguments else 2
-    host = _host()
+    args = parse(arguments)
+    record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments])
+    out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
+    evaluate(args, out, record, arguments)
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """lmms-eval's own arguments, read by itself.
+
+    Raises:
+        SetupError: lmms-eval is not installed, or an argument makes no sense for one mask.
+    """
     with launch.argv("lmms-eval", arguments):
-        _, args = host.parse_eval_args()
+        _, args = _host().parse_eval_args()
     if args.config:
         raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
     if not args.output_path:
         raise SetupError("run needs --output_path: results that are not written cannot be reported")
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
-    packages = {"lmms-eval": "lmms_eval", "datasets": "datasets"}
-    record = launch.describe(args.model, args.model_args, packages, ["run", *arguments])
-    out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
+    return args
+
+
+def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Let lmms-eval evaluate a model and write its results to a folder.
+
+    Args:
+        args: as `parse` gives them; `output_path` is not looked at.
+        out: the folder.
+        record: what is written beside the results, if it has a mask.
+        arguments: what lmms-eval takes for its command line.
+
+    Raises:
+        SetupError: lmms-eval wrote no results.
+    """
+    host = _host()
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _results(out)
     if launch.rank() == 0 and "mask" in record:
@@ -71,7 +98,6 @@ def run(arguments: Sequence[str]) -> int:
         raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}")
     if launch.rank() == 0 and _results(out) == before:
         raise SetupError(f"lmms-eval ended without writing results to {out}")
-    return 0
 
 
 def _host() -> Any:
@@ -102,4 +128,4 @@ def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
 
 
 def _results(folder: Path) -> set[Path]:
-    return set(folder.rglob("*_results.json")) if folder.is_dir() else set()
+    return set(read_lmms_eval.find(folder)) if folder.is_dir() else set()

@@ -21,6 +21,8 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import ablations, families, hub, prompts
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
+Outputs = Mapping[str, Tensor]
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
@@ -100,6 +102,13 @@ class MaskedModel:
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
         self.first: list[str] = []  # names of the prompts that lost all but their first images
 
+    def under(self, mask: Sequence[str]) -> "MaskedModel":
+        """The same loaded model under another mask; it must hold the encoders that run there."""
+        return MaskedModel(
+            self.model, self.tokenizer, mask, self.template, self.eos, self.long_prompt, self.many_images, self.site,
+            self.settings, self.ablation,
+        )  # fmt: skip
+
     @property
     def encoder_names(self) -> tuple[str, ...]:
         """Names of all encoders, in the checkpoint's order."""
@@ -120,21 +129,35 @@ class MaskedModel:
         """Type of the language model's embeddings."""
         return self.model.language_model.get_input_embeddings().weight.dtype
 
-    @torch.inference_mode()
-    def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Images -> output of every encoder that runs, and at site `encoder` the stand-ins of the dropped ones."""
-        run = self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
-        features: dict[str, Tensor] = {}
-        if run:
-            pixels = self.model.preprocess(list(images), run)
-            features = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, run)
-            features = {name: output.to(self.device) for name, output in features.items()}
-        return features | self.stand_ins("encoder", images)
+    def needed(self) -> tuple[str, ...]:
+        """Encoders that run under the mask."""
+        return self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
 
     @torch.inference_mode()
-    def projected(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
+        """Images -> outputs (units, tokens, channels) of the named encoders, whatever the mask."""
+        if not names or not images:
+            return {}
+        pixels = self.model.preprocess(list(images), names)
+        outputs = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, names)
+        return {name: output.to(self.device) for name, output in outputs.items()}
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
+        """Images -> output of every encoder that runs, and at site `encoder` the stand-ins of the dropped ones.
+
+        Args:
+            images: the images.
+            outputs: what `encode` gave for them, of at least the encoders that run under the mask.
+        """
+        run = self.needed()
+        outputs = self.encode(images, run) if outputs is None else outputs
+        return {name: outputs[name] for name in run} | self.stand_ins("encoder", images)
+
+    @torch.inference_mode()
+    def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
         """Images -> what enters the fusion, under the mask."""
-        projected = self.model.project(self.features(images))
+        projected = self.model.project(self.features(images, outputs))
         return projected | self.stand_ins("projected", images)
 
     def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -159,9 +182,9 @@ class MaskedModel:
         return self.features(images) if self.site == "encoder" else self.projected(images)
 
     @torch.inference_mode()
-    def visuals(self, images: Sequence[Image.Image]) -> list[Visual]:
+    def visuals(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> list[Visual]:
         """Images -> what is inserted for each one's placeholder, under the mask."""
-        return self.model.fuse(self.projected(images), self.model.layouts(images))
+        return self.model.fuse(self.projected(images, outputs), self.model.layouts(images))
 
     def fitting(self, prompt: Prompt) -> Prompt:
         """The prompt with as many images as the architecture takes.
@@ -244,7 +267,13 @@ class MaskedModel:
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
         """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
-        sequences, visuals = self.embed_prompts(batch)
+        return self.decode(*self.embed_prompts(batch), max_new_tokens, **settings)
+
+    @torch.inference_mode()
+    def decode(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], max_new_tokens: int, **settings: Any
+    ) -> list[Answer]:
+        """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each."""
         inputs, attention = self.batch(sequences)
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from redundancy_eval.errors import DataError
 from redundancy_eval.model_wrappers import cambrian, checkpoint, prompts
+from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.parity import (
     Check,
     Condition,
-    MaskedModel,
     config_of,
     same,
     same_pixels,

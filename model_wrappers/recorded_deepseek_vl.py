@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from redundancy_eval.model_wrappers import checkpoint, deepseek_vl, prompts
+from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.parity import (
     Check,
-    MaskedModel,
     by_name,
     config_of,
     relative_error,

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from redundancy_eval.model_wrappers import checkpoint, eagle2, prompts
+from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.parity import (
     Check,
-    MaskedModel,
     config_of,
     same,
     same_pixels,

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from redundancy_eval.model_wrappers import checkpoint, imof, prompts
+from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.parity import (
     Check,
     Condition,
-    MaskedModel,
     by_name,
     read_json,
     same,

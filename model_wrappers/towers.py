@@ -3,7 +3,7 @@
 Their checkpoints hold the language model and the connector only (or copies of the encoders that the original code does
 not read). Each encoder here is built from the sizes in its repository's own config and gives tokens:
 
-    folder = towers.locate("facebook/dinov2-giant", encoder_weights)
+    folder = hub.locate_encoder("facebook/dinov2-giant", encoder_weights)
     with torch.device("meta"):
         tower = towers.DinoTower(towers.DinoTower.sizes(folder), input_size=378, grid=24)
     towers.load(tower, folder, dtype, device)
@@ -35,29 +35,6 @@ from redundancy_eval.model_wrappers.encoders import CLIP_MEAN, CLIP_STD, to_grid
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 POSITIONS = ("offset", "size")
-# Weights that exist in two releases: hub repository -> the original file's name, without .safetensors or .pth.
-_ORIGINALS = {"facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain"}
-
-
-def locate(hub_id: str, encoder_weights: str | Path | None = None) -> Path:
-    """Where an encoder's weights are: a folder, or the weight file of the original DINOv2 release.
-
-    Args:
-        hub_id: the encoder's repository on the hub, e.g. `openai/clip-vit-large-patch14-336`.
-        encoder_weights: a folder that holds such repositories as ORG/NAME; the hub is asked when None.
-
-    Raises:
-        SetupError: it is not there.
-    """
-    if encoder_weights is None:
-        return hub.locate(hub_id)
-    root = Path(encoder_weights).expanduser()
-    if (root / hub_id).is_dir():
-        return root / hub_id
-    for suffix in (".safetensors", ".pth"):
-        if hub_id in _ORIGINALS and (root / (_ORIGINALS[hub_id] + suffix)).is_file():
-            return root / (_ORIGINALS[hub_id] + suffix)
-    raise SetupError(f"encoder_weights={encoder_weights} has no folder {hub_id}")
 
 
 def load(tower: "Tower", weights: Path, dtype: torch.dtype, device: torch.device | str) -> checkpoint.LoadReport:

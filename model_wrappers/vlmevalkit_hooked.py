@@ -63,12 +63,16 @@ class HookedVlm(BaseModel):
     def generate_inner(self, message: Any, dataset: str | None = None) -> str:
         """The base's answer under the mask."""
         hooked = hooks.Hooks(self.modules, lambda name, number, output: torch.zeros_like(output))
-        with fatal_errors(f"{self.mask_label}, {dataset}"):
+        with fatal_errors(f"drop={self.mask_label} on {dataset}"):
             with hooked:
                 reply = self.base.generate_inner(message, dataset)
             if any(part["type"] == "image" for part in message):
                 hooked.check()
         return str(reply)
+
+    def remarks(self) -> list[str]:
+        """Nothing is known of the base's prompts."""
+        return []
 
 
 def _value(text: str) -> Any:
@@ -77,5 +81,3 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-

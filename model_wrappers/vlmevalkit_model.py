@@ -5,12 +5,11 @@ data set are answered ahead, together; answers stay the same.
 """
 
 import hashlib
-import os
 import string
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,63 +44,51 @@ def fatal_errors(what: str) -> Iterator[None]:
             raise SetupError(f"{what} failed: {type(error).__name__}: {reason}") from error
 
 
-def question(message: Message) -> tuple[str, list[str]]:
+def question(message: Message, published: families.Published | None = None) -> tuple[str, list[str]]:
     """VLMEvalKit's message -> text and paths of its images.
 
     Images in front of or behind the text go where the model's template puts images; those between texts stand where
-    they are.
+    they are. As published, all stand in front.
     """
-    parts = list(message)
-    kinds = [part["type"] for part in parts]
+    kinds = [part["type"] for part in message]
     if not {"text", "image"}.issuperset(kinds):
         raise SetupError(f"the masked models take texts and images only; not {(set(kinds) - {'text', 'image'}).pop()}")
-    paths = [str(part["value"]) for part in parts if part["type"] == "image"]
-    turns = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
-    if turns <= 1:
-        return "".join(part["value"] for part in parts if part["type"] == "text"), paths
-    return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in parts), paths
+    paths = [str(part["value"]) for part in message if part["type"] == "image"]
+    texts = [part["value"] for part in message if part["type"] == "text"]
+    if published:
+        paths = paths[:1] if published.one_image else paths
+        return prompts.IMAGE * len(paths) + "\n" + published.joint.join(texts), paths
+    if sum(a != b for a, b in pairwise(kinds)) <= 1:
+        return "".join(texts), paths
+    return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in message), paths
 
 
-class MaskedVlm(BaseModel):
-    """A masked model of ours.
+def token_limit(arguments: Mapping[str, str], published: families.Published | None) -> int:
+    """Most new tokens of an answer."""
+    return int(arguments.get("max_new_tokens") or (published.max_new_tokens if published else MAX_NEW_TOKENS))
+
+
+def pictures(paths: Sequence[str]) -> tuple[Image.Image, ...]:
+    """The images in files, decoded."""
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            images.append(image.convert("RGB"))
+    return tuple(images)
+
+
+class Worded(BaseModel):
+    """The wording of questions: VLMEvalKit's, or as published.
 
     Args:
-        model_id: `eagle_masked`, ...
-        arguments: its model arguments, and `max_new_tokens`.
-        batch_size: how many samples are answered together.
-        published: ask and answer as the paper's authors did, where given.
+        published: ask as the paper's authors did, where given.
     """
 
     INTERLEAVE = True
 
-    def __init__(
-        self,
-        model_id: str,
-        arguments: Mapping[str, str],
-        batch_size: int = 1,
-        published: families.Published | None = None,
-    ):
+    def __init__(self, published: families.Published | None = None):
         super().__init__()
-        given = {key: value for key, value in arguments.items() if key != "max_new_tokens"}
-        self.published, self.batch_size = published, batch_size
-        self.limit = int(arguments.get("max_new_tokens") or (published.max_new_tokens if published else MAX_NEW_TOKENS))
-        self.settings = dict(published.generation) if published else {}
-        with fatal_errors(f"loading {model_id}"):
-            self.masked = entry.load(model_id, given)
-            template = getattr(self.masked, "template", None)
-            if published and template is prompts.TEMPLATES["phi3"]:
-                raise SetupError(
-                    "--as-published cannot give what was done for Cambrian-1 3B: its prompt was not in the model's own "
-                    "template, so that the samplers inside the language model wrote to other places than the image's"
-                )
-        self.capped = 0
-        self._coming: Iterator[Message] = iter(())
-        self._answers: dict[Any, str] = {}
-
-    def set_dump_image(self, dump_image_func: Any) -> None:
-        """Called before each data set, with its method that writes images to files."""
-        super().set_dump_image(dump_image_func)
-        self._coming, self._answers = coming(self, dump_image_func.__self__), {}
+        self.published = published
 
     def use_custom_prompt(self, dataset: str) -> bool:
         """Whether the wording is not VLMEvalKit's: that of its Eagle wrapper for multiple choice, as published."""
@@ -114,22 +101,67 @@ class MaskedVlm(BaseModel):
         images = [{"type": "image", "value": path} for path in self.dump_image(line, dataset)]
         return [{"type": "text", "value": eagle_wording(line, dataset)}, *images]
 
+    def chat_inner(self, message: Any, dataset: str | None = None) -> str:
+        """Not offered: the benchmarks of the paper are single-turn."""
+        with fatal_errors(str(dataset)):
+            raise SetupError("the masked models answer single-turn data sets only")
+
+
+class MaskedVlm(Worded):
+    """A masked model of ours.
+
+    Args:
+        model_id: `eagle_masked`, ...
+        arguments: its model arguments, and `max_new_tokens`.
+        batch_size: how many samples are answered together.
+        published: ask and answer as the paper's authors did, where given.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        arguments: Mapping[str, str],
+        batch_size: int = 1,
+        published: families.Published | None = None,
+    ):
+        super().__init__(published)
+        given = {key: value for key, value in arguments.items() if key != "max_new_tokens"}
+        self.batch_size = batch_size
+        self.limit = token_limit(arguments, published)
+        self.settings = dict(published.generation) if published else {}
+        with fatal_errors(f"loading {model_id}"):
+            self.masked = entry.load(model_id, given)
+            template = getattr(self.masked, "template", None)
+            if published and template is prompts.TEMPLATES["phi3"]:
+                raise SetupError(
+                    "--as-published cannot give what was done for Cambrian-1 3B: its prompt was not in the model's own "
+                    "template, so that the samplers inside the language model wrote to other places than the image's"
+                )
+        self.capped = 0
+        self._coming: Iterator[tuple[str, Message]] = iter(())
+        self._answers: dict[Any, str] = {}
+
+    def set_dump_image(self, dump_image_func: Any) -> None:
+        """Called before each data set, with its method that writes images to files."""
+        super().set_dump_image(dump_image_func)
+        self._coming, self._answers = coming(self, dump_image_func.__self__), {}
+
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
         """Answer a message, and with it the next ones of the data set."""
-        key = _key(message)
+        key = message_key(message)
         if key not in self._answers:
             batch = [message]
             if self.batch_size > 1:
-                for ahead in self._coming:  # rows that were answered in an earlier run are passed over
-                    if _key(ahead) == key:
-                        batch += islice(self._coming, self.batch_size - 1)
+                for _, ahead in self._coming:  # rows that were answered in an earlier run are passed over
+                    if message_key(ahead) == key:
+                        batch += [following for _, following in islice(self._coming, self.batch_size - 1)]
                         break
-            self._answers = dict(zip(map(_key, batch), self.answer(batch, str(dataset)), strict=True))
+            self._answers = dict(zip(map(message_key, batch), self.answer(batch, str(dataset)), strict=True))
         return self._answers[key]
 
     def answer(self, batch: Sequence[Message], dataset: str) -> list[str]:
         """Answers to messages, together; one by one where they are drawn, as each has its own seed."""
-        with fatal_errors(f"{self.masked.mask_label}, {dataset}"):
+        with fatal_errors(f"drop={self.masked.mask_label} on {dataset}"):
             asked = [self.prompt(message, dataset) for message in batch]
             groups = [[prompt] for prompt in asked] if self.settings.get("do_sample") else [asked]
             answers = []
@@ -142,48 +174,33 @@ class MaskedVlm(BaseModel):
 
     def prompt(self, message: Message, dataset: str) -> masked.Prompt:
         """What is put to the model for a message."""
-        if self.published is None:
-            text, paths = question(message)
-        else:
-            text, paths = self.published_question(message)
-        images = []
-        for path in paths:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        return masked.Prompt(text, tuple(images), f"{dataset} {' '.join(Path(path).name for path in paths)}")
-
-    def published_question(self, message: Message) -> tuple[str, list[str]]:
-        """All images in front, as VLMEvalKit's wrappers of Eagle and Cambrian have them."""
-        assert self.published is not None
-        paths = [str(part["value"]) for part in message if part["type"] == "image"]
-        text = self.published.joint.join(part["value"] for part in message if part["type"] == "text")
-        if self.published.one_image:
-            paths = paths[:1]
-        return prompts.IMAGE * len(paths) + "\n" + text, paths
+        text, paths = question(message, self.published)
+        return masked.Prompt(text, pictures(paths), f"{dataset} {' '.join(Path(path).name for path in paths)}")
 
     def _seed(self, prompt: masked.Prompt) -> int:
         """Of an answer that is drawn: from document (its images' names and its text) and mask."""
         told = "\x1f".join([self.masked.mask_label, prompt.name, prompt.text])
         return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=4).digest(), "big")
 
-    def chat_inner(self, message: Any, dataset: str | None = None) -> str:
-        """Not offered: the benchmarks of the paper are single-turn."""
-        with fatal_errors(str(dataset)):
-            raise SetupError("the masked models answer single-turn data sets only")
+    def remarks(self) -> list[str]:
+        """What to say when all is done: answers that were stopped, prompts that were changed."""
+        stopped = [f"{self.capped} answers were stopped by the token limit"] if self.capped else []
+        return stopped + entry.remarks(self.masked)
 
 
-def coming(model: BaseModel, dataset: Any) -> Iterator[Message]:
-    """The messages that VLMEvalKit will put to a model in this process, in its order (vlmeval/inference.py)."""
+def coming(model: BaseModel, dataset: Any) -> Iterator[tuple[str, Message]]:
+    """Index and message of what VLMEvalKit will put to a model in this process, in its order (vlmeval/inference.py)."""
     rows = dataset.data.iloc[launch.rank() :: launch.world_size()]
     name = dataset.dataset_name
     own = not getattr(dataset, "force_use_dataset_prompt", False) and model.use_custom_prompt(name)
     for place in range(len(rows)):
         line = rows.iloc[place]
         built = model.build_prompt(line, dataset=name) if own else dataset.build_prompt(line)
-        yield model.preproc_content(built)
+        yield str(line["index"]), model.preproc_content(built)
 
 
-def _key(message: Message) -> tuple[tuple[str, str], ...]:
+def message_key(message: Message) -> tuple[tuple[str, str], ...]:
+    """What tells messages apart: texts and paths."""
     return tuple((part["type"], str(part["value"])) for part in message)
 
 

@@ -10,12 +10,15 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ settings share a folder; the exit code is not 0 when a data set has no result. T
 was stopped.
 
   --model MODEL          {models}
-  --model_args ARGS      as for lmms-eval, and max_new_tokens=N (default {tokens})
+  --model_args ARGS      as for lmms-eval, and max_new_tokens=N (default 512)
   --data DATA ...        names of VLMEvalKit, e.g. MMBench_DEV_EN ChartQA_TEST, or of $LMUData/NAME.tsv
   --work-dir DIR         folder for results
   --batch-size N         samples that are answered together (default 1)
@@ -51,8 +54,8 @@ example:
       --data MMBench_DEV_EN ChartQA_TEST --batch-size 8 --work-dir runs/x5
 """
 
-# Reasons for which VLMEvalKit leaves a data set without results although nothing was wrong with it.
-_INTENDED = ("mode_infer", "evaluate_returned_none", "test_split_without_ground_truth", "official_submission")
+# Of the reasons for which VLMEvalKit skips a data set, those that mean that something is wrong.
+_FAILED_SKIPS = ("invalid_dataset", "Incomplete infer result", "No infer result found")
 _DISTRIBUTIONS = ("ms-vlmeval", "vlmeval", "nvidia-vlmeval")
 
 
@@ -64,40 +67,101 @@ def run(arguments: Sequence[str]) -> int:
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         published = ", ".join(name for name, family in families.FAMILIES.items() if family.published)
-        print(_HELP.format(models=", ".join(launch.OURS), tokens=512, published=published), end="")
+        print(_HELP.format(models=", ".join(launch.OURS), published=published), end="")
         return 0 if arguments else 2
-    own, rest = _parser().parse_known_args(list(arguments))
-    record = describe(own, arguments)
-    framework = _framework()
-    _check_data(own.data)
-    name = f"{own.model}_drop-{record['mask']}_{_digest(own, record)}"
-    folder = Path(own.work_dir) / name
-    _register(name, own)
-    theirs = ["--model", name, "--data", *own.data, "--work-dir", own.work_dir, "--judge", own.judge, *rest]
-    if own.judge_base_url:
-        theirs += ["--judge-base-url", own.judge_base_url]
-    if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
-        theirs += ["--reuse"]
-    with _alone(folder), _on_cpu(), launch.argv("run.py", theirs):
-        if launch.rank() == 0:
-            sidecar.write(record, folder)
-        # Behind the parsing, as VLMEvalKit writes sys.argv to status.json: a key does not belong there.
-        sys.argv += ["--judge-key", own.judge_key] if own.judge_key else []
-        parsed = framework.parse_args()
-        sys.argv = ["run.py", *theirs]
-        framework.parse_args = lambda: parsed
-        framework.main()
-    if launch.rank() == 0:
-        _check_results(folder, own.data)
+    asked, rest = read(arguments)
+    record = describe(asked, arguments)
+    framework = load_framework()
+    check_data(asked.data)
+    made: list[Any] = []
+
+    def build() -> Any:
+        from redundancy_eval.model_wrappers import vlmevalkit_hooked, vlmevalkit_model
+
+        given = own_arguments(record)
+        if asked.model == "masked":
+            made.append(vlmevalkit_hooked.HookedVlm(given))
+        else:
+            made.append(vlmevalkit_model.MaskedVlm(asked.model, given, asked.batch_size, asked.published))
+        return made[-1]
+
+    evaluate(framework, asked, rest, record, build)
+    for model in made:
+        for remark in model.remarks():
+            print(f"drop={record['mask']}: {remark}", file=sys.stderr)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def evaluate(
+    framework: Any, asked: "Asked", rest: Sequence[str], record: Mapping[str, Any], build: Callable[[], Any]
+) -> None:
+    """Let VLMEvalKit evaluate a model and write its results to the mask's folder.
+
+    Args:
+        framework: its `run` module.
+        asked: our arguments.
+        rest: VLMEvalKit's own.
+        record: what is written beside the results.
+        build: makes the model; called when there is something to answer.
+
+    Raises:
+        SetupError: a data set has no result.
+    """
+    from vlmeval.config import supported_VLM
+
+    folder = Path(asked.work_dir) / folder_name(record)
+    theirs = ["--model", folder.name, "--data", *asked.data, "--work-dir", asked.work_dir, *asked.passed, *rest]
+    if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
+        theirs.append("--reuse")
+    supported_VLM[folder.name] = lambda **_: build()
+    try:
+        with _alone(folder), _gloo_without_gpu():
+            if launch.rank() == 0:
+                sidecar.write(record, folder)
+            _start(framework, theirs, asked.judge_key)
+    finally:
+        del supported_VLM[folder.name]
+    if launch.rank() == 0:
+        check_results(folder, asked.data)
+
+
+def folder_name(record: Mapping[str, Any]) -> str:
+    """Folder of a run, and its model's name to VLMEvalKit: model, mask, and a hash of all else that decides."""
+    return f"{record['model']}_drop-{record['mask']}_{digest(record)}"
+
+
+def own_arguments(record: Mapping[str, Any]) -> dict[str, str]:
+    """The model's own arguments."""
+    return {key: value for key, value in record["arguments"].items() if key != "as_published"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments that are ours to understand; `passed` go on to VLMEvalKit, and decide results."""
+
+    model: str
+    model_args: str
+    data: tuple[str, ...]
+    work_dir: str
+    batch_size: int
+    published: families.Published | None
+    judge: str
+    judge_base_url: str | None
+    judge_key: str | None
+    passed: tuple[str, ...]
+
+
+def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
+    """What was asked for, and the arguments that are VLMEvalKit's alone.
+
+    Raises:
+        SetupError: an argument makes no sense here.
+    """
     parser = argparse.ArgumentParser(prog="redundancy-eval vlmevalkit", allow_abbrev=False)
     parser.add_argument("--model", required=True, choices=launch.OURS)
     parser.add_argument("--model_args", "--model-args", default="")
     parser.add_argument("--data", nargs="+", required=True)
-    parser.add_argument("--work-dir", required=True)
+    parser.add_argument("--work-dir", "--work_dir", required=True)
     parser.add_argument("--batch-size", "--batch_size", type=int, default=1)
     parser.add_argument("--as-published", action="store_true")
     parser.add_argument("--judge", default="exact_matching")
@@ -105,4 +169,217 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--judge-key")
     parser.add_argument("--judge-args")
     parser.add_argument("--limit", type=int)
-    return parser
+    parser.add_argument("--use-verifier", action="store_true")
+    given, rest = parser.parse_known_args(list(arguments))
+    refused = [name for name in ("--config", "--base-url", "--api-mode") if name in rest]
+    if refused:
+        raise SetupError(f"vlmevalkit evaluates one masked model; with {refused[0]} use VLMEvalKit itself")
+    if "MMEVAL_ROOT" in os.environ:
+        raise SetupError("the environment's MMEVAL_ROOT would put VLMEvalKit's results elsewhere than --work-dir")
+    if given.batch_size < 1:
+        raise SetupError(f"--batch-size must be positive; not {given.batch_size}")
+    published = families.FAMILIES[given.model].published if given.model in families.FAMILIES else None
+    if given.as_published and published is None:
+        known = ", ".join(name for name, family in families.FAMILIES.items() if family.published)
+        raise SetupError(f"--as-published is known for {known}; the authors' code for {given.model} was not found")
+    passed = ["--judge", given.judge]
+    for name, value in (("--judge-base-url", given.judge_base_url), ("--judge-args", given.judge_args)):
+        passed += [name, value] if value else []
+    passed += ["--limit", str(given.limit)] if given.limit is not None else []
+    passed += ["--use-verifier"] if given.use_verifier else []
+    asked = Asked(
+        given.model, given.model_args, tuple(given.data), given.work_dir, given.batch_size,
+        published if given.as_published else None, given.judge, given.judge_base_url, given.judge_key, tuple(passed),
+    )  # fmt: skip
+    return asked, rest
+
+
+def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
+    """What the mask's folder says about its run.
+
+    Raises:
+        SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
+    """
+    given = model_args.parse(asked.model_args, "--model_args")
+    if asked.published:
+        given = {**asked.published.arguments, **given, "as_published": "yes"}
+    if not given.get("max_new_tokens", "1").isdigit():
+        raise SetupError(f"max_new_tokens must be a positive number; not {given['max_new_tokens']!r}")
+    text = ",".join(f"{key}={value}" for key, value in given.items())
+    typed = ["[REDACTED]" if part == asked.judge_key else part for part in command]
+    record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
+    rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
+    record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, list(asked.passed)
+    if asked.model != "masked":  # what weights its base reads is not known here
+        from redundancy_eval.model_wrappers import identity
+
+        record["checkpoint"] = identity.digest(identity.of(families.folders(asked.model, given)))
+    record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
+    for name in _DISTRIBUTIONS:
+        with suppress(metadata.PackageNotFoundError):
+            record["versions"].setdefault("vlmevalkit", f"{name} {metadata.version(name)}")
+    return record
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """Short hash of what decides results beside the mask, so that VLMEvalKit never resumes another run's answers."""
+    decides = [
+        model_args.deciding(record["arguments"], full=record["mask"] == "none"),
+        *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration")),
+        record["versions"].get("vlmevalkit"),
+    ]
+    return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def load_framework() -> Any:
+    """VLMEvalKit's `run` module: inside the package (ms-vlmeval), or beside it in an upstream checkout.
+
+    Raises:
+        SetupError: it is not installed.
+    """
+    verified = ssl._create_default_https_context
+    try:
+        import vlmeval
+
+        if importlib.util.find_spec("vlmeval.run"):
+            return importlib.import_module("vlmeval.run")
+        path = Path(vlmeval.__file__).parents[1] / "run.py"
+        spec = importlib.util.spec_from_file_location("vlmeval_run", path) if path.is_file() else None
+        if spec is None or spec.loader is None:
+            raise ImportError(
+                f"no run.py in or beside {Path(vlmeval.__file__).parent}; install from a checkout with -e"
+            )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["vlmeval_run"] = module
+        spec.loader.exec_module(module)
+        return module
+    except ImportError as error:
+        raise SetupError(f"vlmevalkit needs VLMEvalKit: pip install 'redundancy-eval[vlmevalkit]' ({error})") from None
+    finally:
+        ssl._create_default_https_context = verified
+
+
+def check_data(names: Sequence[str]) -> None:
+    """Refuse data sets that VLMEvalKit would skip with exit code 0.
+
+    Raises:
+        SetupError: with names that are near.
+    """
+    from vlmeval.dataset import DATASET_CLASSES, supported_video_datasets
+
+    folder = os.environ.get("LMUData")  # noqa: SIM112
+    if folder and not Path(folder).is_dir():
+        raise SetupError(f"LMUData={folder} is no folder (VLMEvalKit would take ~/LMUData instead)")
+    known = {name for cls in DATASET_CLASSES for name in cls.supported_datasets()}
+    for name in names:
+        if name in supported_video_datasets:
+            raise SetupError(f"{name} is a video data set; the masked models take images")
+        if name in known or (Path(folder or Path.home() / "LMUData") / f"{name}.tsv").is_file():
+            continue
+        near = difflib.get_close_matches(name, sorted(known), 3, 0.5)
+        raise SetupError(
+            f"VLMEvalKit has no data set {name!r}, and there is no $LMUData/{name}.tsv"
+            + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
+
+
+def check_results(folder: Path, names: Sequence[str]) -> None:
+    """Fail where VLMEvalKit notes a failure in `status.json` and exits 0.
+
+    Raises:
+        SetupError: a data set has no result; with VLMEvalKit's reason.
+    """
+    path = folder / "status.json"
+    found = sidecar.read_json(path).get("datasets", {}) if path.is_file() else {}
+    failures = []
+    for name in names:
+        told = found.get(name, {})
+        error, skipped = told.get("error_message"), told.get("skip_reason")
+        if error or (skipped and skipped.startswith(_FAILED_SKIPS)):
+            failures.append(f"{name}: {(str(error or skipped).strip().splitlines() or ['?'])[0]}")
+        elif told.get("status") != "done":
+            failures.append(f"{name}: ended at stage {told.get('status', 'none')!r}")
+        elif skipped and skipped != "mode_infer":
+            print(f"{name} has no score: VLMEvalKit says {skipped}", file=sys.stderr)
+    if failures:
+        raise SetupError(f"VLMEvalKit failed on {'; '.join(failures)} (files in {folder})")
+
+
+def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:
+    # VLMEvalKit writes sys.argv to status.json: the judge's key stands there while it is parsed only.
+    with launch.argv("run.py", [*arguments, *(["--judge-key", judge_key] if judge_key else [])]):
+        parsed = framework.parse_args()
+    original, framework.parse_args = framework.parse_args, lambda: parsed
+    try:
+        with launch.argv("run.py", arguments), _mended(parsed.judge, judge_key):
+            framework.main()
+    finally:
+        framework.parse_args = original
+
+
+@contextmanager
+def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
+    """VLMEvalKit without three faults of its evaluation.
+
+    Circular ones that end in the same second share a file in /tmp; a judge that does not answer is replaced by exact
+    matching, under the judge's name; the judge's key stands in the log.
+    """
+    from vlmeval.dataset.utils import multiple_choice
+
+    make, stamp = logging.getLogRecordFactory(), getattr(multiple_choice, "timestr", None)
+
+    def redacted(*args: Any, **settings: Any) -> logging.LogRecord:
+        record = make(*args, **settings)
+        if judge_key and judge_key in record.getMessage():
+            record.msg, record.args = record.getMessage().replace(judge_key, "[REDACTED]"), ()
+        return record
+
+    logging.setLogRecordFactory(redacted)
+    multiple_choice.timestr = lambda *_: uuid.uuid4().hex
+    try:
+        with warnings.catch_warnings():
+            if judge != "exact_matching":
+                warnings.filterwarnings("error", "OPENAI API is not working properly, will use exact matching")
+            yield
+    finally:
+        logging.setLogRecordFactory(make)
+        multiple_choice.timestr = stamp
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse to share a mask's folder with a running process; clear the lock file that a killed one left."""
+    if launch.rank():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".redundancy_eval.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SetupError(f"another process is at work in {folder}") from None
+    (folder / "status.json.lock").unlink(missing_ok=True)  # VLMEvalKit would wait for it forever
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _gloo_without_gpu() -> Iterator[None]:
+    """VLMEvalKit asks for NCCL, which needs GPUs."""
+    import torch
+    import torch.distributed
+
+    original = torch.distributed.init_process_group
+
+    def start(backend: str | None = None, **settings: Any) -> None:
+        original(backend if torch.cuda.is_available() else "gloo", **settings)
+
+    torch.distributed.init_process_group = start
+    try:
+        yield
+    finally:
+        torch.distributed.init_process_group = original

@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["run"]:  # everything behind it is lmms-eval's
             return _run(arguments[1:])
+        if arguments[:1] == ["vlmevalkit"]:
+            return _vlmevalkit(arguments[1:])
+        if arguments[:1] == ["sweep"]:
+            return _sweep(arguments[1:])
         args = parser.parse_args(arguments)
         return int(args.function(args))
     except (SetupError, DataError) as error:
@@ -54,8 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"redundancy-eval {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    sweep = commands.add_parser("sweep", help="evaluate every mask at once (takes the framework's own arguments)")
+    sweep.set_defaults(function=lambda args: _sweep([]))
+
     run = commands.add_parser("run", help="evaluate one mask in lmms-eval (takes lmms-eval's own arguments)")
     run.set_defaults(function=lambda args: _run([]))
+
+    vlmevalkit = commands.add_parser(
+        "vlmevalkit", help="evaluate one mask in VLMEvalKit (takes VLMEvalKit's own arguments)"
+    )
+    vlmevalkit.set_defaults(function=lambda args: _vlmevalkit([]))
 
     report = commands.add_parser(
         "report",
@@ -167,6 +179,18 @@ def _run(arguments: Sequence[str]) -> int:
     from redundancy_eval.model_wrappers import lmms_eval_run
 
     return lmms_eval_run.run(arguments)
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    from redundancy_eval.model_wrappers import sweep_run
+
+    return sweep_run.run(arguments)
+
+
+def _vlmevalkit(arguments: Sequence[str]) -> int:
+    from redundancy_eval.model_wrappers import vlmevalkit_run
+
+    return vlmevalkit_run.run(arguments)
 
 
 def _known_encoders(model: str, checkpoint: str) -> Sequence[str]:

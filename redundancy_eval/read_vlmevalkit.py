@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit sho
 # What a data set that was run leaves behind, without and with the parts that name a judge.
 _OWN = (".xlsx", ".tsv", "_acc.csv", "_acc.json", "_score.csv", "_score.json")
 _VERDICT = ("index", "prediction", "log", "hit", "g_index")  # what every file of verdicts may hold
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _MILLION = 1_000_000  # rotation k of MMBench's question i has the index k * 10^6 + i
 
 Row = Mapping[str, str]
@@ -47,7 +49,8 @@ def find(folder: Path, taxonomy: Taxonomy) -> list[Path]:
         path = Path(where)
         known = {f"{_model(path)}_{name}" for name in names}
         stems = {re.sub(r"(_acc|_score)?\.(xlsx|tsv|csv|json)$", "", f) for f in files if not (path / f).is_symlink()}
-        if known & stems:
+        # A run of ours that was stopped has a hole with a reason, even where it left no results.
+        if known & stems or {"status.json", sidecar.NAME} <= set(files):
             found.append(path)
     return sorted(found)
 
@@ -60,6 +63,8 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
     """
     model = _model(folder)
     status = _status(folder)
+    told_us = sidecar.read([folder, folder.parent])
+    place = (told_us.get("judge") or "").partition("@")[2]
     tasks, failures = {}, {}
     judged = {part.task: "{judge}" in part.file + part.samples for part in taxonomy.parts(FRAMEWORK)}
     for name in sorted(judged):
@@ -68,6 +73,8 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         error = told.get("error_message") or told.get("skip_reason")
         if error:
             failures[name] = f"VLMEvalKit says: {str(error).strip().splitlines()[0]}"
+        elif told.get("status") in ("pending", "infer", "eval"):
+            failures[name] = f"VLMEvalKit was stopped at stage {told['status']!r}, or is still running"
         if not any(stem.with_name(stem.name + ending).is_file() for ending in _OWN):
             continue
         if error:
@@ -76,11 +83,21 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         tasks[name] = TaskResult(
             name,
             None,
-            {"judge": judge},
+            {"judge": f"{judge}@{place}" if judge and place else judge},
             partial(_headline, stem, judge),
             partial(_samples, stem, judge, lenient),
         )
-    return Run(folder, FRAMEWORK, model, {}, {}, tasks, failures=failures)
+    return Run(
+        folder,
+        FRAMEWORK,
+        str(told_us.get("model", model)),
+        told_us.get("arguments", {}),
+        {},
+        tasks,
+        tuple(told_us.get("encoders", ())),
+        told_us.get("versions", {}),
+        failures=failures,
+    )
 
 
 def _model(folder: Path) -> str:
@@ -275,7 +292,10 @@ def _check_fresh(asked: Row, verdict: Row, path: Path, line: int, lenient: Lenie
     log = verdict.get("log", "")
     stale = _blank(prediction) != _blank(judged)
     if log.startswith("Match Log: ") and "Failed in Prefetch" not in log and "randomly generate" not in log:
-        stale |= _blank(log.removeprefix("Match Log: ").removesuffix(". ")) != _blank(prediction)
+        # The text that the option was read from: the prediction, or a judge's reply where it names none.
+        options = {letter: asked[letter] for letter in ascii_uppercase if asked.get(letter)}
+        if _blank(log.removeprefix("Match Log: ").removesuffix(". ")) != _blank(prediction):
+            stale |= _infer(prediction, options) is not None
     if "Failed in Prefetch" in log and "g_index" not in verdict:  # circular groups can fail by another rotation
         stale |= verdict.get("hit") == "0" and prediction.strip(" .()") == asked.get("answer")
     if stale:
@@ -285,6 +305,9 @@ def _check_fresh(asked: Row, verdict: Row, path: Path, line: int, lenient: Lenie
 
 
 def _blank(text: str) -> str:
+    """A reply as it is compared: xlsx files escape control characters, once more with each time they are written."""
+    for _ in range(3):
+        text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
     text = text.strip()
     return "" if text == "nan" else text
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import cambrian, masked, parity, prompts, recorded_cambrian, sva
+from redundancy_eval.model_wrappers import cambrian, families, masked, parity, prompts, recorded_cambrian, sva
 from tests import tiny_cambrian
 from tests.conftest import golden
 
@@ -123,7 +123,7 @@ def test_full_size_names_and_shapes(name):
 def test_full_size_encoders(name, kind):
     with gzip.open(golden("cambrian", "manifests") / f"manifest_tower_{name}.json.gz", "rt") as handle:
         manifest = json.load(handle)
-    assert manifest["hub_id"] == cambrian.HUB_IDS[kind]
+    assert manifest["hub_id"] == families.CAMBRIAN_REPOSITORIES[kind]
     with torch.device("meta"):
         grid = 96 if kind == "convnext" else 24
         tower = cambrian.build_tower(kind, cambrian.RELEASED[kind], grid, -2, "offset", "sdpa")

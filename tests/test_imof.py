@@ -16,7 +16,7 @@ from transformers import CLIPVisionModel, Dinov2Config, Dinov2Model
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import hub, imof, masked, parity, prompts, towers
+from redundancy_eval.model_wrappers import families, hub, imof, masked, parity, prompts, towers
 from tests import tiny_imof
 from tests.conftest import golden
 
@@ -26,7 +26,7 @@ SITES = ("encoder", "projected")
 RECORDED_TOWERS = {  # recording, encoder -> class, repository, sizes that no config holds, settings
     ("imof/vicuna_tiny", "clip"): (towers.ClipTower, tiny_imof.CLIP, {}, {}),
     ("imof/vicuna_tiny", "dinov2"): (
-        towers.DinoTower, imof.DINO, dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4),
+        towers.DinoTower, families.IMOF_DINO, dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4),
         dict(before_norm=True),
     ),
     ("cambrian/llama3_tiny", "clip"): (towers.ClipTower, tiny_imof.CLIP, {}, {}),
@@ -144,7 +144,7 @@ def fitted(tower, shapes):
 def test_recorded_towers(recording, name):
     kind, repository, sizes, settings = RECORDED_TOWERS[recording, name]
     folder = golden(*recording.split("/"))
-    weights = towers.locate(repository, folder / "towers")
+    weights = hub.locate_encoder(repository, folder / "towers")
     with torch.device("meta"):
         tower = kind({**kind.sizes(weights), **sizes}, **settings)
     assert towers.load(tower, weights, torch.float32, "cpu").unexpected == ()
@@ -197,18 +197,20 @@ def test_towers_compute_what_transformers_does(written):
             return tower(pixels)
 
     clip = CLIPVisionModel.from_pretrained(weights / tiny_imof.CLIP).eval()
-    dino = Dinov2Model.from_pretrained(weights / imof.DINO).eval()
+    dino = Dinov2Model.from_pretrained(weights / families.IMOF_DINO).eval()
     with torch.inference_mode():
         states = clip(pixels, output_hidden_states=True).hidden_states
         output = dino(pixels, output_hidden_states=True)
     for layer in (-1, -2, 1):
         torch.testing.assert_close(run(towers.ClipTower, tiny_imof.CLIP, select_layer=layer), states[layer][:, 1:])
     plain = dict(input_size=56, positions="size")
-    torch.testing.assert_close(run(towers.DinoTower, imof.DINO, **plain), output.last_hidden_state[:, 1:])
-    before = run(towers.DinoTower, imof.DINO, **plain, before_norm=True)
+    torch.testing.assert_close(run(towers.DinoTower, families.IMOF_DINO, **plain), output.last_hidden_state[:, 1:])
+    before = run(towers.DinoTower, families.IMOF_DINO, **plain, before_norm=True)
     torch.testing.assert_close(before, output.hidden_states[-1][:, 1:])
-    assert not torch.allclose(run(towers.DinoTower, imof.DINO, input_size=56, before_norm=True), before, atol=1e-2)
-    assert run(towers.DinoTower, imof.DINO, **plain, grid=3).shape == (2, 9, tiny_imof.CHANNELS)
+    assert not torch.allclose(
+        run(towers.DinoTower, families.IMOF_DINO, input_size=56, before_norm=True), before, atol=1e-2
+    )
+    assert run(towers.DinoTower, families.IMOF_DINO, **plain, grid=3).shape == (2, 9, tiny_imof.CHANNELS)
 
 
 @pytest.mark.parametrize("swiglu", [False, True])
@@ -216,8 +218,8 @@ def test_dino_weights_of_the_original_release(tmp_path, swiglu):
     sizes = {**tiny_imof.DINO, "use_swiglu_ffn": swiglu}
     module = Dinov2Model(Dinov2Config(**sizes))
     tiny_imof.randomise(module)
-    module.save_pretrained(tmp_path / imof.DINO)
-    theirs, original = load_file(tmp_path / imof.DINO / "model.safetensors"), {}
+    module.save_pretrained(tmp_path / families.IMOF_DINO)
+    theirs, original = load_file(tmp_path / families.IMOF_DINO / "model.safetensors"), {}
     for name, value in theirs.items():
         name = re.sub(r"^embeddings\.((cls|mask)_token)", r"\1", name.replace("encoder.layer.", "blocks."))
         name = name.replace("embeddings.position_embeddings", "pos_embed").replace("layernorm.", "norm.")
@@ -233,7 +235,7 @@ def test_dino_weights_of_the_original_release(tmp_path, swiglu):
     torch.save(original, file)
     outputs = []
     for root in (tmp_path, tmp_path / "original"):
-        weights = towers.locate(imof.DINO, root)
+        weights = hub.locate_encoder(families.IMOF_DINO, root)
         with torch.device("meta"):
             tower = towers.DinoTower({**sizes, **towers.DinoTower.sizes(weights)}, input_size=56)
         assert towers.load(tower, weights, torch.float32, "cpu").unexpected == ()
@@ -273,7 +275,7 @@ def test_open_clip_weights_are_downloaded_one_kind_only(tmp_path, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert towers.locate("timm/ViT-SO400M-14-SigLIP-384") == tmp_path
+    assert hub.locate_encoder("timm/ViT-SO400M-14-SigLIP-384") == tmp_path
     assert asked[1:] == [["open_clip_model.safetensors"], ["open_clip_pytorch_model.bin"]]
     assert hub.weight_files(tmp_path) == [tmp_path / "open_clip_pytorch_model.bin"]
 
@@ -357,7 +359,7 @@ def test_encoders_in_the_checkpoint_are_not_read(written):
 def test_missing_encoder_tensors_are_listed(written, tmp_path):
     folder, weights = written
     shutil.copytree(weights, tmp_path / "towers")
-    file = tmp_path / "towers" / imof.DINO / "model.safetensors"
+    file = tmp_path / "towers" / families.IMOF_DINO / "model.safetensors"
     tensors = load_file(file)
     del tensors["encoder.layer.1.layer_scale2.lambda1"]
     save_file(tensors, file)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, LlamaConfig
 
-from redundancy_eval.model_wrappers import cambrian, hub, prompts
+from redundancy_eval.model_wrappers import cambrian, families, hub, prompts
 
 SIGLIP, CLIP, DINO, CONVNEXT = RELEASED = (
     "siglip/CLIP-ViT-SO400M-14-384",
@@ -100,14 +100,14 @@ def write_encoders(folder: Path) -> Path:
         ("dinov2", Dinov2Model(Dinov2Config(**DINO_VISION))),
     ):
         randomise(module)
-        module.save_pretrained(folder / cambrian.HUB_IDS[name])
+        module.save_pretrained(folder / families.CAMBRIAN_REPOSITORIES[name])
     for name, model, sizes in (
         ("siglip", "vit_so400m_patch14_siglip_384", {**TIMM[SIGLIP], "num_classes": 0}),
         ("convnext", "convnext_xxlarge", {**TIMM[CONVNEXT], "num_classes": 0, "global_pool": ""}),
     ):
         trunk = timm.create_model(model, **sizes)
         randomise(trunk)
-        repository = folder / cambrian.HUB_IDS[name]
+        repository = folder / families.CAMBRIAN_REPOSITORIES[name]
         repository.mkdir(parents=True)
         tensors = {f"visual.trunk.{key}": value.clone().contiguous() for key, value in trunk.state_dict().items()}
         save_file({**tensors, "logit_scale": torch.zeros(())}, repository / "open_clip_model.safetensors")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
-from redundancy_eval.model_wrappers import hub, imof
+from redundancy_eval.model_wrappers import families, hub, imof
 
 CLIP = "openai/clip-vit-large-patch14-336"
 GRID, CHANNELS, HIDDEN = 4, 16, 32
@@ -64,7 +64,7 @@ def write(folder: Path, seed: int = 0, **changes) -> tuple[Path, Path]:
     towers = folder / "towers"
     for repository, module in (
         (CLIP, CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=8))),
-        (imof.DINO, Dinov2Model(Dinov2Config(**DINO))),
+        (families.IMOF_DINO, Dinov2Model(Dinov2Config(**DINO))),
     ):
         randomise(module)
         module.save_pretrained(towers / repository)

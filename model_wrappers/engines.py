@@ -1,0 +1,198 @@
+"""How a sweep puts questions under many masks to a model: sharing encoders where the family allows, else one by one."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from redundancy_eval import masks
+from redundancy_eval.model_wrappers import ablations, hf_model
+from redundancy_eval.model_wrappers.masked import Answer, MaskedModel, Prompt
+
+Outputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt made ready: hashes of its images, token ids, and what had to be done to it (`first`, `moved`)."""
+
+    prompt: Prompt
+    hashes: tuple[str, ...]
+    ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> list[tuple[str, Image.Image]]:
+        """Hash and picture of each image that the model is shown."""
+        return list(zip(self.hashes, self.prompt.images, strict=False))  # `first` leaves images out at the end
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and what else had to be done to its prompt (`cut`)."""
+
+    answer: Answer
+    notes: tuple[str, ...] = ()
+
+
+def start(full: MaskedModel | hf_model.HfMaskedModel, labels: Iterable[str], memory: int | None) -> "Native | Looped":
+    """The engine for a loaded full model.
+
+    Args:
+        full: the model.
+        labels: canonical labels of the masks.
+        memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
+    """
+    wanted = {label: masks.dropped(full.encoder_names, label) for label in ("none", *labels)}
+    if isinstance(full, hf_model.HfMaskedModel):
+        return Looped({label: full.under(mask) for label, mask in wanted.items()})
+    memory = _physical_memory() // 10 if memory is None else memory
+    return Native({label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
+
+
+class Features:
+    """What encoders gave for images, by content, as much as fits; what was not used for longest goes first.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int):
+        self.limit, self.used = limit, 0
+        self._kept: OrderedDict[str, Outputs] = OrderedDict()
+
+    def get(self, image: str) -> Outputs | None:
+        """Outputs of an image by encoder: (units, tokens, channels), in main memory."""
+        if image in self._kept:
+            self._kept.move_to_end(image)
+        return self._kept.get(image)
+
+    def put(self, image: str, outputs: Outputs) -> None:
+        """Keep the outputs of an image that is not there."""
+        self._kept[image] = outputs
+        self.used += _bytes(outputs)
+        while self.used > self.limit:
+            self.used -= _bytes(self._kept.popitem(last=False)[1])
+
+
+class Native:
+    """A family of ours: each encoder runs once for an image, whatever the number of masks.
+
+    Args:
+        views: the model under each mask, by label; all share one module.
+        features: where encoders' outputs are kept.
+    """
+
+    def __init__(self, views: Mapping[str, MaskedModel], features: Features):
+        self.views, self.features = dict(views), features
+        self.full = self.views["none"]
+        self.half = self.full.dtype != torch.float32
+        runs = {name for view in self.views.values() for name in view.needed()}
+        self.encoders = tuple(name for name in self.full.encoder_names if name in runs)
+        self.encoded = 0  # images that went through the encoders
+        self._near: dict[str, Outputs] = {}  # of the last batch, on the device
+
+    def ask(self, prompt: Prompt) -> Asked:
+        """Make a prompt ready.
+
+        Raises:
+            DataError: it cannot be put to the model.
+        """
+        hashes = tuple(map(ablations.image_hash, prompt.images))
+        first, moved = len(self.full.first), len(self.full.moved)
+        prompt = self.full.fitting(prompt)
+        ids = self.full.prompt_ids(prompt)
+        notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
+        return Asked(prompt, hashes, tuple(ids), notes)
+
+    def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
+        """All that decides the answer under a mask that lets no pixel through; None for another mask."""
+        view = self.views.get(label)
+        if view is None or view.needed() or view.ablation.kind not in ("zero", "mean"):
+            return None
+        return asked.ids, str(view.model.layouts(asked.prompt.images))
+
+    @torch.inference_mode()
+    def answer(self, batch: Sequence[tuple[Asked, str]], limit: int, **settings: Any) -> list[Reply]:
+        """Answer prompts, each under its mask, together."""
+        made: dict[int, tuple[Tensor, list[Any], bool]] = {}
+        for label in dict.fromkeys(label for _, label in batch):
+            view, places = self.views[label], [i for i, (_, mine) in enumerate(batch) if mine == label]
+            pictures = dict(picture for i in places for picture in batch[i][0].pictures)
+            fused = {}
+            if pictures:
+                outputs = self._outputs(pictures) if view.needed() else {}
+                fused = dict(zip(pictures, view.visuals(list(pictures.values()), outputs), strict=True))
+            for place in places:
+                asked, cut = batch[place][0], len(view.cut)
+                mine = [fused[image] for image, _ in asked.pictures]
+                made[place] = view.embed(asked.ids, mine, asked.prompt.name), mine, len(view.cut) > cut
+        sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
+        answers = self.full.decode(sequences, visuals, limit, **settings)
+        return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
+
+    def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
+        """Outputs of all encoders for images, one behind the other."""
+        near: dict[str, Outputs] = {}
+        for image in pictures:
+            kept = self._near.get(image) or self.features.get(image)
+            if kept is not None:
+                near[image] = {name: output.to(self.full.device) for name, output in kept.items()}
+        new = {image: picture for image, picture in pictures.items() if image not in near}
+        if new:
+            outputs = self.full.encode(list(new.values()), self.encoders)
+            counts = [self.full.model.units(layout) for layout in self.full.model.layouts(list(new.values()))]
+            parts = {name: output.split(counts) for name, output in outputs.items()}
+            for row, image in enumerate(new):
+                near[image] = {name: part[row] for name, part in parts.items()}
+                self.features.put(image, {name: part[row].cpu() for name, part in parts.items()})
+            self.encoded += len(new)
+        self._near = near
+        return {name: torch.cat([near[image][name] for image in pictures]) for name in self.encoders}
+
+
+class Looped:
+    """A model behind hooks: each mask is a pass of its own, the model is loaded once.
+
+    Args:
+        views: the model under each mask, by label; all share one module.
+    """
+
+    def __init__(self, views: Mapping[str, hf_model.HfMaskedModel]):
+        self.views = dict(views)
+        self.half = self.views["none"].model.dtype != torch.float32
+
+    def ask(self, prompt: Prompt) -> Asked:
+        """Make a prompt ready."""
+        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)))
+
+    def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
+        """Nothing is known of what lies behind a hook."""
+        return None
+
+    def answer(self, batch: Sequence[tuple[Asked, str]], limit: int, **settings: Any) -> list[Reply]:
+        """Answer prompts, each under its mask."""
+        replies: dict[int, Reply] = {}
+        for label in dict.fromkeys(label for _, label in batch):
+            places = [i for i, (_, mine) in enumerate(batch) if mine == label]
+            answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
+            replies |= {place: Reply(answer) for place, answer in zip(places, answers, strict=True)}
+        return [replies[place] for place in range(len(batch))]
+
+
+def room_for_twice() -> bool:
+    """Whether a GPU's memory was used to less than two fifths so far."""
+    return torch.cuda.max_memory_reserved() < 0.4 * torch.cuda.get_device_properties(0).total_memory
+
+
+def _bytes(outputs: Outputs) -> int:
+    return sum(output.numel() * output.element_size() for output in outputs.values())
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

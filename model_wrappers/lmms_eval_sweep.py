@@ -1,0 +1,166 @@
+"""A sweep in lmms-eval: the framework asks under one mask, the answers of all are found, it scores each mask.
+
+The first evaluation puts lmms-eval's requests to the sweep, which answers them under every mask; all evaluations take
+their own mask's answers from the store. No image is decoded for what is there.
+"""
+
+import argparse
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import GenerationResult, Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models import MODEL_REGISTRY_V2, get_model, get_model_manifest
+from lmms_eval.models.registry_v2 import ModelManifest
+from lmms_eval.tasks import TaskManager
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import launch, lmms_eval_run
+from redundancy_eval.model_wrappers.entry import one_line_errors
+from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
+from redundancy_eval.model_wrappers.sweep import Question, Sweep
+
+_Standing: type[lmms]  # what lmms-eval makes, by this name
+
+
+class Swept(lmms):
+    """A model id's stand-in while a sweep runs: answers of one mask, asked for all masks."""
+
+    is_simple = True
+    sweep: Sweep
+
+    def __init__(self, drop: object = "", batch_size: Any = None, max_batch_size: Any = None, **settings: Any):
+        super().__init__()
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.label = str(drop)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs, for lmms-eval's own tensors."""
+        return self.accelerator.device
+
+    def clean(self) -> None:
+        """Nothing: the next mask uses the model too."""
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """The mask's answers; those that are missing are asked for first, under every mask."""
+        questions = [self._question(request) for request in requests]
+        with one_line_errors():
+            self.sweep.fill([question for question, _ in questions], show=self.rank == 0)
+            return [result(self.sweep.answer(question, self.label), until) for question, until in questions]
+
+    def _question(self, request: Instance) -> tuple[Question, list[str]]:
+        context, settings, doc_to_visual, doc_id, task, split = request.args
+        limit, settings, until = generation_settings(settings)
+        show = partial(self._images, doc_to_visual, doc_id, task, split)
+        return Question(task, split, str(doc_id), context, limit, settings, show), until
+
+    def _images(self, doc_to_visual: Any, doc_id: int, task: str, split: str) -> tuple[Any, ...]:
+        return images(doc_to_visual(self.task_dict[task][split][doc_id]), task, "sweep")
+
+    def loglikelihood(self, requests: list[Instance]) -> Any:
+        """Not offered: the benchmarks of the paper are answered in words."""
+        with one_line_errors():
+            raise SetupError("sweep answers generation tasks only; evaluate likelihood tasks mask by mask with `run`")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> Any:
+        """Not offered: the benchmarks of the paper are single-turn."""
+        with one_line_errors():
+            raise SetupError("sweep answers single-turn tasks only")
+
+
+class Route:
+    """lmms-eval under a sweep: its own arguments, a folder for each mask.
+
+    Args:
+        arguments: what was typed, without what is the sweep's own and without a mask.
+    """
+
+    framework = "lmms-eval"
+
+    def __init__(self, arguments: Sequence[str]):
+        self.arguments = list(arguments)
+        self.args = lmms_eval_run.parse(self.arguments)
+        self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
+        self.batch_size = str(self.args.batch_size)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What decides the results of a mask, beside the model."""
+        free = ("model", "model_args", "output_path", "batch_size", "max_batch_size", "device", "verbosity")
+        asked = {key: value for key, value in vars(self.args).items() if key not in free}
+        return {key: str(value) for key, value in sorted(asked.items()) if value not in (None, False, "", [])}
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`."""
+        return "cpu" if self.args.device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+    def device(self) -> torch.device:
+        """Where this process runs the model; asked for within an evaluation, as lmms-eval starts the processes."""
+        accelerator = Accelerator()
+        many = accelerator.num_processes > 1 or not self.args.device
+        return accelerator.device if many else torch.device(str(self.args.device))
+
+    def folder(self, label: str) -> Path:
+        """Where a mask's results go."""
+        return self.out / f"drop-{label}"
+
+    def together(self) -> AbstractContextManager[None]:
+        """Around the evaluations of all masks."""
+        return tasks_indexed_once()
+
+    def evaluate(self, label: str, sweep: Sweep) -> None:
+        """Let lmms-eval evaluate a mask.
+
+        Raises:
+            SetupError: it wrote no results.
+        """
+        given = ",".join(filter(None, (self.given, f"drop={label}")))
+        args = argparse.Namespace(**{**vars(self.args), "model_args": given})
+        command = [given if part == self.given and self.given else part for part in self.arguments]
+        record = launch.describe(self.model, given, lmms_eval_run.PACKAGES, ["run", *command])
+        record["sweep"] = True
+        with _stand_in(self.model, sweep):
+            lmms_eval_run.evaluate(args, self.folder(label), record, self.arguments)
+
+
+@contextmanager
+def _stand_in(model_id: str, sweep: Sweep) -> Iterator[None]:
+    """Within, lmms-eval takes `Swept` for a model id."""
+    global _Standing
+    kept, real = get_model_manifest(model_id), get_model(model_id)
+    # The results name the class that answered.
+    _Standing = type(real.__name__, (Swept,), {"__module__": real.__module__, "sweep": sweep})
+    here = ModelManifest(model_id, simple_class_path=f"{__name__}._Standing")
+    MODEL_REGISTRY_V2.register_manifest(here, overwrite=True)
+    try:
+        yield
+    finally:
+        MODEL_REGISTRY_V2.register_manifest(kept, overwrite=True)
+
+
+@contextmanager
+def tasks_indexed_once() -> Iterator[None]:
+    """Within, lmms-eval reads its some 2,000 task files once; anew for each mask they would take most of the time."""
+    original: Any = TaskManager.initialize_tasks
+    known: dict[str, Any] = {}
+
+    def initialize_tasks(self: TaskManager, include_path: Any = None, include_defaults: bool = True) -> Any:
+        key = repr((include_path, include_defaults))
+        if key not in known:
+            known[key] = original(self, include_path, include_defaults)
+        return copy.deepcopy(known[key])
+
+    TaskManager.initialize_tasks = initialize_tasks
+    try:
+        yield
+    finally:
+        TaskManager.initialize_tasks = original

@@ -1,0 +1,208 @@
+"""Every mask of one model at once: each image is encoded once, then every mask is fused and answered in batches.
+
+Documents come one after the other, each under all masks, so that what the encoders give for an image is used while it
+is at hand. Answers go to a response store as they are given; what is there already is never asked again.
+"""
+
+import sys
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from redundancy_eval import store
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers import engines, hf_model
+from redundancy_eval.model_wrappers.engines import Asked, Reply
+from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
+from redundancy_eval.store import Key, Store, Stored
+
+# Raise this when a change to the code makes a model answer otherwise, so that stored answers are not taken for its.
+EPOCH = 1
+FULL = "none"
+# The full model once more, in batches of its own: how far half precision alone makes answers differ.
+ALONE = "none (alone)"
+AUTO = "auto"
+_FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
+
+
+@dataclass(frozen=True)
+class Question:
+    """A document's question, as a framework puts it; its images are decoded when they are asked for.
+
+    `limit` is the most new tokens, `settings` are transformers' generation settings.
+    """
+
+    task: str
+    split: str
+    document: str
+    text: str
+    limit: int
+    settings: Mapping[str, Any]
+    images: Callable[[], Sequence[Image.Image]]
+
+    @property
+    def generation(self) -> str:
+        """How it is answered."""
+        return store.canonical({"max_new_tokens": self.limit, **self.settings})
+
+    def key(self, mask: str) -> Key:
+        """Its key in the store, under a mask."""
+        return Key(self.task, self.split, self.document, store.prompt_hash(self.text), self.generation, mask)
+
+    def prompt(self) -> Prompt:
+        """What is put to the model."""
+        return Prompt(self.text, tuple(self.images()), f"{self.task} document {self.document}")
+
+
+@dataclass
+class Job:
+    """What is to be answered: a mask and the questions of the chunk that the one answer holds for.
+
+    `place` is that of the first question.
+    """
+
+    mask: str
+    place: int
+    questions: list[tuple[Question, Asked]]
+
+
+class Sweep:
+    """A model that answers under many masks.
+
+    Args:
+        load: loads the full model; called when something is to be answered, so a finished sweep loads nothing.
+        labels: canonical labels of the masks.
+        kept: the response store.
+        batch_size: most sequences that are answered together, or `auto`.
+        memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], MaskedModel | hf_model.HfMaskedModel],
+        labels: Sequence[str],
+        kept: Store,
+        batch_size: int | str = AUTO,
+        memory: int | None = None,
+    ):
+        self.load, self.labels, self.store, self.memory = load, list(labels), kept, memory
+        self.growing = batch_size == AUTO and torch.cuda.is_available()
+        self.batch_size = _FIRST_GUESS if batch_size == AUTO else int(batch_size)
+        self.engine: engines.Native | engines.Looped | None = None
+        self._blind: dict[Hashable, Reply] = {}  # answers that depend on no pixel
+
+    def fill(self, questions: Sequence[Question], title: str = "sweep", show: bool = True) -> None:
+        """Answer the questions under every mask, as far as the store lacks them.
+
+        Raises:
+            DataError: a question cannot be put to the model, or a document's images are others than before.
+            SetupError: not even one sequence fits into memory.
+        """
+        if all(q.key(label) in self.store for q in questions for label in self.labels):
+            return
+        drawn = next((q for q in questions if q.settings.get("do_sample")), None)
+        if drawn is not None:
+            raise SetupError(f"{drawn.task} draws its answers, which no two runs do alike: a sweep is greedy")
+        if self.engine is None:
+            self.engine = engines.start(self.load(), self.labels, self.memory)
+        labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
+        missing = [q for q in questions if any(q.key(label) not in self.store for label in labels)]
+        total = sum(q.key(label) not in self.store for q in missing for label in labels)
+        with tqdm(total=total, desc=title, unit=" answers", disable=not show) as progress:
+            for chunk in self._chunks(missing, len(labels)):
+                before = len(self.store)
+                self._answer(chunk, labels)
+                self.store.flush()
+                progress.update(len(self.store) - before)
+
+    def answer(self, question: Question, label: str) -> Stored:
+        """The stored answer to a question under a mask.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = self.store.get(question.key(label))
+        if found is None:
+            raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
+        return found
+
+    def _chunks(self, questions: Sequence[Question], labels: int) -> Iterator[list[Question]]:
+        """As many questions of equal generation settings as fill a batch with all their masks, long ones first."""
+        waiting = sorted(questions, key=lambda q: (q.generation, -(len(q.text) // 64)))
+        while waiting:
+            most = max(1, self.batch_size // labels)
+            chunk = [q for q in waiting[:most] if q.generation == waiting[0].generation]
+            yield chunk
+            del waiting[: len(chunk)]
+
+    def _answer(self, chunk: Sequence[Question], labels: Sequence[str]) -> None:
+        assert self.engine is not None
+        asked = [(question, self.engine.ask(question.prompt())) for question in chunk]
+        jobs = [job for label in labels if label != ALONE for job in self._jobs(asked, label)]
+        self._work(sorted(jobs, key=lambda job: job.place))  # a document's masks stand together
+        if ALONE in labels:
+            self._work([Job(ALONE, 0, [one]) for one in asked if one[0].key(ALONE) not in self.store])
+
+    def _jobs(self, asked: Sequence[tuple[Question, Asked]], label: str) -> list[Job]:
+        """What a mask has to answer; one job for all questions that are the same where it lets no pixel through."""
+        jobs: list[Job] = []
+        alike: dict[Hashable, Job] = {}
+        for place, (question, one) in enumerate(asked):
+            if question.key(label) in self.store:
+                continue
+            blind = self._blind_key(label, question, one)
+            if blind in self._blind:
+                self._keep(Job(label, place, [(question, one)]), self._blind[blind])
+            elif blind in alike:
+                alike[blind].questions.append((question, one))
+            else:
+                jobs.append(Job(label, place, [(question, one)]))
+                if blind is not None:
+                    alike[blind] = jobs[-1]
+        return jobs
+
+    def _blind_key(self, label: str, question: Question, one: Asked) -> Hashable | None:
+        seen = None if self.engine is None else self.engine.seen_blindly(one, label)
+        return None if seen is None else (label, seen, question.generation)
+
+    def _work(self, jobs: Sequence[Job]) -> None:
+        waiting = list(jobs)
+        while waiting:
+            batch = waiting[: self.batch_size]
+            del waiting[: len(batch)]
+            for job, reply in zip(batch, self._fitting(batch), strict=True):
+                self._keep(job, reply)
+                blind = self._blind_key(job.mask, *job.questions[0])
+                if blind is not None:
+                    self._blind[blind] = reply
+
+    def _fitting(self, jobs: Sequence[Job]) -> list[Reply]:
+        """Answer jobs together, or in halves where memory does not suffice."""
+        assert self.engine is not None
+        first, _ = jobs[0].questions[0]
+        batch = [(job.questions[0][1], FULL if job.mask == ALONE else job.mask) for job in jobs]
+        try:
+            replies = self.engine.answer(batch, first.limit, **first.settings)
+        except torch.OutOfMemoryError:
+            if len(jobs) == 1:
+                raise SetupError("out of memory: not even one sequence fits the device") from None
+        else:
+            if self.growing and len(jobs) == self.batch_size and engines.room_for_twice():
+                self.batch_size *= 2
+            return replies
+        torch.cuda.empty_cache()
+        half = (len(jobs) + 1) // 2
+        self.batch_size, self.growing = min(self.batch_size, half), False
+        print(f"out of memory: batches of {self.batch_size} from here on", file=sys.stderr)
+        return self._fitting(jobs[:half]) + self._fitting(jobs[half:])
+
+    def _keep(self, job: Job, reply: Reply) -> None:
+        answer = reply.answer
+        for question, one in job.questions:
+            notes = (*one.notes, *reply.notes)
+            counts = (answer.prompt_tokens, answer.new_tokens, answer.capped)
+            self.store.add(question.key(job.mask), Stored(answer.text, *counts, one.hashes, notes))

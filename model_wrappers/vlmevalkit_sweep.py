@@ -1,0 +1,108 @@
+"""A sweep in VLMEvalKit: each data set's questions are answered under all masks before the first mask's answers go in.
+
+All masks take their answers from the store; no image is decoded for what is there.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import families, launch, vlmevalkit_run
+from redundancy_eval.model_wrappers.sweep import Question, Sweep
+
+
+class Route:
+    """VLMEvalKit under a sweep: its own arguments, a folder for each mask.
+
+    Args:
+        arguments: what was typed, without what is the sweep's own and without a mask.
+    """
+
+    framework = "vlmevalkit"
+
+    def __init__(self, arguments: Sequence[str]):
+        self.arguments = list(arguments)
+        self.asked, self.rest = vlmevalkit_run.read(self.arguments)
+        self.given, self.model, self.out = self.asked.model_args, self.asked.model, Path(self.asked.work_dir)
+        if self.asked.published and self.asked.published.generation.get("do_sample"):
+            raise SetupError(
+                f"--as-published draws {self.model}'s answers, each mask by itself: "
+                "use `redundancy-eval vlmevalkit` for each mask"
+            )
+        self.run = vlmevalkit_run.load_framework()
+        vlmevalkit_run.check_data(self.asked.data)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What decides the results of a mask, beside the model."""
+        return {
+            "data": list(self.asked.data),
+            "passed": list(self.asked.passed),
+            "published": bool(self.asked.published),
+        }
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`."""
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def device(self) -> None:
+        """VLMEvalKit shows each process its own GPUs: the first one, if any."""
+
+    def folder(self, label: str) -> Path:
+        """Where a mask's results go."""
+        return self.out / vlmevalkit_run.folder_name(self._record(label))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Around the evaluations of all masks."""
+        return nullcontext()
+
+    def evaluate(self, label: str, sweep: Sweep) -> None:
+        """Let VLMEvalKit evaluate a mask.
+
+        Raises:
+            SetupError: a data set has no result.
+        """
+        record = {**self._record(label), "sweep": True}
+        given = vlmevalkit_run.own_arguments(record)
+        build = partial(swept, label, sweep, given, self.asked.published)
+        vlmevalkit_run.evaluate(self.run, self.asked, self.rest, record, build)
+
+    def _record(self, label: str) -> dict[str, Any]:
+        given = ",".join(filter(None, (self.given, f"drop={label}")))
+        command = [given if part == self.given and self.given else part for part in self.arguments]
+        return vlmevalkit_run.describe(replace(self.asked, model_args=given), command)
+
+
+def swept(label: str, sweep: Sweep, given: dict[str, str], published: families.Published | None) -> Any:
+    """What VLMEvalKit takes for the model under a mask: answers from the store."""
+    from redundancy_eval.model_wrappers import vlmevalkit_model as kit
+
+    limit = kit.token_limit(given, published)
+
+    class Swept(kit.Worded):
+        def set_dump_image(self, dump_image_func: Any) -> None:
+            """Called before each data set: all its questions are answered now."""
+            super().set_dump_image(dump_image_func)
+            dataset = dump_image_func.__self__
+            self.questions = {}
+            with kit.fatal_errors(dataset.dataset_name):
+                for index, message in kit.coming(self, dataset):
+                    text, paths = kit.question(message, published)
+                    show = partial(kit.pictures, paths)
+                    asked = Question(dataset.dataset_name, "", index, text, limit, {}, show)
+                    self.questions[kit.message_key(message)] = asked
+                sweep.fill(list(self.questions.values()), dataset.dataset_name, launch.rank() == 0)
+
+        def generate_inner(self, message: Any, dataset: str | None = None) -> str:
+            """The stored answer."""
+            with kit.fatal_errors(str(dataset)):
+                return sweep.answer(self.questions[kit.message_key(message)], label).text
+
+    return Swept(published)
