@@ -20,6 +20,7 @@ from lmms_eval.models import MODEL_REGISTRY_V2, get_model, get_model_manifest
 from lmms_eval.models.registry_v2 import ModelManifest
 from lmms_eval.tasks import TaskManager
 
+from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import launch, lmms_eval_run
 from redundancy_eval.model_wrappers.entry import one_line_errors
@@ -97,6 +98,11 @@ class Route:
         free = ("model", "model_args", "output_path", "batch_size", "max_batch_size", "device", "verbosity")
         asked = {key: value for key, value in vars(self.args).items() if key not in free}
         return {key: str(value) for key, value in sorted(asked.items()) if value not in (None, False, "", [])}
+
+    @property
+    def model_arguments(self) -> dict[str, str]:
+        """What the model is loaded with, but for the mask."""
+        return model_args.parse(self.given, "--model_args")
 
     @property
     def device_type(self) -> str:

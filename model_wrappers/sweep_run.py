@@ -74,8 +74,8 @@ def run(arguments: Sequence[str]) -> int:
     route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out])
     decides = {"framework": route.framework, "arguments": given, **route.decides}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
-    kept = {"checkpoint": checkpoint, **who(route, given, encoders)}
-    problems = _sweep(route, given, labels, waiting, own, kept, decides, command)
+    kept = {"checkpoint": checkpoint, **who(route, encoders)}
+    problems = _sweep(route, labels, waiting, own, kept, decides, command)
     if launch.rank() == 0:
         with Store.open(route.out / "store", kept) as answers:  # with the other processes'
             for line in summary(answers, labels):
@@ -213,7 +213,7 @@ def intact(folder: Path) -> dict[str, Any] | None:
 
 
 def _sweep(
-    route: Any, given: Mapping[str, str], labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace,
+    route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace,
     who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str],
 ) -> dict[str, str]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask."""
@@ -221,7 +221,7 @@ def _sweep(
     from redundancy_eval.model_wrappers.sweep import Sweep
 
     def load() -> Any:
-        return entry.load(route.model, {**given, "drop": "none"}, route.device())
+        return entry.load(route.model, {**route.model_arguments, "drop": "none"}, route.device())
 
     problems: dict[str, str] = {}
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
@@ -244,12 +244,13 @@ def _sweep(
     return problems
 
 
-def who(route: Any, given: Mapping[str, str], encoders: Sequence[str]) -> dict[str, Any]:
+def who(route: Any, encoders: Sequence[str]) -> dict[str, Any]:
     """All that decides answers beside checkpoint, question and mask; what a store belongs to."""
     import torch
 
     from redundancy_eval.model_wrappers import masked, sweep
 
+    given = route.model_arguments
     paths = ("pretrained", "revision", "encoder_weights", "calibration")  # told by content, not by place
     decides = {key: value for key, value in model_args.deciding(given).items() if key not in paths}
     dtype = masked.choose_dtype(given.get("dtype", "auto"), torch.device(route.device_type))

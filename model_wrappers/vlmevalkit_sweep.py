@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, launch, vlmevalkit_run
 from redundancy_eval.model_wrappers.sweep import Question, Sweep
@@ -44,6 +45,13 @@ class Route:
             "passed": list(self.asked.passed),
             "published": bool(self.asked.published),
         }
+
+    @property
+    def model_arguments(self) -> dict[str, str]:
+        """What the model is loaded with, but for the mask."""
+        published = self.asked.published.arguments if self.asked.published else {}
+        given = {**published, **model_args.parse(self.given, "--model_args")}
+        return {key: value for key, value in given.items() if key != "max_new_tokens"}
 
     @property
     def device_type(self) -> str:
