@@ -1,11 +1,7 @@
 """`redundancy-eval demo`: every mask of the bundled checkpoint, evaluated by lmms-eval, and the tables."""
 
-import contextlib
-import io
 import os
 import shutil
-import sys
-import time
 from pathlib import Path
 
 from redundancy_eval import masks, readers, scores
@@ -16,7 +12,7 @@ from redundancy_eval.reports import write
 MODEL = "eagle_masked"
 
 
-def main(out: Path, batch_size: int, limit: int | None) -> int:
+def main(out: Path, batch_size: str, limit: int | None) -> int:
     """Evaluate, print and write; returns the exit code.
 
     Raises:
@@ -27,17 +23,11 @@ def main(out: Path, batch_size: int, limit: int | None) -> int:
         raise SetupError(f"{out} exists and is not the folder of an earlier demo; choose another with -o")
     shutil.rmtree(runs, ignore_errors=True)
     encoders = families.encoders_of(MODEL, hub.DEMO)
-    every = masks.every(encoders)
-    # Everything is bundled: never ask the network, and keep the framework quiet unless it fails.
+    # Everything is bundled: never ask the network.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-    started = time.monotonic()
-    print(f"{len(every)} masks of {', '.join(encoders)} on the demo benchmark, each evaluated by lmms-eval", flush=True)
-    for number, mask in enumerate(every, 1):
-        label = masks.label(mask, encoders)
-        _evaluate(label, runs, batch_size, limit)
-        spent = time.monotonic() - started
-        left = spent / number * (len(every) - number)
-        print(f"[{number}/{len(every)}] drop={label:<28} {spent:4.0f} s, about {left:4.0f} s left", flush=True)
+    count = len(masks.every(encoders))
+    print(f"{count} masks of {', '.join(encoders)} on the demo benchmark, evaluated by lmms-eval", flush=True)
+    _sweep(runs, batch_size, limit)
     options = readers.Options(encoders=encoders)
     tables = scores.read([runs], options)
     print(f"\n{write.markdown(tables)}")
@@ -46,18 +36,12 @@ def main(out: Path, batch_size: int, limit: int | None) -> int:
     return 0
 
 
-def _evaluate(label: str, runs: Path, batch_size: int, limit: int | None) -> None:
-    from redundancy_eval.model_wrappers import lmms_eval_run
+def _sweep(runs: Path, batch_size: str, limit: int | None) -> None:
+    from redundancy_eval.model_wrappers import sweep_run
 
-    arguments = ["--model", MODEL, "--model_args", f"pretrained={hub.DEMO},drop={label},dtype=float32"]
-    arguments += ["--tasks", "redundancy_demo", "--batch_size", str(batch_size), "--device", "cpu"]
-    arguments += ["--log_samples", "--output_path", str(runs), "--verbosity", "WARNING"]
+    arguments = ["--model", MODEL, "--model_args", f"pretrained={hub.DEMO},dtype=float32", "--masks", "every"]
+    arguments += ["--tasks", "redundancy_demo", "--batch_size", batch_size, "--device", "cpu"]
+    arguments += ["--output_path", str(runs), "--verbosity", "WARNING"]
     if limit:
         arguments += ["--limit", str(limit)]
-    talk = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(talk), contextlib.redirect_stderr(talk):
-            lmms_eval_run.run(arguments)
-    except (Exception, SystemExit):
-        sys.stderr.write(talk.getvalue())
-        raise
+    sweep_run.run(arguments, quiet=True)

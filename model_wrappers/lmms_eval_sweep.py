@@ -6,7 +6,7 @@ their own mask's answers from the store. No image is decoded for what is there.
 
 import argparse
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,9 @@ from lmms_eval.tasks import TaskManager
 
 from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import launch, lmms_eval_run
+from redundancy_eval.model_wrappers import families, launch, lmms_eval_run
 from redundancy_eval.model_wrappers.entry import one_line_errors
+from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
 from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
 from redundancy_eval.model_wrappers.sweep import Question, Sweep
 
@@ -77,6 +78,22 @@ class Swept(lmms):
             raise SetupError("sweep answers single-turn tasks only")
 
 
+class Kept(Hooked):
+    """`masked` while a sweep runs: each mask is asked by itself, the base model is loaded once."""
+
+    bases: dict[str, Any]
+
+    def _build(self, base: str, settings: dict[str, Any]) -> Any:
+        key = repr((base, settings))
+        if key not in self.bases:
+            self.bases[key] = Hooked._build(base, settings)
+        return self.bases[key]
+
+    def clean(self) -> None:
+        """Nothing of the base: the next mask uses it too."""
+        self.modules.clear()
+
+
 class Route:
     """lmms-eval under a sweep: its own arguments, a folder for each mask.
 
@@ -90,7 +107,7 @@ class Route:
         self.arguments = list(arguments)
         self.args = lmms_eval_run.parse(self.arguments)
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
-        self.batch_size = str(self.args.batch_size)
+        self.bases: dict[str, Any] = {}  # of `masked`
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -134,17 +151,20 @@ class Route:
         command = [given if part == self.given and self.given else part for part in self.arguments]
         record = launch.describe(self.model, given, lmms_eval_run.PACKAGES, ["run", *command])
         record["sweep"] = True
-        with _stand_in(self.model, sweep):
+        own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
+        if self.model == families.HOOKED[1]:
+            own = Kept, {"bases": self.bases}
+        with _stand_in(self.model, *own):
             lmms_eval_run.evaluate(args, self.folder(label), record, self.arguments)
 
 
 @contextmanager
-def _stand_in(model_id: str, sweep: Sweep) -> Iterator[None]:
-    """Within, lmms-eval takes `Swept` for a model id."""
+def _stand_in(model_id: str, kind: type[lmms], holds: Mapping[str, Any]) -> Iterator[None]:
+    """Within, lmms-eval takes another class for a model id."""
     global _Standing
     kept, real = get_model_manifest(model_id), get_model(model_id)
     # The results name the class that answered.
-    _Standing = type(real.__name__, (Swept,), {"__module__": real.__module__, "sweep": sweep})
+    _Standing = type(real.__name__, (kind,), {"__module__": real.__module__, **holds})
     here = ModelManifest(model_id, simple_class_path=f"{__name__}._Standing")
     MODEL_REGISTRY_V2.register_manifest(here, overwrite=True)
     try:

@@ -92,6 +92,7 @@ class Sweep:
         self.load, self.labels, self.store, self.memory = load, list(labels), kept, memory
         self.growing = batch_size == AUTO and torch.cuda.is_available()
         self.batch_size = _FIRST_GUESS if batch_size == AUTO else int(batch_size)
+        self.screen = sys.stderr  # also where the framework's own talk is kept away from it
         self.engine: engines.Native | engines.Looped | None = None
         self._blind: dict[Hashable, Reply] = {}  # answers that depend on no pixel
 
@@ -112,7 +113,7 @@ class Sweep:
         labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
         missing = [q for q in questions if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
-        with tqdm(total=total, desc=title, unit=" answers", disable=not show) as progress:
+        with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
             for chunk in self._chunks(missing, len(labels)):
                 before = len(self.store)
                 self._answer(chunk, labels)
@@ -197,7 +198,7 @@ class Sweep:
         torch.cuda.empty_cache()
         half = (len(jobs) + 1) // 2
         self.batch_size, self.growing = min(self.batch_size, half), False
-        print(f"out of memory: batches of {self.batch_size} from here on", file=sys.stderr)
+        print(f"out of memory: batches of {self.batch_size} from here on", file=self.screen)
         return self._fitting(jobs[:half]) + self._fitting(jobs[half:])
 
     def _keep(self, job: Job, reply: Reply) -> None:

@@ -6,11 +6,13 @@ started again, the same command goes on where it stopped; finished, it returns a
 
 import argparse
 import hashlib
+import io
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,12 @@ several GPUs or nodes: torchrun --nproc_per_node 8 -m redundancy_eval sweep ...
 """
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], quiet: bool = False) -> int:
     """Sweep; returns 0.
+
+    Args:
+        arguments: what was typed behind `sweep`.
+        quiet: keep the framework's own output to itself unless it fails.
 
     Raises:
         SetupError: the arguments are wrong, or a folder holds something else.
@@ -75,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     decides = {"framework": route.framework, "arguments": given, **route.decides}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
     kept = {"checkpoint": checkpoint, **who(route, encoders)}
-    problems = _sweep(route, labels, waiting, own, kept, decides, command)
+    problems = _sweep(route, labels, waiting, own, kept, decides, command, quiet)
     if launch.rank() == 0:
         with Store.open(route.out / "store", kept) as answers:  # with the other processes'
             for line in summary(answers, labels):
@@ -214,7 +220,7 @@ def intact(folder: Path) -> dict[str, Any] | None:
 
 def _sweep(
     route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace,
-    who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str],
+    who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str], quiet: bool,
 ) -> dict[str, str]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask."""
     from redundancy_eval.model_wrappers import entry
@@ -232,7 +238,8 @@ def _sweep(
             if launch.rank() == 0:
                 clear(folder)
             try:
-                route.evaluate(label, sweep)
+                with _silence() if quiet else nullcontext():
+                    route.evaluate(label, sweep)
             except SetupError as error:
                 if route.framework != "vlmevalkit":  # there, one data set may fail and the others be fine
                     raise
@@ -242,6 +249,18 @@ def _sweep(
                 write_manifest(folder, label, decides, command)
                 print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
     return problems
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what is printed, and print it if the block fails."""
+    talk = io.StringIO()
+    try:
+        with redirect_stdout(talk), redirect_stderr(talk):
+            yield
+    except BaseException:
+        sys.stderr.write(talk.getvalue())
+        raise
 
 
 def who(route: Any, encoders: Sequence[str]) -> dict[str, Any]:
@@ -309,7 +328,7 @@ def _sha256(handle: Any) -> Any:
 
 
 def summary(kept: Store, labels: Sequence[str]) -> list[str]:
-    """Lines on a sweep's answers: how many of each mask, stopped by the token limit, to changed prompts; the noise."""
+    """Lines on a sweep's answers: how many, and of each mask those stopped, unanswered, to changed prompts; the noise."""
     from redundancy_eval.model_wrappers.sweep import ALONE, FULL
 
     counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
@@ -323,12 +342,13 @@ def summary(kept: Store, labels: Sequence[str]) -> list[str]:
         if key.mask in (FULL, ALONE):
             pairs.setdefault(question, {})[key.mask] = stored.text
     words = {"cut": "prompts cut", "first": "prompts shown their first images only", "moved": "placeholders moved"}
-    lines = []
+    given = sum(found["answers"] for found in counts.values())
+    lines = [f"{given} answers: {len(labels)} masks of {len(questions)} questions"]
     for label, found in counts.items():
-        asked = found.pop("answers", 0)
+        unanswered = len(questions) - found.pop("answers", 0)
         rest = [f"{count} {words.get(what, what)}" for what, count in sorted(found.items())]
-        unanswered = [f"{len(questions) - asked} unanswered"] if asked < len(questions) else []
-        lines.append(f"drop={label}: {asked} answers" + "".join(f", {part}" for part in unanswered + rest))
+        rest += [f"{unanswered} unanswered"] if unanswered else []
+        lines += [f"drop={label}: {', '.join(rest)}"] if rest else []
     both = [pair for pair in pairs.values() if len(pair) == 2]
     if both:
         differ = sum(pair[FULL] != pair[ALONE] for pair in both)

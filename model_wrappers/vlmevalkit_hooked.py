@@ -24,9 +24,10 @@ class HookedVlm(BaseModel):
 
     Args:
         arguments: `base`, `encoders`, `drop` or `keep`, and what the base takes.
+        bases: base models that were made already, to be used again.
     """
 
-    def __init__(self, arguments: Mapping[str, str]):
+    def __init__(self, arguments: Mapping[str, str], bases: dict[str, Any] | None = None):
         super().__init__()
         own = ("base", "encoders", "drop", "keep", "ablation")
         name = arguments.get("base", "")
@@ -39,7 +40,11 @@ class HookedVlm(BaseModel):
             self.mask = masks.dropped(tuple(paths), arguments.get("drop"), arguments.get("keep"))
             self.mask_label = masks.label(self.mask, tuple(paths))
             rest = {key: _value(text) for key, text in arguments.items() if key not in own}
-            self.base = supported_VLM[name](**rest)
+            bases = {} if bases is None else bases
+            key = repr((name, sorted(rest.items())))
+            if key not in bases:
+                bases[key] = supported_VLM[name](**rest)
+            self.base = bases[key]
             if getattr(self.base, "is_api", False):
                 raise SetupError(f"{name} is behind an API: nothing of it can be masked from here")
             found = {encoder: hooks.find(self.base, path) for encoder, path in paths.items()}

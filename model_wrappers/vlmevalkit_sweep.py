@@ -3,7 +3,7 @@
 All masks take their answers from the store; no image is decoded for what is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,7 @@ class Route:
                 f"--as-published draws {self.model}'s answers, each mask by itself: "
                 "use `redundancy-eval vlmevalkit` for each mask"
             )
+        self.bases: dict[str, Any] = {}  # of `masked`
         self.run = vlmevalkit_run.load_framework()
         vlmevalkit_run.check_data(self.asked.data)
 
@@ -79,7 +80,11 @@ class Route:
         """
         record = {**self._record(label), "sweep": True}
         given = vlmevalkit_run.own_arguments(record)
-        build = partial(swept, label, sweep, given, self.asked.published)
+        build: Callable[[], Any] = partial(swept, label, sweep, given, self.asked.published)
+        if self.model == families.HOOKED[1]:  # each mask is asked by itself, the base model is loaded once
+            from redundancy_eval.model_wrappers import vlmevalkit_hooked
+
+            build = partial(vlmevalkit_hooked.HookedVlm, given, self.bases)
         vlmevalkit_run.evaluate(self.run, self.asked, self.rest, record, build)
 
     def _record(self, label: str) -> dict[str, Any]:

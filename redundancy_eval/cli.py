@@ -145,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--out", default="demo_results", metavar="OUT", help="results folder (default demo_results)"
     )
     demo.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
-    demo.add_argument("--batch_size", type=int, default=60, metavar="N", help="questions a batch (default 60)")
+    demo.add_argument(
+        "--batch_size", default="auto", metavar="N", help="answers that are given together (default auto)"
+    )
     demo.set_defaults(function=_demo)
     return parser
 
