@@ -328,7 +328,7 @@ def _sha256(handle: Any) -> Any:
 
 
 def summary(kept: Store, labels: Sequence[str]) -> list[str]:
-    """Lines on a sweep's answers: how many, and of each mask those stopped, unanswered, to changed prompts; the noise."""
+    """Lines on a sweep's answers: how many, what is special about each mask's, and the noise floor."""
     from redundancy_eval.model_wrappers.sweep import ALONE, FULL
 
     counts: dict[str, Counter[str]] = {label: Counter() for label in labels}

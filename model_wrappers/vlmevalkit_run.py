@@ -171,7 +171,8 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--use-verifier", action="store_true")
     given, rest = parser.parse_known_args(list(arguments))
-    refused = [name for name in ("--config", "--base-url", "--api-mode") if name in rest]
+    given_names = {part.partition("=")[0] for part in rest}
+    refused = [name for name in ("--config", "--base-url", "--api-mode") if name in given_names]
     if refused:
         raise SetupError(f"vlmevalkit evaluates one masked model; with {refused[0]} use VLMEvalKit itself")
     if "MMEVAL_ROOT" in os.environ:
@@ -206,7 +207,7 @@ def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
     if not given.get("max_new_tokens", "1").isdigit():
         raise SetupError(f"max_new_tokens must be a positive number; not {given['max_new_tokens']!r}")
     text = ",".join(f"{key}={value}" for key, value in given.items())
-    typed = ["[REDACTED]" if part == asked.judge_key else part for part in command]
+    typed = [part.replace(asked.judge_key, "[REDACTED]") if asked.judge_key else part for part in command]
     record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, list(asked.passed)
@@ -295,8 +296,9 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         told = found.get(name, {})
         error, skipped = told.get("error_message"), told.get("skip_reason")
-        if error or (skipped and skipped.startswith(_FAILED_SKIPS)):
-            failures.append(f"{name}: {(str(error or skipped).strip().splitlines() or ['?'])[0]}")
+        if error is not None or (skipped and skipped.startswith(_FAILED_SKIPS)):
+            reason = str(error or skipped or "an exception without a message; see its log")
+            failures.append(f"{name}: {(reason.strip().splitlines() or ['?'])[0]}")
         elif told.get("status") != "done":
             failures.append(f"{name}: ended at stage {told.get('status', 'none')!r}")
         elif skipped and skipped != "mode_infer":
@@ -330,8 +332,9 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
 
     def redacted(*args: Any, **settings: Any) -> logging.LogRecord:
         record = make(*args, **settings)
-        if judge_key and judge_key in record.getMessage():
-            record.msg, record.args = record.getMessage().replace(judge_key, "[REDACTED]"), ()
+        for secret in filter(None, (judge_key, os.environ.get("OPENAI_API_KEY"))):
+            if secret in record.getMessage():
+                record.msg, record.args = record.getMessage().replace(secret, "[REDACTED]"), ()
         return record
 
     logging.setLogRecordFactory(redacted)

@@ -35,6 +35,11 @@ _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit sho
 # What a data set that was run leaves behind, without and with the parts that name a judge.
 _OWN = (".xlsx", ".tsv", "_acc.csv", "_acc.json", "_score.csv", "_score.json")
 _VERDICT = ("index", "prediction", "log", "hit", "g_index")  # what every file of verdicts may hold
+# What pandas reads as no value.
+_NO_VALUE = {
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _MILLION = 1_000_000  # rotation k of MMBench's question i has the index k * 10^6 + i
 
@@ -71,6 +76,8 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         told = status.get(name, {})
         stem = folder / f"{model}_{name}"
         error = told.get("error_message") or told.get("skip_reason")
+        if told.get("error_message") == "":  # of an exception that says nothing
+            error = "an exception without a message"
         if error:
             failures[name] = f"VLMEvalKit says: {str(error).strip().splitlines()[0]}"
         elif told.get("status") in ("pending", "infer", "eval"):
@@ -305,11 +312,17 @@ def _check_fresh(asked: Row, verdict: Row, path: Path, line: int, lenient: Lenie
 
 
 def _blank(text: str) -> str:
-    """A reply as it is compared: xlsx files escape control characters, once more with each time they are written."""
+    """A reply as it is compared: xlsx files escape control characters, once more with each time they are written.
+
+    Where VLMEvalKit reads its own file, `N/A` is no value, and a column of numbers loses how they were written.
+    """
     for _ in range(3):
         text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
     text = text.strip()
-    return "" if text == "nan" else text
+    try:
+        return "" if text in _NO_VALUE else str(float(text))
+    except ValueError:
+        return text
 
 
 def _score(part: Part) -> Callable[[Row], float]:

@@ -16,7 +16,7 @@ import ssl
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # Importing VLMEvalKit takes twelve seconds, so a job gets a process by fork; threads would not survive that.
@@ -88,7 +88,7 @@ def tiny_llava(pretrained=None, max_new_tokens=6):
     return TinyLlava(pretrained or os.environ["TINY_LLAVA"])
 
 
-def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=None):
+def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=None, say=()):
     """Make the masked models note what reaches them, or fail.
 
     Args:
@@ -98,10 +98,11 @@ def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=Non
         rank: of several processes, the one in which these happen.
         seconds: how long each batch takes at least.
         most: answer with so many tokens, whatever the limit that was asked for.
+        say: answers that are given in turn instead.
     """
     from redundancy_eval.model_wrappers import masked, prompts
 
-    counter, rendered = itertools.count(1), []
+    counter, rendered, replies = itertools.count(1), [], itertools.cycle(say)
     generate, tokenize = masked.MaskedModel.generate, prompts.tokenize
 
     def noted(tokenizer, prompt, template=None):
@@ -123,6 +124,7 @@ def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=Non
         told |= {"mask": self.mask_label, "site": self.site, "dtype": str(self.dtype), "rank": here}
         rendered.clear()
         answers = generate(self, batch, most or limit, **settings)
+        answers = [replace(answer, text=next(replies)) for answer in answers] if say else answers
         for prompt, text, answer in zip(batch, rendered, answers, strict=True):
             told |= {"name": prompt.name, "text": prompt.text, "rendered": text, "answer": answer.text}
             if record:
