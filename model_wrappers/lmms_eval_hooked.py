@@ -56,8 +56,7 @@ class Hooked(lmms):
         self.probed = not self.mask
         logger.info(f"masked: base={base}, drop={masks.label(self.mask, self.encoder_names)}")
 
-    @staticmethod
-    def _build(base: str, settings: dict[str, Any]) -> Any:
+    def _build(self, base: str, settings: dict[str, Any]) -> Any:
         try:
             made = get_model(base)
         except Exception as error:  # a model id that does not exist, or a requirement that is not installed

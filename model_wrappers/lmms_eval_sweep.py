@@ -86,7 +86,7 @@ class Kept(Hooked):
     def _build(self, base: str, settings: dict[str, Any]) -> Any:
         key = repr((base, settings))
         if key not in self.bases:
-            self.bases[key] = Hooked._build(base, settings)
+            self.bases[key] = super()._build(base, settings)
         return self.bases[key]
 
     def clean(self) -> None:

@@ -182,7 +182,7 @@ class Sweep:
                     self._blind[blind] = reply
 
     def _fitting(self, jobs: Sequence[Job]) -> list[Reply]:
-        """Answer jobs together, or in halves where memory does not suffice."""
+        """Answer jobs together, or in smaller batches where memory does not suffice."""
         assert self.engine is not None
         first, _ = jobs[0].questions[0]
         batch = [(job.questions[0][1], FULL if job.mask == ALONE else job.mask) for job in jobs]
@@ -196,10 +196,12 @@ class Sweep:
                 self.batch_size *= 2
             return replies
         torch.cuda.empty_cache()
-        half = (len(jobs) + 1) // 2
-        self.batch_size, self.growing = min(self.batch_size, half), False
+        self.batch_size, self.growing = min(self.batch_size, (len(jobs) + 1) // 2), False
         print(f"out of memory: batches of {self.batch_size} from here on", file=self.screen)
-        return self._fitting(jobs[:half]) + self._fitting(jobs[half:])
+        replies = []
+        while len(replies) < len(jobs):  # the size may shrink on the way
+            replies += self._fitting(jobs[len(replies) : len(replies) + self.batch_size])
+        return replies
 
     def _keep(self, job: Job, reply: Reply) -> None:
         answer = reply.answer

@@ -23,6 +23,7 @@ from redundancy_eval.store import Store
 
 MANIFEST = "manifest.json"  # of a mask's folder
 DONE = "sweep.json"  # of the whole
+_OURS = ".sweep"  # in a mask's folder before anything else: whatever lies beside it may be removed
 OUT = {"lmms-eval": "--output_path", "vlmevalkit": "--work-dir"}
 PRESETS = {"every": masks.every, "leave-one-out": masks.leave_one_out, "keep-one": masks.keep_one}
 
@@ -73,18 +74,23 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     labels = read_masks(own.masks, encoders)
     checkpoint = None if own.model == "masked" else identity.of(families.folders(own.model, given))
     command = ["redundancy-eval", "sweep", *map(model_args.redacted, arguments)]
+    if own.judge_key:
+        command = [part.replace(own.judge_key, "[REDACTED]") for part in command]
     if done(Path(own.out), command, checkpoint):
         print(f"finished: {len(labels)} masks in {own.out}", file=sys.stderr)
         return 0
     passed = ["--model", own.model, "--model_args", own.model_args]
+    passed += ["--judge-key", own.judge_key] if own.judge_key else []
     route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out])
-    decides = {"framework": route.framework, "arguments": given, **route.decides}
+    decides = {"framework": route.framework, "arguments": model_args.deciding(given), **route.decides}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
+    for label in waiting:  # now, not when hours of answers are given
+        check_ours(route.folder(label))
     kept = {"checkpoint": checkpoint, **who(route, encoders)}
     problems = _sweep(route, labels, waiting, own, kept, decides, command, quiet)
     if launch.rank() == 0:
         with Store.open(route.out / "store", kept) as answers:  # with the other processes'
-            for line in summary(answers, labels):
+            for line in summary(answers, labels) if len(answers) else ():  # `masked` has no store
                 print(line, file=sys.stderr)
         if problems:
             listed = "; ".join(f"drop={label}: {problem}" for label, problem in problems.items())
@@ -103,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--framework", choices=OUT, default="lmms-eval")
     parser.add_argument("--batch_size", "--batch-size", default="auto")
     parser.add_argument("--feature_memory", "--feature-memory", type=float)
+    parser.add_argument("--judge-key")  # VLMEvalKit's, not to be written down
     return parser
 
 
@@ -285,16 +292,27 @@ def who(route: Any, encoders: Sequence[str]) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a stopped sweep left of a mask: its answers are in the store.
+    """Make a mask's folder, without what a stopped sweep left there: its answers are in the store."""
+    check_ours(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _OURS).touch()
+    for path in list(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _OURS:
+            path.unlink()
+
+
+def check_ours(folder: Path) -> None:
+    """Refuse a mask's folder that holds something else than what a sweep left.
 
     Raises:
-        SetupError: the folder holds something else.
+        SetupError: it does.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not any(folder.iterdir()) or (folder / _OURS).exists():
         return
     if "sweep" not in sidecar.read([folder]):
         raise SetupError(f"{folder} holds results that no sweep wrote; use another output folder")
-    shutil.rmtree(folder)
 
 
 def write_manifest(folder: Path, label: str, decides: Mapping[str, Any], command: Sequence[str]) -> None:

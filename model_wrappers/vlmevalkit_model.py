@@ -25,6 +25,9 @@ from redundancy_eval.model_wrappers import entry, families, launch, masked, prom
 # VLMEvalKit sets no limit for a data set; this is what its own wrappers of Eagle and DeepSeek-VL take.
 MAX_NEW_TOKENS = 512
 
+# Cambrian's samplers look for the image in front; hf_masked leaves its place to the model's own chat template.
+_IN_FRONT = ("cambrian_masked", "hf_masked")
+
 Message = Sequence[Mapping[str, Any]]
 
 
@@ -44,11 +47,13 @@ def fatal_errors(what: str) -> Iterator[None]:
             raise SetupError(f"{what} failed: {type(error).__name__}: {reason}") from error
 
 
-def question(message: Message, published: families.Published | None = None) -> tuple[str, list[str]]:
+def question(
+    message: Message, published: families.Published | None = None, model_id: str = ""
+) -> tuple[str, list[str]]:
     """VLMEvalKit's message -> text and paths of its images.
 
     Images in front of or behind the text go where the model's template puts images; those between texts stand where
-    they are. As published, all stand in front.
+    they are, but for models that take them in front only. As published, all stand in front.
     """
     kinds = [part["type"] for part in message]
     if not {"text", "image"}.issuperset(kinds):
@@ -58,7 +63,7 @@ def question(message: Message, published: families.Published | None = None) -> t
     if published:
         paths = paths[:1] if published.one_image else paths
         return prompts.IMAGE * len(paths) + "\n" + published.joint.join(texts), paths
-    if sum(a != b for a, b in pairwise(kinds)) <= 1:
+    if sum(a != b for a, b in pairwise(kinds)) <= 1 or model_id in _IN_FRONT:
         return "".join(texts), paths
     return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in message), paths
 
@@ -126,7 +131,7 @@ class MaskedVlm(Worded):
     ):
         super().__init__(published)
         given = {key: value for key, value in arguments.items() if key != "max_new_tokens"}
-        self.batch_size = batch_size
+        self.model_id, self.batch_size = model_id, batch_size
         self.limit = token_limit(arguments, published)
         self.settings = dict(published.generation) if published else {}
         with fatal_errors(f"loading {model_id}"):
@@ -174,7 +179,7 @@ class MaskedVlm(Worded):
 
     def prompt(self, message: Message, dataset: str) -> masked.Prompt:
         """What is put to the model for a message."""
-        text, paths = question(message, self.published)
+        text, paths = question(message, self.published, self.model_id)
         return masked.Prompt(text, pictures(paths), f"{dataset} {' '.join(Path(path).name for path in paths)}")
 
     def _seed(self, prompt: masked.Prompt) -> int:

@@ -56,6 +56,7 @@ example:
 
 # Of the reasons for which VLMEvalKit skips a data set, those that mean that something is wrong.
 _FAILED_SKIPS = ("invalid_dataset", "Incomplete infer result", "No infer result found")
+_WHOLE = ("--limit", "--judge-args", "--judge-base-url", "--judge-key", "--use-verifier", "--config", "--base-url")
 _DISTRIBUTIONS = ("ms-vlmeval", "vlmeval", "nvidia-vlmeval")
 
 
@@ -175,6 +176,10 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     refused = [name for name in ("--config", "--base-url", "--api-mode") if name in given_names]
     if refused:
         raise SetupError(f"vlmevalkit evaluates one masked model; with {refused[0]} use VLMEvalKit itself")
+    # VLMEvalKit takes --lim for --limit: it would decide results unseen, and show a judge's key.
+    cut = [name for name in given_names if name.startswith("--") and any(whole.startswith(name) for whole in _WHOLE)]
+    if cut:
+        raise SetupError(f"write {cut[0]} in full")
     if "MMEVAL_ROOT" in os.environ:
         raise SetupError("the environment's MMEVAL_ROOT would put VLMEvalKit's results elsewhere than --work-dir")
     if given.batch_size < 1:
@@ -304,7 +309,7 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
         elif skipped and skipped != "mode_infer":
             print(f"{name} has no score: VLMEvalKit says {skipped}", file=sys.stderr)
     if failures:
-        raise SetupError(f"VLMEvalKit failed on {'; '.join(failures)} (files in {folder})")
+        raise SetupError(f"VLMEvalKit failed on {'; '.join(failures)} (delete {folder} to ask anew)")
 
 
 def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:

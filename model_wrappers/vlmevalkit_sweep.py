@@ -80,7 +80,7 @@ class Route:
         """
         record = {**self._record(label), "sweep": True}
         given = vlmevalkit_run.own_arguments(record)
-        build: Callable[[], Any] = partial(swept, label, sweep, given, self.asked.published)
+        build: Callable[[], Any] = partial(swept, self.model, label, sweep, given, self.asked.published)
         if self.model == families.HOOKED[1]:  # each mask is asked by itself, the base model is loaded once
             from redundancy_eval.model_wrappers import vlmevalkit_hooked
 
@@ -93,7 +93,7 @@ class Route:
         return vlmevalkit_run.describe(replace(self.asked, model_args=given), command)
 
 
-def swept(label: str, sweep: Sweep, given: dict[str, str], published: families.Published | None) -> Any:
+def swept(model_id: str, label: str, sweep: Sweep, given: dict[str, str], published: families.Published | None) -> Any:
     """What VLMEvalKit takes for the model under a mask: answers from the store."""
     from redundancy_eval.model_wrappers import vlmevalkit_model as kit
 
@@ -107,7 +107,7 @@ def swept(label: str, sweep: Sweep, given: dict[str, str], published: families.P
             self.questions = {}
             with kit.fatal_errors(dataset.dataset_name):
                 for index, message in kit.coming(self, dataset):
-                    text, paths = kit.question(message, published)
+                    text, paths = kit.question(message, published, model_id)
                     show = partial(kit.pictures, paths)
                     asked = Question(dataset.dataset_name, "", index, text, limit, {}, show)
                     self.questions[kit.message_key(message)] = asked

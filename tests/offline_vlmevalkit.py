@@ -88,7 +88,7 @@ def tiny_llava(pretrained=None, max_new_tokens=6):
     return TinyLlava(pretrained or os.environ["TINY_LLAVA"])
 
 
-def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=None, say=()):
+def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=None, say=(), written=None):
     """Make the masked models note what reaches them, or fail.
 
     Args:
@@ -99,6 +99,7 @@ def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=Non
         seconds: how long each batch takes at least.
         most: answer with so many tokens, whatever the limit that was asked for.
         say: answers that are given in turn instead.
+        written: a file that gets the names of what the evaluation of multiple choice writes.
     """
     from redundancy_eval.model_wrappers import masked, prompts
 
@@ -133,6 +134,17 @@ def inject(record=None, crash_at=None, kill_at=None, rank=0, seconds=0, most=Non
         return answers
 
     prompts.tokenize, masked.MaskedModel.generate = noted, watched
+    if written:
+        from vlmeval.dataset.utils import multiple_choice
+
+        dump = multiple_choice.dump
+
+        def listed(data, path, **settings):
+            with open(written, "a", encoding="utf-8") as file:
+                file.write(f"{path}\n")
+            return dump(data, path, **settings)
+
+        multiple_choice.dump = listed
 
 
 def execute(command):
