@@ -55,7 +55,8 @@ def find(folder: Path, taxonomy: Taxonomy) -> list[Path]:
         known = {f"{_model(path)}_{name}" for name in names}
         stems = {re.sub(r"(_acc|_score)?\.(xlsx|tsv|csv|json)$", "", f) for f in files if not (path / f).is_symlink()}
         # A run of ours that was stopped has a hole with a reason, even where it left no results.
-        if known & stems or {"status.json", sidecar.NAME} <= set(files):
+        stopped = "status.json" in files and not (path / "status.json").is_symlink() and any(sidecar.read(_told(path)))
+        if known & stems or stopped:
             found.append(path)
     return sorted(found)
 
@@ -68,7 +69,7 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
     """
     model = _model(folder)
     status = _status(folder)
-    told_us = sidecar.read([folder, folder.parent])
+    told_us = sidecar.read(_told(folder))
     place = (told_us.get("judge") or "").partition("@")[2]
     tasks, failures = {}, {}
     judged = {part.task: "{judge}" in part.file + part.samples for part in taxonomy.parts(FRAMEWORK)}
@@ -105,6 +106,11 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         told_us.get("versions", {}),
         failures=failures,
     )
+
+
+def _told(folder: Path) -> list[Path]:
+    """Where a run of ours says what it is: the model's folder, above upstream's folder of a run."""
+    return [folder, folder.parent] if _RUN_FOLDER.fullmatch(folder.name) else [folder]
 
 
 def _model(folder: Path) -> str:

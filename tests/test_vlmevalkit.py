@@ -17,7 +17,7 @@ import pytest
 if find_spec("vlmeval") is None:
     pytest.skip("needs the extra vlmevalkit", allow_module_level=True)
 
-from redundancy_eval import readers, scores, taxonomy
+from redundancy_eval import readers, scores, sidecar, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.runs import Leniency, MaskOf
@@ -161,6 +161,20 @@ def test_upstream_s_folders_and_tsv_files_read_alike(out):
     with pytest.raises(DataError, match="two runs of drop=none on task GQA_TestDev_Balanced"):
         table(out, LENIENT)
     table(out, replace(LENIENT, lenient=("missing-answers", "duplicate-runs")))
+
+
+def test_runs_of_ours_tell_their_masks_in_either_layout(out):
+    want = table(out, LENIENT).points
+    for name, drop in (("full", "none"), ("noclip", "clip"), ("nosam", "sam")):
+        arguments = {"pretrained": "x5", "drop": drop}
+        sidecar.write({"model": "eagle_masked", "encoders": ["clip", "sam"], "arguments": arguments}, out / name)
+    told = replace(LENIENT, mask_of=(), encoders=())
+    np.testing.assert_array_equal(table(out, told).points, want)
+    move_upstream(out)
+    for name in ("full", "noclip", "nosam"):  # the record stays where it was written
+        (out / name / sidecar.NAME).unlink()
+        (out / name / "T20261122-101010" / sidecar.NAME).rename(out / name / sidecar.NAME)
+    np.testing.assert_array_equal(table(out, told).points, want)
 
 
 def edit(path, change):
