@@ -150,7 +150,8 @@ class Native:
             parts = {name: output.split(counts) for name, output in outputs.items()}
             for row, image in enumerate(new):
                 near[image] = {name: part[row] for name, part in parts.items()}
-                self.features.put(image, {name: part[row].cpu() for name, part in parts.items()})
+                # Copies: a part of a batch's output would keep all of it in memory.
+                self.features.put(image, {name: part[row].to("cpu", copy=True) for name, part in parts.items()})
             self.encoded += len(new)
         self._near = near
         return {name: torch.cat([near[image][name] for image in pictures]) for name in self.encoders}

@@ -22,7 +22,7 @@ from lmms_eval.tasks import TaskManager
 
 from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import families, launch, lmms_eval_run
+from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run
 from redundancy_eval.model_wrappers.entry import one_line_errors
 from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
 from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
@@ -53,12 +53,13 @@ class Swept(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """The mask's answers; those that are missing are asked for first, under every mask."""
-        questions = [self._question(request) for request in requests]
+        questions = [self.question(request) for request in requests]
         with one_line_errors():
             self.sweep.fill([question for question, _ in questions], show=self.rank == 0)
             return [result(self.sweep.answer(question, self.label), until) for question, until in questions]
 
-    def _question(self, request: Instance) -> tuple[Question, list[str]]:
+    def question(self, request: Instance) -> tuple[Question, list[str]]:
+        """What a request asks, and the texts that end its answer."""
         context, settings, doc_to_visual, doc_id, task, split = request.args
         limit, settings, until = generation_settings(settings)
         show = partial(self._images, doc_to_visual, doc_id, task, split)
@@ -126,11 +127,12 @@ class Route:
         """`cuda` or `cpu`."""
         return "cpu" if self.args.device == "cpu" or not torch.cuda.is_available() else "cuda"
 
-    def device(self) -> torch.device:
-        """Where this process runs the model; asked for within an evaluation, as lmms-eval starts the processes."""
+    def load(self) -> entry.Model:
+        """The full model; asked for within an evaluation, as lmms-eval starts the processes."""
         accelerator = Accelerator()
         many = accelerator.num_processes > 1 or not self.args.device
-        return accelerator.device if many else torch.device(str(self.args.device))
+        device = accelerator.device if many else torch.device(str(self.args.device))
+        return entry.load(self.model, {**self.model_arguments, "drop": "none"}, device)
 
     def folder(self, label: str) -> Path:
         """Where a mask's results go."""
@@ -154,12 +156,12 @@ class Route:
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
         if self.model == families.HOOKED[1]:
             own = Kept, {"bases": self.bases}
-        with _stand_in(self.model, *own):
+        with stand_in(self.model, *own):
             lmms_eval_run.evaluate(args, self.folder(label), record, self.arguments)
 
 
 @contextmanager
-def _stand_in(model_id: str, kind: type[lmms], holds: Mapping[str, Any]) -> Iterator[None]:
+def stand_in(model_id: str, kind: type[lmms], holds: Mapping[str, Any]) -> Iterator[None]:
     """Within, lmms-eval takes another class for a model id."""
     global _Standing
     kept, real = get_model_manifest(model_id), get_model(model_id)

@@ -111,7 +111,8 @@ class Sweep:
         if self.engine is None:
             self.engine = engines.start(self.load(), self.labels, self.memory)
         labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
-        missing = [q for q in questions if any(q.key(label) not in self.store for label in labels)]
+        each = {q.key(FULL): q for q in questions}.values()  # lmms-eval repeats some to give processes equal shares
+        missing = [q for q in each if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
         with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
             for chunk in self._chunks(missing, len(labels)):

@@ -65,7 +65,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(_HELP, end="")
         return 0 if arguments else 2
-    own, rest = _parser().parse_known_args(list(arguments))
+    own, rest = parser().parse_known_args(list(arguments))
     check(own)
     given = model_args.parse(own.model_args, "--model_args")
     if {"drop", "keep"} & set(given):
@@ -100,17 +100,18 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="redundancy-eval sweep", allow_abbrev=False)
-    parser.add_argument("--model", required=True, choices=launch.OURS)
-    parser.add_argument("--model_args", "--model-args", default="")
-    parser.add_argument("--output_path", "--work-dir", "--work_dir", dest="out", required=True)
-    parser.add_argument("--masks", default="every")
-    parser.add_argument("--framework", choices=OUT, default="lmms-eval")
-    parser.add_argument("--batch_size", "--batch-size", default="auto")
-    parser.add_argument("--feature_memory", "--feature-memory", type=float)
-    parser.add_argument("--judge-key")  # VLMEvalKit's, not to be written down
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The arguments that are the sweep's own."""
+    made = argparse.ArgumentParser(prog="redundancy-eval sweep", allow_abbrev=False)
+    made.add_argument("--model", required=True, choices=launch.OURS)
+    made.add_argument("--model_args", "--model-args", default="")
+    made.add_argument("--output_path", "--work-dir", "--work_dir", dest="out", required=True)
+    made.add_argument("--masks", default="every")
+    made.add_argument("--framework", choices=OUT, default="lmms-eval")
+    made.add_argument("--batch_size", "--batch-size", default="auto")
+    made.add_argument("--feature_memory", "--feature-memory", type=float)
+    made.add_argument("--judge-key")  # VLMEvalKit's, not to be written down
+    return made
 
 
 def check(own: argparse.Namespace) -> None:
@@ -230,16 +231,12 @@ def _sweep(
     who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str], quiet: bool,
 ) -> dict[str, str]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask."""
-    from redundancy_eval.model_wrappers import entry
     from redundancy_eval.model_wrappers.sweep import Sweep
-
-    def load() -> Any:
-        return entry.load(route.model, {**route.model_arguments, "drop": "none"}, route.device())
 
     problems: dict[str, str] = {}
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
-    with Store.open(route.out / "store", who) as kept, route.together():
-        sweep = Sweep(load, labels, kept, own.batch_size, memory)
+    with _alone(route.out), Store.open(route.out / "store", who) as kept, route.together():
+        sweep = Sweep(route.load, labels, kept, own.batch_size, memory)
         for number, label in enumerate(waiting, 1):
             folder = route.folder(label)
             if launch.rank() == 0:
@@ -256,6 +253,26 @@ def _sweep(
                 write_manifest(folder, label, decides, command)
                 print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
     return problems
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Refuse to work beside another sweep: each would remove what the other writes."""
+    if launch.rank():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".sweep.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SetupError(f"another sweep is at work in {out}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 All masks take their answers from the store; no image is decoded for what is there.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,8 +61,12 @@ class Route:
 
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def device(self) -> None:
-        """VLMEvalKit shows each process its own GPUs: the first one, if any."""
+    def load(self) -> Any:
+        """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""
+        from redundancy_eval.model_wrappers import vlmevalkit_model as kit
+
+        given = {**self.model_arguments, "drop": "none"}
+        return kit.MaskedVlm(self.model, given, published=self.asked.published).masked
 
     def folder(self, label: str) -> Path:
         """Where a mask's results go."""
@@ -70,7 +74,7 @@ class Route:
 
     def together(self) -> AbstractContextManager[None]:
         """Around the evaluations of all masks."""
-        return nullcontext()
+        return met_once() if launch.world_size() > 1 else nullcontext()
 
     def evaluate(self, label: str, sweep: Sweep) -> None:
         """Let VLMEvalKit evaluate a mask.
@@ -91,6 +95,26 @@ class Route:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         command = [given if part == self.given and self.given else part for part in self.arguments]
         return vlmevalkit_run.describe(replace(self.asked, model_args=given), command)
+
+
+@contextmanager
+def met_once() -> Iterator[None]:
+    """Within, the processes meet once; anew for each mask, as VLMEvalKit has it, they would find old addresses."""
+    import torch.distributed as dist
+
+    start, end = dist.init_process_group, dist.destroy_process_group
+
+    def start_once(*arguments: Any, **settings: Any) -> None:
+        if not dist.is_initialized():
+            start(*arguments, **settings)
+
+    dist.init_process_group, dist.destroy_process_group = start_once, lambda *_: None
+    try:
+        yield
+    finally:
+        dist.init_process_group, dist.destroy_process_group = start, end
+        if dist.is_initialized():
+            end()
 
 
 def swept(model_id: str, label: str, sweep: Sweep, given: dict[str, str], published: families.Published | None) -> Any:

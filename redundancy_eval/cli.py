@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _vlmevalkit(arguments[1:])
         if arguments[:1] == ["sweep"]:
             return _sweep(arguments[1:])
+        if arguments[:1] == ["plan"]:
+            return _plan(arguments[1:])
         args = parser.parse_args(arguments)
         return int(args.function(args))
     except (SetupError, DataError) as error:
@@ -60,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="evaluate every mask at once (takes the framework's own arguments)")
     sweep.set_defaults(function=lambda args: _sweep([]))
+
+    plan = commands.add_parser("plan", help="what a sweep will ask and take, before it (takes the sweep's arguments)")
+    plan.set_defaults(function=lambda args: _plan([]))
 
     run = commands.add_parser("run", help="evaluate one mask in lmms-eval (takes lmms-eval's own arguments)")
     run.set_defaults(function=lambda args: _run([]))
@@ -187,6 +192,14 @@ def _sweep(arguments: Sequence[str]) -> int:
     from redundancy_eval.model_wrappers import sweep_run
 
     return sweep_run.run(arguments)
+
+
+def _plan(arguments: Sequence[str]) -> int:
+    try:
+        from redundancy_eval.model_wrappers import plan
+    except ImportError as error:
+        raise SetupError(f"plan needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
+    return plan.run(arguments)
 
 
 def _vlmevalkit(arguments: Sequence[str]) -> int:
