@@ -463,6 +463,21 @@ def test_batches_grow_as_long_as_there_is_room(made, expected, monkeypatch, tmp_
     assert len(seen.asked) == len(set(seen.asked))
 
 
+def test_batches_do_not_grow_again_once_memory_ran_out(made, expected, monkeypatch, tmp_path, capsys):
+    kind, asked = "eagle", questions("eagle")
+    wanted = expected(kind)
+    monkeypatch.setattr(sweep, "_FIRST_GUESS", 4)
+    monkeypatch.setattr(engines, "room_for_twice", lambda: True)
+    limit_memory(monkeypatch, 9)
+    with store(tmp_path) as kept:
+        done = Sweep(lambda: load(*made(kind)), labels(kind), kept)
+        done.growing = True
+        done.fill(asked, show=False)
+    monkeypatch.undo()
+    agree(made, wanted, kept, asked, kind)
+    assert done.batch_size == 8 and capsys.readouterr().err.count("out of memory") == 1
+
+
 # --- what is stored ------------------------------------------------------------------------------------------------
 
 
@@ -485,6 +500,15 @@ def test_nothing_stored_is_asked_again(made, tmp_path):
         assert len(kept) == len(wanted) and not kept.conflicts
         Sweep(never, labels(kind), kept).fill(asked, show=False)
         Sweep(never, [], kept).fill(asked, show=False)
+
+
+def test_a_question_that_comes_again_is_asked_once(made, expected, tmp_path):
+    """lmms-eval repeats questions so that processes have equally many."""
+    kind, asked = "eagle", questions("eagle")
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, kind, kept, [*asked, asked[-1], *asked[:2]], 64)
+        agree(made, expected(kind), kept, asked, kind)
+    assert len(seen.asked) == len(set(seen.asked)) and not kept.conflicts
 
 
 def test_a_stored_answer_counts_even_where_the_model_would_answer_otherwise(made, tmp_path):
