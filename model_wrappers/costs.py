@@ -6,6 +6,7 @@ activations and resizing. Encoders and fusion are counted on a model without mem
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +23,6 @@ from redundancy_eval.model_wrappers import families, hub
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
-# Families that build the encoders from repositories of their own: not at hand where only the checkpoint's config is.
-_ELSEWHERE = ("cambrian_masked", "imof_masked")
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,14 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
     Raises:
         SetupError: the config is of another family, or an argument makes no sense.
     """
-    module, config = importlib.import_module(families.family(model_id).module), hub.read_config(folder)
+    family, config = families.family(model_id), hub.read_config(folder)
+    kind: Any = importlib.import_module(family.module).MODEL
+    taken = inspect.signature(kind).parameters
+    settings: dict[str, Any] = {key: given[key] for key in family.settings if key in given and key in taken}
+    if family.repositories and "keep" in taken:  # the encoders' sizes are not in this config
+        settings["keep"] = ()
     with torch.device("meta"):
-        model: FamilyModel
-        if model_id == "cambrian_masked":
-            model = module.Cambrian(config)
-        elif model_id == "imof_masked":
-            model = module.IMof(config, (), image_mode=given.get("image_mode", "pad"))
-        elif model_id == "deepseek_vl_masked":
-            model = module.DeepseekVl(config, processor=given.get("processor", "original"))
-        elif model_id == "eagle2_masked":
-            model = module.Eagle2(config, max_tiles=given.get("max_tiles"))
-        else:
-            model = module.MODEL(config)
+        model: FamilyModel = kind(config, **settings)
     return model.eval().requires_grad_(False)
 
 
@@ -115,7 +109,7 @@ def of(model: FamilyModel, model_id: str, config: Mapping[str, Any]) -> Costs:
     units, shapes = sum(map(model.units, layouts)), model.shapes("encoder")
     parameters: float | None = sum(parameter.numel() for parameter in model.parameters())
     encoders: dict[str, float | None] = {}
-    if model_id in _ELSEWHERE:
+    if families.family(model_id).repositories:  # where only the checkpoint's config is at hand, they are not
         own = {"encoder_configs", "image_size", "grid_size"} & set(config)  # not the released sizes
         known = {} if own else families.family(model_id).costs
         encoders = {name: known[name][1] * 1e9 * units if name in known else None for name in model.encoder_names}

@@ -377,10 +377,12 @@ def folders(model_id: str, given: Mapping[str, Any]) -> dict[str, Path]:
         given: its model arguments.
 
     Raises:
-        SetupError: they are not there and cannot be fetched.
+        SetupError: none are named, or they are not there and cannot be fetched.
     """
     found = FAMILIES.get(model_id)
     pretrained = given.get("pretrained") or (found.default if found else "")
+    if not pretrained:
+        raise SetupError(f"{model_id} needs pretrained= (a hub id or folder)")
     places = {"checkpoint": hub.locate(str(pretrained), given.get("revision"))}
     if found and found.repositories:
         for name, repository in found.repositories(hub.read_config(places["checkpoint"])).items():

@@ -1,15 +1,17 @@
 """What the launchers of both frameworks share: what a run says about itself, and its place among processes."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from redundancy_eval import __version__, masks, model_args
-from redundancy_eval.model_wrappers import families
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers import families, identity
 
 OURS = (*families.FAMILIES, *families.HOOKED)
 _PACKAGES = ("torch", "transformers", "timm")
@@ -36,6 +38,8 @@ def describe(model: str, given: str | None, packages: Mapping[str, str], command
             encoders = families.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
+        if model != families.HOOKED[1]:  # what weights the base of `masked` reads is not known here
+            record["checkpoint"] = identity.digest(identity.of(families.folders(model, arguments)))
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers import ablations
 
@@ -56,6 +60,46 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes torchrun or accelerate started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file within; it is free again when its holder is dead.
+
+    Raises:
+        SetupError: another process holds it.
+    """
+    if rank():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise SetupError(f"another {what} is at work in {lock.parent}") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep the frameworks' talk from the screen; where the block fails, of it our errors or else all is printed."""
+    talk = io.StringIO()
+    try:
+        with redirect_stdout(talk), redirect_stderr(talk):
+            yield
+    except (SetupError, DataError):
+        raise
+    except BaseException:
+        lines = talk.getvalue().splitlines()
+        ours = [line for line in lines if line.startswith("redundancy-eval: error:")]
+        print("\n".join(ours or lines), file=sys.stderr)
+        raise
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 Images are told apart by what the data set holds of them; none is decoded.
 """
 
-import io
-import sys
 import tempfile
 import types
 from argparse import Namespace
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -148,19 +146,3 @@ def _picture(cell: Any) -> Hashable:
     starts = {0, max(size // 2 - _PIECE, 0), max(size - _PIECE, 0)}
     pieces = [buffer.slice(start, min(_PIECE, size - start)).to_pybytes() for start in sorted(starts)]
     return size, blake2b(b"".join(pieces), digest_size=16).digest()
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep the frameworks' talk from the screen; where the block fails, of it our errors or else all is printed."""
-    talk = io.StringIO()
-    try:
-        with redirect_stdout(talk), redirect_stderr(talk):
-            yield
-    except SetupError:
-        raise
-    except BaseException:
-        lines = talk.getvalue().splitlines()
-        ours = [line for line in lines if line.startswith("redundancy-eval: error:")]
-        print("\n".join(ours or lines), file=sys.stderr)
-        raise

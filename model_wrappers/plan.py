@@ -18,7 +18,7 @@ from PIL import Image
 
 from redundancy_eval import masks, model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import costs, families, hub, listen, masked, prompts, sweep, sweep_run
+from redundancy_eval.model_wrappers import costs, families, hub, launch, listen, masked, prompts, sweep, sweep_run
 from redundancy_eval.model_wrappers.costs import Costs
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 from redundancy_eval.model_wrappers.listen import Heard
@@ -41,7 +41,6 @@ example:
 EXPECTED = 8  # tokens of an answer, with the one that ends it, until a store tells
 _SAMPLE = 64  # prompts of a task that are tokenised
 _FEW = 16  # masks that are listed
-_FIRST_BATCH = 32  # of --batch_size auto
 _WAYS = {"sweep": "a sweep", "separate": "separate runs"}
 _WORK = {
     "encoders": "encoders", "fusion": "fusion", "prefill": "prefill", "decode_expected": "decoding, expected",
@@ -68,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         raise SetupError("a sweep sets the masks itself: leave drop= and keep= out of --model_args, and use --masks")
     encoders = sweep_run.encoders_of(own.model, given)
     labels = sweep_run.read_masks(own.masks, encoders)
-    with listen.silence():
+    with launch.silence():
         passed = ["--model", own.model, "--model_args", own.model_args]
         route = sweep_run.make_route(own.framework, [*passed, *rest, sweep_run.OUT[own.framework], own.out])
         subject = Subject.of(route)  # first: what is wrong with it is found at once
@@ -76,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     drawn = next((one.question for one in heard if one.question.settings.get("do_sample")), None)
     if drawn is not None:
         raise SetupError(f"{drawn.task} draws its answers, which no two runs do alike: a sweep is greedy")
-    batch = _FIRST_BATCH if own.batch_size == "auto" else int(own.batch_size)
+    batch = sweep.FIRST_GUESS if own.batch_size == "auto" else int(own.batch_size)
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
     told = numbers(subject, encoders, labels, heard, _stored(route, encoders, labels, heard), batch, memory)
     told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *map(model_args.redacted, arguments)]}

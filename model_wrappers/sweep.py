@@ -7,6 +7,7 @@ is at hand. Answers go to a response store as they are given; what is there alre
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ FULL = "none"
 # The full model once more, in batches of its own: how far half precision alone makes answers differ.
 ALONE = "none (alone)"
 AUTO = "auto"
-_FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
+FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,19 @@ class Question:
     settings: Mapping[str, Any]
     images: Callable[[], Sequence[Image.Image]]
 
-    @property
+    @cached_property
     def generation(self) -> str:
         """How it is answered."""
         return store.canonical({"max_new_tokens": self.limit, **self.settings})
 
+    @cached_property
+    def wording(self) -> str:
+        """Hash of its text."""
+        return store.prompt_hash(self.text)
+
     def key(self, mask: str) -> Key:
         """Its key in the store, under a mask."""
-        return Key(self.task, self.split, self.document, store.prompt_hash(self.text), self.generation, mask)
+        return Key(self.task, self.split, self.document, self.wording, self.generation, mask)
 
     def prompt(self) -> Prompt:
         """What is put to the model."""
@@ -91,9 +97,10 @@ class Sweep:
     ):
         self.load, self.labels, self.store, self.memory = load, list(labels), kept, memory
         self.growing = batch_size == AUTO and torch.cuda.is_available()
-        self.batch_size = _FIRST_GUESS if batch_size == AUTO else int(batch_size)
+        self.batch_size = FIRST_GUESS if batch_size == AUTO else int(batch_size)
         self.screen = sys.stderr  # also where the framework's own talk is kept away from it
         self.engine: engines.Native | engines.Looped | None = None
+        self._filled: set[Key] = set()  # questions that have all their answers
         self._blind: dict[Hashable, Reply] = {}  # answers that depend on no pixel
 
     def fill(self, questions: Sequence[Question], title: str = "sweep", show: bool = True) -> None:
@@ -103,16 +110,18 @@ class Sweep:
             DataError: a question cannot be put to the model, or a document's images are others than before.
             SetupError: not even one sequence fits into memory.
         """
-        if all(q.key(label) in self.store for q in questions for label in self.labels):
+        # lmms-eval repeats questions to give processes equal shares, and asks all of them again for each mask.
+        each = {key: q for q in questions if (key := q.key(FULL)) not in self._filled}
+        if all(q.key(label) in self.store for q in each.values() for label in self.labels):
+            self._filled.update(each)
             return
-        drawn = next((q for q in questions if q.settings.get("do_sample")), None)
+        drawn = next((q for q in each.values() if q.settings.get("do_sample")), None)
         if drawn is not None:
             raise SetupError(f"{drawn.task} draws its answers, which no two runs do alike: a sweep is greedy")
         if self.engine is None:
             self.engine = engines.start(self.load(), self.labels, self.memory)
         labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
-        each = {q.key(FULL): q for q in questions}.values()  # lmms-eval repeats some to give processes equal shares
-        missing = [q for q in each if any(q.key(label) not in self.store for label in labels)]
+        missing = [q for q in each.values() if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
         with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
             for chunk in self._chunks(missing, len(labels)):
@@ -120,6 +129,7 @@ class Sweep:
                 self._answer(chunk, labels)
                 self.store.flush()
                 progress.update(len(self.store) - before)
+        self._filled.update(each)
 
     def answer(self, question: Question, label: str) -> Stored:
         """The stored answer to a question under a mask.

@@ -6,19 +6,19 @@ started again, the same command goes on where it stopped; finished, it returns a
 
 import argparse
 import hashlib
-import io
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from redundancy_eval import __version__, masks, model_args, sidecar
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, identity, launch
+from redundancy_eval.sidecar import write_json
 from redundancy_eval.store import Store
 
 MANIFEST = "manifest.json"  # of a mask's folder
@@ -235,14 +235,18 @@ def _sweep(
 
     problems: dict[str, str] = {}
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
-    with _alone(route.out), Store.open(route.out / "store", who) as kept, route.together():
+    with (
+        launch.alone(route.out / ".sweep.lock", "sweep"),
+        Store.open(route.out / "store", who) as kept,
+        route.together(),
+    ):
         sweep = Sweep(route.load, labels, kept, own.batch_size, memory)
         for number, label in enumerate(waiting, 1):
             folder = route.folder(label)
             if launch.rank() == 0:
                 clear(folder)
             try:
-                with _silence() if quiet else nullcontext():
+                with launch.silence() if quiet else nullcontext():
                     route.evaluate(label, sweep)
             except SetupError as error:
                 if route.framework != "vlmevalkit":  # there, one data set may fail and the others be fine
@@ -253,38 +257,6 @@ def _sweep(
                 write_manifest(folder, label, decides, command)
                 print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
     return problems
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Refuse to work beside another sweep: each would remove what the other writes."""
-    if launch.rank():
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".sweep.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SetupError(f"another sweep is at work in {out}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what is printed, and print it if the block fails."""
-    talk = io.StringIO()
-    try:
-        with redirect_stdout(talk), redirect_stderr(talk):
-            yield
-    except BaseException:
-        sys.stderr.write(talk.getvalue())
-        raise
 
 
 def who(route: Any, encoders: Sequence[str]) -> dict[str, Any]:
@@ -346,13 +318,6 @@ def write_manifest(folder: Path, label: str, decides: Mapping[str, Any], command
         "schema": 1, "mask": label, "decides": decides, "files": files, "versions": versions, "command": command,
     }  # fmt: skip
     write_json(folder / MANIFEST, manifest)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole, or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _sha256(handle: Any) -> Any:

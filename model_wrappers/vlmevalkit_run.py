@@ -116,8 +116,9 @@ def evaluate(
         theirs.append("--reuse")
     supported_VLM[folder.name] = lambda **_: build()
     try:
-        with _alone(folder), _gloo_without_gpu():
+        with launch.alone(folder / ".redundancy_eval.lock", "process"), _gloo_without_gpu():
             if launch.rank() == 0:
+                (folder / "status.json.lock").unlink(missing_ok=True)  # a killed run's: VLMEvalKit would wait for it
                 sidecar.write(record, folder)
             _start(framework, theirs, asked.judge_key)
     finally:
@@ -184,6 +185,8 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
         raise SetupError("the environment's MMEVAL_ROOT would put VLMEvalKit's results elsewhere than --work-dir")
     if given.batch_size < 1:
         raise SetupError(f"--batch-size must be positive; not {given.batch_size}")
+    if given.limit is not None and given.limit < 1:
+        raise SetupError(f"--limit must be positive; not {given.limit}")
     published = families.FAMILIES[given.model].published if given.model in families.FAMILIES else None
     if given.as_published and published is None:
         known = ", ".join(name for name, family in families.FAMILIES.items() if family.published)
@@ -209,17 +212,14 @@ def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
     given = model_args.parse(asked.model_args, "--model_args")
     if asked.published:
         given = {**asked.published.arguments, **given, "as_published": "yes"}
-    if not given.get("max_new_tokens", "1").isdigit():
-        raise SetupError(f"max_new_tokens must be a positive number; not {given['max_new_tokens']!r}")
+    tokens = given.get("max_new_tokens", "1")
+    if not tokens.isdigit() or int(tokens) < 1:
+        raise SetupError(f"max_new_tokens must be a positive number; not {tokens!r}")
     text = ",".join(f"{key}={value}" for key, value in given.items())
     typed = [part.replace(asked.judge_key, "[REDACTED]") if asked.judge_key else part for part in command]
     record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, list(asked.passed)
-    if asked.model != "masked":  # what weights its base reads is not known here
-        from redundancy_eval.model_wrappers import identity
-
-        record["checkpoint"] = identity.digest(identity.of(families.folders(asked.model, given)))
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
     for name in _DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
@@ -352,27 +352,6 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
     finally:
         logging.setLogRecordFactory(make)
         multiple_choice.timestr = stamp
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Refuse to share a mask's folder with a running process; clear the lock file that a killed one left."""
-    if launch.rank():
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".redundancy_eval.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SetupError(f"another process is at work in {folder}") from None
-    (folder / "status.json.lock").unlink(missing_ok=True)  # VLMEvalKit would wait for it forever
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -69,6 +69,7 @@ def read(path: Path, lenient: Leniency) -> Run:
         tasks,
         tuple(told.get("encoders", ())) or tuple(filter(None, named)),
         versions,
+        weights=told.get("checkpoint"),
     )
 
 

@@ -105,6 +105,7 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         tuple(told_us.get("encoders", ())),
         told_us.get("versions", {}),
         failures=failures,
+        weights=told_us.get("checkpoint"),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ KINDS = {
     "dataset": "masks differ in dataset path, name or split",
     "judge": "masks differ in the judge",
     "checkpoint": "masks of different checkpoints: each checkpoint gets a table",
+    "weights": "masks between whose runs the checkpoint's files changed",
     "truncated": "a damaged or incomplete samples file: the framework's number is taken unchecked",
     "duplicate-samples": "documents that stand twice in a samples file: the last one counts",
     "duplicate-runs": "two runs of one mask: the newest counts",
@@ -96,7 +98,8 @@ class Run:
 
     `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
     what holds for all tasks. `group` is the model's name when the mask was told by `--mask-of`,
-    `failures` says why the framework has no results for a task.
+    `failures` says why the framework has no results for a task, `weights` is the digest of the checkpoint's files
+    where the run tells it.
     """
 
     path: Path
@@ -109,6 +112,7 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
 
     @property
     def checkpoint(self) -> str:
@@ -188,14 +192,19 @@ def check_settings(runs: Sequence[Run], task: str, lenient: Leniency) -> None:
     Raises:
         DataError: two runs differ, with both files and the first difference.
     """
+    first = runs[0]
     for other in runs[1:]:
-        first = runs[0]
         where = f"{first.path} and {other.path}, task {task}"
         a, b = first.tasks[task], other.tasks[task]
         for kind, (left, right) in _differences({**first.settings, **a.settings}, {**other.settings, **b.settings}):
             lenient.refuse(kind, f"{where}: runs differ in {kind}: {left!r} and {right!r}")
         if None not in (a.documents, b.documents) and a.documents != b.documents:
             lenient.refuse("documents", f"{where}: runs differ in documents: {a.documents} and {b.documents}")
+    telling = [run for run in runs if run.weights is not None]
+    for first, other in pairwise(telling):
+        if first.weights != other.weights:
+            where = f"{first.path} and {other.path}"
+            lenient.refuse("weights", f"{where}: runs differ in weights: {first.weights!r} and {other.weights!r}")
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

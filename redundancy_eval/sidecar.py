@@ -30,8 +30,14 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
 def write(record: Mapping[str, Any], folder: Path) -> None:
     """Write a record into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema": SCHEMA, **record}, indent=1, ensure_ascii=False)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / NAME, {"schema": SCHEMA, **record})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole, or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

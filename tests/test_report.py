@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from redundancy_eval import readers, scores, taxonomy
+from redundancy_eval import readers, scores, sidecar, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.reports import formats, frames, write
@@ -136,6 +136,18 @@ def test_masks_that_differ_in_settings_or_questions(tmp_path, bend, match):
     write_run(tmp_path, "none", {GENERAL: right(3)})
     write_run(tmp_path, "clip", {GENERAL: right(2)}, **bend)
     refused(tmp_path, match)
+
+
+def test_a_checkpoint_that_changed_between_the_masks(tmp_path, capsys):
+    folder = write_sweep(tmp_path / "runs", {drop: {GENERAL: right(5)} for drop in ("none", "clip", "all")})
+    for drop, digest in (("none", "aa"), ("clip", "bb")):  # nothing is told of "all"
+        sidecar.write({"checkpoint": digest}, folder / f"drop-{drop}" / "ck")
+    command = ["report", str(folder), "--taxonomy", "five", "-o", str(tmp_path / "out")]
+    assert main(command) == 3
+    assert "runs differ in weights: 'bb' and 'aa'" in capsys.readouterr().err
+    assert main([*command, "--lenient", "weights"]) == 0
+    sidecar.write({"checkpoint": "aa"}, folder / "drop-clip" / "ck")
+    assert table_of(folder).points.tolist() == [[50], [50], [50]]
 
 
 def test_masks_that_differ_in_documents(tmp_path):

@@ -263,7 +263,7 @@ def test_the_batch_size_changes_no_answer(made, expected, kind, batch_size, tmp_
     with store(tmp_path) as kept, watching() as seen:
         fill(made, kind, kept, asked, batch_size)
         agree(made, expected(kind), kept, asked, kind)
-    assert max(seen.decoded) <= (sweep._FIRST_GUESS if batch_size == "auto" else batch_size)
+    assert max(seen.decoded) <= (sweep.FIRST_GUESS if batch_size == "auto" else batch_size)
     assert len(seen.asked) == len(set(seen.asked)), "a question was put twice"
 
 
@@ -452,7 +452,7 @@ def test_a_device_too_small_for_one_sequence(made, tmp_path):
 
 def test_batches_grow_as_long_as_there_is_room(made, expected, monkeypatch, tmp_path):
     kind, asked = "eagle", questions("eagle")
-    monkeypatch.setattr(sweep, "_FIRST_GUESS", 4)
+    monkeypatch.setattr(sweep, "FIRST_GUESS", 4)
     monkeypatch.setattr(engines, "room_for_twice", lambda: True)
     with store(tmp_path) as kept, watching() as seen:
         done = Sweep(lambda: load(*made(kind)), labels(kind), kept)
@@ -466,7 +466,7 @@ def test_batches_grow_as_long_as_there_is_room(made, expected, monkeypatch, tmp_
 def test_batches_do_not_grow_again_once_memory_ran_out(made, expected, monkeypatch, tmp_path, capsys):
     kind, asked = "eagle", questions("eagle")
     wanted = expected(kind)
-    monkeypatch.setattr(sweep, "_FIRST_GUESS", 4)
+    monkeypatch.setattr(sweep, "FIRST_GUESS", 4)
     monkeypatch.setattr(engines, "room_for_twice", lambda: True)
     limit_memory(monkeypatch, 9)
     with store(tmp_path) as kept:

@@ -28,6 +28,7 @@ from redundancy_eval.model_wrappers import hub, identity
 from redundancy_eval.readers import Options
 from redundancy_eval.store import HEADER
 from tests import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
+from tests.outcomes import Outcomes
 from tests.runs import DEMO_TASKS
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
@@ -47,13 +48,12 @@ TIMES = ("date", "start_time", "end_time", "total_evaluation_time_seconds")
 STAMP = re.compile(r"^\d{8}_\d{6}_")
 
 
-class Place:
+class Place(Outcomes):
     """A folder in which commands run, and what they left there."""
 
     def __init__(self, root, framework):
+        super().__init__(root / "jobs")
         self.root, self.framework = root, framework
-        self.jobs = root / "jobs"
-        self.jobs.mkdir()
 
     def start(self, *command, **env):
         """Start a process; what it says goes to files."""
@@ -75,24 +75,6 @@ class Place:
         if inject.get("note"):
             inject["note"] = str(self.root / inject["note"])
         return {"name": name, "commands": commands, "inject": inject, "env": dict(env)}
-
-    def codes(self, name):
-        """Exit codes of a job's command lines."""
-        return [int(line.split()[0]) for line in (self.jobs / f"{name}.codes").read_text().splitlines()]
-
-    def said(self, name, number=0, stream="err"):
-        return (self.jobs / f"{name}.{number}.{stream}").read_text(encoding="utf-8", errors="replace")
-
-    def error(self, name, number=0):
-        """The one line that tells why a command failed."""
-        found = re.findall(r"redundancy-eval: error: .*", self.said(name, number))
-        assert len(found) == 1, self.said(name, number)[-3000:]
-        return found[0].removeprefix("redundancy-eval: error: ")
-
-    def done(self, name):
-        """Fail unless all of a job's command lines ended well."""
-        codes = self.codes(name)
-        assert set(codes) == {0}, (codes, self.said(name, len(codes) - 1)[-3000:])
 
     def notes(self, name):
         """What was asked and stored, by whom, in order."""

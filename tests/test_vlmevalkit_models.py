@@ -34,6 +34,7 @@ from redundancy_eval.cli import main
 from redundancy_eval.read_vlmevalkit import _blank, table
 from redundancy_eval.readers import Options
 from tests import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
+from tests.outcomes import Outcomes
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
 
@@ -128,12 +129,12 @@ def world(tmp_path_factory):
     server.shutdown()
 
 
-class Lanes:
+class Lanes(Outcomes):
     """Command lines that are run, and what they left."""
 
     def __init__(self, world):
-        self.world, self.folder = world, world.root / "jobs"
-        self.folder.mkdir()
+        super().__init__(world.root / "jobs")
+        self.world = world
 
     def command(self, out, model="eagle_masked", drop="none", data=("ChartQA_TEST",), more=(), **arguments):
         """A command line of ours; arguments that are None are left out."""
@@ -146,54 +147,35 @@ class Lanes:
         """A command line that puts the same questions to the lmms-eval side."""
         asked = dict(
             model=model, arguments=self.world.arguments[model], drops=drops, data=data, max_new_tokens=LIMIT,
-            batch_size=3, out=str(self.folder / f"{model}.answers.json"),
+            batch_size=3, out=str(self.jobs / f"{model}.answers.json"),
         )  # fmt: skip
-        path = self.folder / f"{model}.asked.json"
+        path = self.jobs / f"{model}.asked.json"
         path.write_text(json.dumps(asked))
         return ["lmms-eval", str(path)]
 
     def job(self, name, *commands, record=False, few=False, env=(), **settings):
         injected = settings.pop("inject", {})
         if record:
-            injected = {**injected, "record": str(self.folder / f"{name}.record")}
+            injected = {**injected, "record": str(self.jobs / f"{name}.record")}
         data = self.world.root / ("few" if few else "data")
         return dict(
             name=name, commands=commands, inject=injected, env={"LMUData": str(data), **dict(env)}, **settings
         )  # fmt: skip
 
     def run(self, *lanes):
-        path = self.folder / "lanes.json"
+        path = self.jobs / "lanes.json"
         path.write_text(json.dumps(lanes))
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "tests.offline_vlmevalkit", str(path)],
             cwd=self.world.root, env={**os.environ, **OFFLINE}, capture_output=True, text=True, timeout=800,
         )  # fmt: skip
-        (self.folder / "log").write_text(f"{done.stdout}\n{done.stderr}\n{time.monotonic() - started:.0f} s\n")
+        (self.jobs / "log").write_text(f"{done.stdout}\n{done.stderr}\n{time.monotonic() - started:.0f} s\n")
         assert done.returncode == 0, done.stderr[-3000:]
-
-    def codes(self, name):
-        """Exit codes of a job's command lines."""
-        path = self.folder / f"{name}.codes"
-        return [int(line.split()[0]) for line in path.read_text().splitlines()]
-
-    def said(self, name, number=0, stream="err"):
-        return (self.folder / f"{name}.{number}.{stream}").read_text(encoding="utf-8", errors="replace")
-
-    def error(self, name, number=0):
-        """The one line that tells why a command failed."""
-        found = re.findall(r"redundancy-eval: error: .*", self.said(name, number))
-        assert len(found) == 1, self.said(name, number)[-3000:]
-        return found[0].removeprefix("redundancy-eval: error: ")
-
-    def done(self, name):
-        """Fail unless all of a job's command lines ended well."""
-        codes = self.codes(name)
-        assert set(codes) == {0}, (codes, self.said(name, len(codes) - 1)[-3000:])
 
     def record(self, name):
         """What reached the masked models."""
-        path = self.folder / f"{name}.record"
+        path = self.jobs / f"{name}.record"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def at(self, out, model="eagle_masked", drop="none"):
@@ -227,7 +209,7 @@ def ran(world):
     first = [
         job("eagle", *(command("eagle", drop=drop, data=DATA, more=batch) for drop in EAGLE_MASKS)),
         job("single", *(command("single", drop=drop, data=DATA) for drop in ("none", "clip")),
-            inject={"written": str(lanes.folder / "written")}),
+            inject={"written": str(lanes.jobs / "written")}),
         job("eagle lmms", lanes.by_lmms_eval("eagle_masked", EAGLE_MASKS, DATA)),
         job("crash", crashing, inject={"crash_at": 20}),
         job("crash report", ["report", str(world.root / "crash"), "--taxonomy", "paper"]),
@@ -238,7 +220,7 @@ def ran(world):
             inject={"kill_at": 14}),
         job("kill 3", killed, killed, record=True),
         job("slow", slow, inject={"seconds": 0.7}, record=True, background=True),
-        job("meanwhile", slow, wait_for=str(lanes.folder / "slow.record")),
+        job("meanwhile", slow, wait_for=str(lanes.jobs / "slow.record")),
         job("settings", *(command("settings", **changes) for changes in settings), record=True),
         job("judge", command("judge", data=("MMMU_DEV_VAL",), more=judged)),
         job("no judge", command("no judge", data=("MMMU_DEV_VAL",), more=absent), env={"OPENAI_API_KEY": SECRET}),
@@ -350,7 +332,7 @@ def test_answers_are_those_of_the_lmms_eval_side(ran, model):
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     job = model.partition("_")[0]
     ran.done(f"{job} lmms")
-    answers = json.loads((ran.folder / f"{model}.answers.json").read_text())
+    answers = json.loads((ran.jobs / f"{model}.answers.json").read_text())
     assert tuple(answers) == tuple(COMPARED[model])
     for drop, of_mask in answers.items():
         assert set(of_mask) == set(DATA if job == "eagle" else FEW)
@@ -374,7 +356,7 @@ def test_batches_answer_as_single_questions_do(ran):
 def test_evaluations_do_not_meet_in_a_file(ran):
     """VLMEvalKit names a file in /tmp after the second, so that masks that are evaluated side by side share it."""
     ran.done("single")
-    written = (ran.folder / "written").read_text().split()
+    written = (ran.jobs / "written").read_text().split()
     shared = [path for path in written if str(ran.world.root) not in path]
     assert len(set(shared)) == 2 and not [path for path in shared if re.search(r"/\d{14}\.", path)]
 
@@ -609,7 +591,7 @@ def test_any_transformers_model_is_masked(ran):
     assert full != blind
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     ran.done("hf lmms")
-    answers = json.loads((ran.folder / "hf_masked.answers.json").read_text())
+    answers = json.loads((ran.jobs / "hf_masked.answers.json").read_text())
     for drop, found in (("none", full), ("clip", blind)):
         assert found == {i: _blank(text) for i, text in answers[drop]["ChartQA_TEST"].items()}
 
@@ -630,7 +612,7 @@ def torchrun(lanes, port, out, **inject):
 
 
 def test_two_processes_answer_as_one(ran):
-    done, _ = torchrun(ran, 29581, "two", record=str(ran.folder / "two.record"))
+    done, _ = torchrun(ran, 29581, "two", record=str(ran.jobs / "two.record"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(ran.record("two")) == 36
     for name in ("MME", "ChartQA_TEST"):
@@ -646,7 +628,7 @@ def test_one_of_two_processes_is_killed(ran, capsys):
     assert told["status"] == "infer" or "onnection" in told["error_message"], told
     assert main(["report", str(ran.world.root / "two killed"), "--taxonomy", "paper"]) == 3
     assert "no results on MME" in capsys.readouterr().err
-    done, _ = torchrun(ran, 29583, "two killed", record=str(ran.folder / "two killed.record"))
+    done, _ = torchrun(ran, 29583, "two killed", record=str(ran.jobs / "two killed.record"))
     assert done.returncode == 0, done.stderr[-3000:]
     again = [said for said in ran.record("two killed") if said["name"].startswith("MME") and said["rank"] == "1"]
     assert len(again) == 5, "of its 15 questions, 10 answers were saved"
@@ -680,4 +662,4 @@ def test_only_the_launcher_s_modules_import_vlmevalkit():
 
 def test_certificates_are_verified_behind_its_import(ran):
     """VLMEvalKit switches that off for the whole process."""
-    assert json.loads((ran.folder / "prepared.json").read_text()) == {"before": True, "after": True}
+    assert json.loads((ran.jobs / "prepared.json").read_text()) == {"before": True, "after": True}
