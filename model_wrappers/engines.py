@@ -1,9 +1,11 @@
 """How a sweep puts questions under many masks to a model: sharing encoders where the family allows, else one by one."""
 
+import ctypes
 import os
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from torch import Tensor
 
 from redundancy_eval import masks
 from redundancy_eval.model_wrappers import ablations, hf_model
-from redundancy_eval.model_wrappers.masked import Answer, MaskedModel, Prompt
+from redundancy_eval.model_wrappers.masked import Answer, Head, MaskedModel, Prompt
+from redundancy_eval.model_wrappers.prompts import IMAGE_ID
 
 Outputs = Mapping[str, Tensor]
+_MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def start(full: MaskedModel | hf_model.HfMaskedModel, labels: Iterable[str], mem
         labels: canonical labels of the masks.
         memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
     """
+    if next(full.model.parameters()).device.type == "cpu":
+        keep_freed_memory()
     wanted = {label: masks.dropped(full.encoder_names, label) for label in ("none", *labels)}
     if isinstance(full, hf_model.HfMaskedModel):
         return Looped({label: full.under(mask) for label, mask in wanted.items()})
@@ -118,8 +124,10 @@ class Native:
         return asked.ids, str(view.model.layouts(asked.prompt.images))
 
     @torch.inference_mode()
-    def answer(self, batch: Sequence[tuple[Asked, str]], limit: int, **settings: Any) -> list[Reply]:
-        """Answer prompts, each under its mask, together."""
+    def answer(
+        self, batch: Sequence[tuple[Asked, str]], limit: int, share: bool = True, **settings: Any
+    ) -> list[Reply]:
+        """Answer prompts, each under its mask, together; what they begin with in common may be computed once."""
         made: dict[int, tuple[Tensor, list[Any], bool]] = {}
         for label in dict.fromkeys(label for _, label in batch):
             view, places = self.views[label], [i for i, (_, mine) in enumerate(batch) if mine == label]
@@ -133,7 +141,12 @@ class Native:
                 mine = [fused[image] for image, _ in asked.pictures]
                 made[place] = view.embed(asked.ids, mine, asked.prompt.name), mine, len(view.cut) > cut
         sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
-        answers = self.full.decode(sequences, visuals, limit, **settings)
+        share = share and not any(cuts) and settings.get("num_beams", 1) == 1  # beams multiply what is given
+        shared = heads(batch, list(map(len, sequences))) if share else []
+        window = getattr(self.full.model.language_model.config, "sliding_window", None)
+        if window is not None and 2 * max(map(len, sequences)) + limit > window:
+            shared = []  # a window counts the padding between a head and the rest
+        answers = self.full.decode(sequences, visuals, limit, shared, **settings)
         return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
@@ -176,14 +189,61 @@ class Looped:
         """Nothing is known of what lies behind a hook."""
         return None
 
-    def answer(self, batch: Sequence[tuple[Asked, str]], limit: int, **settings: Any) -> list[Reply]:
-        """Answer prompts, each under its mask."""
+    def answer(
+        self, batch: Sequence[tuple[Asked, str]], limit: int, share: bool = True, **settings: Any
+    ) -> list[Reply]:
+        """Answer prompts, each under its mask; nothing is shared."""
         replies: dict[int, Reply] = {}
         for label in dict.fromkeys(label for _, label in batch):
             places = [i for i, (_, mine) in enumerate(batch) if mine == label]
             answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
             replies |= {place: Reply(answer) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]
+
+
+def heads(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Head]:
+    """What the prompts of a batch begin with in common, where that saves a tenth of its tokens; else [].
+
+    That is all up to the last image, in questions on the same images under one mask, or the template's text before the
+    first image, in all of them.
+
+    Args:
+        batch: the prompts and their masks.
+        lengths: of their sequences, in tokens.
+    """
+    longest = max(lengths)
+    offers = []
+    columns = zip(*(asked.ids for asked, _ in batch), strict=False)
+    common = list(takewhile(lambda column: len(set(column)) == 1 and IMAGE_ID not in column, columns))
+    before = min(len(common), min(lengths) - 1)
+    if before > 0:
+        offers.append((before + len(batch) * (longest - before), [Head(None, before, False)] * len(batch)))
+    ends = [_last(asked.ids, IMAGE_ID) for asked, _ in batch]
+    rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens behind the images
+    if min(ends) >= 0 and min(rest) > 0:
+        found = [
+            Head((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)
+            for (asked, label), end, length, behind in zip(batch, ends, lengths, rest, strict=True)
+        ]
+        count, most = len({head.key for head in found}), max(head.length for head in found)
+        offers.append((count * most + len(batch) * max(rest), found))
+    tokens, chosen = min(offers, key=lambda offer: offer[0], default=(0, []))
+    return chosen if tokens < 0.9 * len(batch) * longest else []
+
+
+def _last(ids: Sequence[int], wanted: int) -> int:
+    return max((place for place, token in enumerate(ids) if token == wanted), default=-1)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what large tensors on the CPU leave, for the next ones.
+
+    glibc else maps and zeroes each anew, a fifth of the time of a small language model (benchmarks/sweep.py).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in _MALLOC.items():
+            mallopt(option, value)
 
 
 def room_for_twice() -> bool:

@@ -6,7 +6,7 @@ mask is fixed for the run, its weights are not loaded); its place in the fusion 
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ class Prompt:
     text: str
     images: tuple[Image.Image, ...] = ()
     name: str = ""  # task and document, for messages
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first `length` tokens of a sequence, computed once for all sequences of a batch that have an equal `key`.
+
+    `images` tells whether all of the sequence's images lie in it, or none does.
+    """
+
+    key: Hashable
+    length: int
+    images: bool
 
 
 @dataclass(frozen=True)
@@ -271,10 +283,22 @@ class MaskedModel:
 
     @torch.inference_mode()
     def decode(
-        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], max_new_tokens: int, **settings: Any
+        self,
+        sequences: Sequence[Tensor],
+        visuals: Sequence[Sequence[Visual]],
+        max_new_tokens: int,
+        heads: Sequence[Head] = (),
+        **settings: Any,
     ) -> list[Answer]:
-        """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each."""
-        inputs, attention = self.batch(sequences)
+        """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each.
+
+        Args:
+            sequences: the prompts.
+            visuals: of each sequence, of each image.
+            max_new_tokens: most tokens of an answer.
+            heads: of each sequence, where beginnings are shared; every sequence goes on behind its head.
+            settings: transformers' generation settings.
+        """
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             eos_token_id=self.eos,
@@ -282,9 +306,21 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
-        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
+        if heads:
+            past, known = self._begin(sequences, visuals, heads)
+            tails, attention = self.batch([own[head.length :] for own, head in zip(sequences, heads, strict=True)])
+            padding = (attention == 0).sum(-1).tolist()
+            offsets = [pad - head.length for pad, head in zip(padding, heads, strict=True)]
+            visuals = [() if head.images else own for own, head in zip(visuals, heads, strict=True)]
+            # The heads' embeddings are counted and not read: their keys and values are there.
+            inputs = torch.cat([tails.new_zeros(*known.shape, tails.shape[-1]), tails], 1)
+            attention = torch.cat([known, attention], 1)
+        else:
+            past, (inputs, attention) = None, self.batch(sequences)
+            offsets = (attention == 0).sum(-1).tolist()
+        with self.model.prefill(visuals, offsets):
             tokens = self.model.language_model.generate(
-                inputs_embeds=inputs, attention_mask=attention, generation_config=config
+                inputs_embeds=inputs, attention_mask=attention, past_key_values=past, generation_config=config
             )
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
@@ -293,6 +329,31 @@ class MaskedModel:
             text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
             answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
         return answers
+
+    def _begin(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], heads: Sequence[Head]
+    ) -> tuple[Any, Tensor]:
+        """Keys and values of each sequence's head, and the attention mask (batch, longest head) over them."""
+        rows: list[int] = []  # of the first sequence with each head
+        place: dict[Hashable, int] = {}
+        for row, head in enumerate(heads):
+            if head.key not in place:
+                place[head.key] = len(rows)
+                rows.append(row)
+        inputs, attention = self.batch([sequences[row][: heads[row].length] for row in rows])
+        with self.model.prefill(
+            [visuals[row] if heads[row].images else () for row in rows], (attention == 0).sum(-1).tolist()
+        ):
+            past = self.model.language_model(
+                inputs_embeds=inputs,
+                attention_mask=attention,
+                position_ids=(attention.cumsum(-1) - 1).clamp_min(0),
+                use_cache=True,
+                logits_to_keep=1,
+            ).past_key_values
+        index = torch.tensor([place[head.key] for head in heads])
+        past.batch_select_indices(index)
+        return past, attention[index.to(attention.device)]
 
     @torch.inference_mode()
     def loglikelihood(self, batch: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, bool]]:

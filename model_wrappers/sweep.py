@@ -6,7 +6,7 @@ is at hand. Answers go to a response store as they are given; what is there alre
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ FULL = "none"
 # The full model once more, in batches of its own: how far half precision alone makes answers differ.
 ALONE = "none (alone)"
 AUTO = "auto"
+_PIXELS = 2**26  # of a window's images that are held at once; 200 MB
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 
 
@@ -124,11 +125,8 @@ class Sweep:
         missing = [q for q in each.values() if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
         with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
-            for chunk in self._chunks(missing, len(labels)):
-                before = len(self.store)
-                self._answer(chunk, labels)
-                self.store.flush()
-                progress.update(len(self.store) - before)
+            for window in self._windows(missing):
+                self._answer(window, labels, progress)
         self._filled.update(each)
 
     def answer(self, question: Question, label: str) -> Stored:
@@ -142,22 +140,38 @@ class Sweep:
             raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
         return found
 
-    def _chunks(self, questions: Sequence[Question], labels: int) -> Iterator[list[Question]]:
-        """As many questions of equal generation settings as fill a batch with all their masks, long ones first."""
-        waiting = sorted(questions, key=lambda q: (q.generation, -(len(q.text) // 64)))
-        while waiting:
-            most = max(1, self.batch_size // labels)
-            chunk = [q for q in waiting[:most] if q.generation == waiting[0].generation]
-            yield chunk
-            del waiting[: len(chunk)]
+    def _windows(self, questions: Sequence[Question]) -> Iterator[list[tuple[Question, Asked]]]:
+        """Questions made ready, as many of equal generation settings as fill a batch under one mask.
 
-    def _answer(self, chunk: Sequence[Question], labels: Sequence[str]) -> None:
+        They keep the data set's order, in which questions on one image mostly follow each other. Large images make a
+        window end early.
+        """
         assert self.engine is not None
-        asked = [(question, self.engine.ask(question.prompt())) for question in chunk]
-        jobs = [job for label in labels if label != ALONE for job in self._jobs(asked, label)]
-        self._work(sorted(jobs, key=lambda job: job.place))  # a document's masks stand together
+        window: list[tuple[Question, Asked]] = []
+        pictures: dict[str, Image.Image] = {}
+        for question in sorted(questions, key=lambda q: q.generation):
+            full = len(window) >= self.batch_size or sum(p.width * p.height for p in pictures.values()) > _PIXELS
+            if window and (full or question.generation != window[0][0].generation):
+                yield window
+                window, pictures = [], {}
+            one = self.engine.ask(question.prompt())
+            same = tuple(pictures.setdefault(image, picture) for image, picture in one.pictures)
+            window.append((question, replace(one, prompt=replace(one.prompt, images=same))))
+        if window:
+            yield window
+
+    def _answer(self, window: Sequence[tuple[Question, Asked]], labels: Sequence[str], progress: tqdm) -> None:
+        """Answer a window: those who have a batch's length, then its images, then its mask in common stand together."""
+        longest: dict[tuple[str, ...], int] = {}
+        for _, one in window:
+            longest[one.hashes] = max(len(one.ids), longest.get(one.hashes, 0))
+        order = sorted(longest, key=lambda images: -longest[images])
+        jobs = [job for label in labels if label != ALONE for job in self._jobs(window, label)]
+        self._save(progress)  # what was known is not kept waiting
+        self._work(sorted(jobs, key=lambda job: order.index(window[job.place][1].hashes)), progress)
         if ALONE in labels:
-            self._work([Job(ALONE, 0, [one]) for one in asked if one[0].key(ALONE) not in self.store])
+            again = [Job(ALONE, 0, [one]) for one in window if one[0].key(ALONE) not in self.store]
+            self._work(again, progress)
 
     def _jobs(self, asked: Sequence[tuple[Question, Asked]], label: str) -> list[Job]:
         """What a mask has to answer; one job for all questions that are the same where it lets no pixel through."""
@@ -181,7 +195,7 @@ class Sweep:
         seen = None if self.engine is None else self.engine.seen_blindly(one, label)
         return None if seen is None else (label, seen, question.generation)
 
-    def _work(self, jobs: Sequence[Job]) -> None:
+    def _work(self, jobs: Sequence[Job], progress: tqdm) -> None:
         waiting = list(jobs)
         while waiting:
             batch = waiting[: self.batch_size]
@@ -191,6 +205,12 @@ class Sweep:
                 blind = self._blind_key(job.mask, *job.questions[0])
                 if blind is not None:
                     self._blind[blind] = reply
+            self._save(progress)
+
+    def _save(self, progress: tqdm) -> None:
+        before = len(self.store)
+        self.store.flush()
+        progress.update(len(self.store) - before)
 
     def _fitting(self, jobs: Sequence[Job]) -> list[Reply]:
         """Answer jobs together, or in smaller batches where memory does not suffice."""
@@ -198,7 +218,7 @@ class Sweep:
         first, _ = jobs[0].questions[0]
         batch = [(job.questions[0][1], FULL if job.mask == ALONE else job.mask) for job in jobs]
         try:
-            replies = self.engine.answer(batch, first.limit, **first.settings)
+            replies = self.engine.answer(batch, first.limit, jobs[0].mask != ALONE, **first.settings)
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
                 raise SetupError("out of memory: not even one sequence fits the device") from None

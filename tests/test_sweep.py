@@ -4,6 +4,7 @@ import inspect
 import shutil
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -205,7 +206,7 @@ def fill(made, kind, kept, asked, batch_size="auto", names=None, **settings):
 @contextmanager
 def watching():
     """What goes through the model: (mask, document) of each sequence, hashes of encoded images, decoded batches."""
-    seen = SimpleNamespace(asked=[], encoded=[], decoded=[])
+    seen = SimpleNamespace(asked=[], encoded=[], decoded=[], heads=[])
     encode, decode = MaskedModel.encode, MaskedModel.decode
 
     def noting(original):
@@ -220,9 +221,10 @@ def watching():
         seen.encoded += [(masked.ablations.image_hash(image), name) for image in images for name in names]
         return encode(self, images, names)
 
-    def decoding(self, sequences, *rest, **settings):
+    def decoding(self, sequences, visuals, limit, heads=(), **settings):
         seen.decoded.append(len(sequences))
-        return decode(self, sequences, *rest, **settings)
+        seen.heads.append(heads)
+        return decode(self, sequences, visuals, limit, heads, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
         for engine in (engines.Native, engines.Looped):
@@ -361,6 +363,140 @@ def test_what_was_not_used_for_longest_goes_first():
     assert engines.Features(3).get("a") is None
 
 
+# --- beginnings are computed once ----------------------------------------------------------------------------------
+
+TEXTS = ("What is this?", "Is there a red square in the picture?", "How many?", "Which colour is it? " * 2)
+NATIVE = tuple(kind for kind in ENCODERS if kind != "hf")
+
+
+def about(pictures, texts=TEXTS):
+    """Each text with each list of pictures."""
+    return [
+        Question("task", "test", f"{n} {text}", text, 4, {}, lambda shown=shown: [picture(*one) for one in shown])
+        for n, shown in enumerate(pictures)
+        for text in texts
+    ]
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_questions_on_one_image_share_what_it_is_to_the_language_model(made, kind, tmp_path):
+    shown = [[A], [B], [WIDE]] if kind in ONE_IMAGE else [[A], [B, WIDE], [WIDE]]
+    asked, names = about(shown), ["none", ENCODERS[kind][0]]
+    wanted = {label: alone(*made(kind), label, asked) for label in names}
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, kind, kept, asked, 12, names=names)
+        agree(made, wanted, kept, asked, kind, names=names)
+    # Two batches of three images and masks each, four questions to each of them.
+    assert [len(heads) for heads in seen.heads] == [12, 12]
+    if kind != "deepseek_vl":  # whose template is longer than its tiny images
+        assert [len({head.key for head in heads}) for heads in seen.heads] == [3, 3]
+        assert all(head.images for heads in seen.heads for head in heads)
+
+
+def first_logits(full, *arguments):
+    """Logits of the first two new tokens."""
+    language, kept = full.model.language_model, []
+    generate = language.generate
+
+    def watched(*args, generation_config, **rest):
+        generation_config.output_logits = generation_config.return_dict_in_generate = True
+        kept.append(generate(*args, generation_config=generation_config, **rest))
+        return kept[-1].sequences
+
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(language, "generate", watched)
+        full.decode(*arguments, min_new_tokens=2)
+    return torch.stack(kept[0].logits[:2], 1)
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_shared_beginnings_change_no_logit(made, kind):
+    """Whatever they are: some of the template, all of it, or all up to the last image and some words more."""
+    full = load(*made(kind))
+    native = engines.start(full, ["none"], 0)
+    pictures = [[A], [WIDE]] if kind in ONE_IMAGE else [[A], [WIDE], [B, A]]
+    batch = [native.ask(one.prompt()) for one in about(pictures, TEXTS[1:])]
+    with torch.inference_mode():
+        visuals = [full.visuals(one.prompt.images) for one in batch]
+        sequences = [full.embed(one.ids, own) for one, own in zip(batch, visuals, strict=True)]
+    lengths = list(map(len, sequences))
+    whole = first_logits(full, sequences, visuals, 2)
+    assert len(torch.unique(whole[:, 0].round(decimals=3), dim=0)) == len(batch)
+    columns = list(zip(*(one.ids for one in batch), strict=False))
+    before = next(place for place, found in enumerate(columns) if found != (found[0],) * len(batch) or min(found) < 0)
+    many = [
+        masked.Head((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
+        for extra in (0, 1)
+        for one, length in zip(batch, lengths, strict=True)
+        if (behind := len(one.ids) - 1 - engines._last(one.ids, masked.prompts.IMAGE_ID))
+    ]
+    half = len(many) // 2
+    common = [[masked.Head("template", length, False)] * len(batch) for length in (1, before)]
+    for heads in (many[:half], many[half:], *common):
+        assert torch.allclose(first_logits(full, sequences, visuals, 2, heads), whole, atol=1e-5), heads
+
+
+def test_the_template_is_shared_where_no_image_is(made, tmp_path):
+    asked = [question("plain"), question("same text"), question("wide")]
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, "eagle", kept, asked, 16)
+    kinds = {(head.key, head.images) for heads in seen.heads for head in heads}
+    assert (None, False) in kinds
+
+
+def test_the_full_model_s_second_answers_share_nothing(made, tmp_path):
+    model, arguments = made("eagle")
+    with store(tmp_path) as kept, watching() as seen:
+        fill(lambda _: (model, {**arguments, "dtype": "bfloat16"}), "eagle", kept, about([[A]]), names=["none"])
+    assert [len(heads) for heads in seen.heads] == [4, 0] and seen.decoded == [4, 4]
+
+
+def test_what_cannot_be_shared_is_not(made, tmp_path):
+    full = load(*made("eagle"))
+    asked = about([[A]])
+    for change, settings in ((None, {}), ("beams", {"num_beams": 2}), ("window", {}), ("cut", {})):
+        language = full.model.language_model
+        language.config.sliding_window = 50 if change == "window" else None
+        words = "very " * 400 if change == "cut" else ""
+        mine = [replace(one, settings=settings, text=one.text + words) for one in asked]
+        with store(tmp_path, str(change)) as kept, watching() as seen:
+            Sweep(lambda: full, ["none"], kept).fill(mine, show=False)
+            assert len(kept) == len(mine)
+        assert [bool(heads) for heads in seen.heads] == [change is None]
+
+
+@given(st.data())
+def test_heads_are_what_is_equal_and_save_a_tenth(data):
+    mark = masked.prompts.IMAGE_ID
+    batch, lengths, sizes = [], [], {"a": 5, "b": 7}
+    for _ in range(data.draw(st.integers(1, 6))):
+        ids = tuple(data.draw(st.lists(st.sampled_from([1, 1, 1, 2, mark]), min_size=1, max_size=12)))
+        hashes = tuple(data.draw(st.sampled_from("ab")) for _ in range(ids.count(mark)))
+        batch.append((engines.Asked(masked.Prompt(""), hashes, ids), data.draw(st.sampled_from(["none", "clip"]))))
+        lengths.append(len(ids) - len(hashes) + sum(sizes[image] for image in hashes))
+    heads = engines.heads(batch, lengths)
+    if not heads:
+        return
+    beginnings = {}
+    for (asked, label), head, length in zip(batch, heads, lengths, strict=True):
+        assert 0 < head.length < length
+        images = iter(asked.hashes)
+        spelt = []
+        for token in asked.ids:
+            if token == mark:
+                image = next(images)
+                spelt += [(label, image)] * sizes[image]
+            else:
+                spelt.append(token)
+        assert beginnings.setdefault(head.key, spelt[: head.length]) == spelt[: head.length]
+        inside = [isinstance(token, tuple) for token in spelt]
+        assert any(inside) == any(inside[: head.length]) if head.images else not any(inside[: head.length])
+        assert not head.images or not any(inside[head.length :])
+    padded = sum(max(len(one) for one in beginnings.values()) for _ in beginnings)
+    padded += len(batch) * max(length - head.length for length, head in zip(lengths, heads, strict=True))
+    assert padded < 0.9 * len(batch) * max(lengths)
+
+
 # --- no pixel comes through ----------------------------------------------------------------------------------------
 
 
@@ -443,9 +579,11 @@ def test_a_device_too_small_for_one_sequence(made, tmp_path):
         limit_memory(patch, 0)
         with pytest.raises(SetupError, match="out of memory: not even one sequence fits the device"):
             done.fill(asked, show=False)
-        assert len(kept) == 2 * 16
+        known = {key.mask for key, _ in kept.items() if key.document not in {one.document for one in asked[:2]}}
+        assert known == {"all"}, "what takes no pixel was answered with the first questions"
+        count = len(kept)
     with store(tmp_path) as kept:
-        assert len(kept) == 2 * 16
+        assert len(kept) == count
         fill(made, "eagle", kept, asked)
         assert len(kept) == len(asked) * 16
 
