@@ -140,7 +140,7 @@ def numbers(
         batch: sequences that are answered together.
         memory: bytes for encoders' outputs; by default a tenth of this machine's.
     """
-    tasks = _tasks(heard, subject)
+    tasks = _tasks(heard, subject, batch)
     shown, distinct = sum(task["images"] for task in tasks), None
     if all(one.pictures is not None for one in heard):
         distinct = len({picture for one in heard for picture in one.pictures or ()})
@@ -163,7 +163,7 @@ def numbers(
             "sweep": {name: shared for name in encoders},
             "separate": {name: shown * sum(name in names for names in run.values()) for name in encoders},
         },
-        "prefills": _prefills(subject, labels, run, heard),
+        "prefills": _prefills(subject, labels, run, heard, tasks),
         "expected_new_tokens": (stored or {}).get("mean_new_tokens") or EXPECTED,
         "store": stored,
     }
@@ -201,8 +201,11 @@ def _measure(
     return measure, f"about {_SAMPLE} of each task are tokenised, in the model's template"
 
 
-def _tasks(heard: Sequence[Heard], subject: Subject) -> list[dict[str, Any]]:
-    """For each task, what is asked, and how long its prompts are on average."""
+def _tasks(heard: Sequence[Heard], subject: Subject, batch: int) -> list[dict[str, Any]]:
+    """For each task, what is asked, and how long its prompts are on average.
+
+    `repeats` counts the questions on whose images another one was asked shortly before (see `Sweep._windows`).
+    """
     by_task: dict[str, list[Heard]] = {}
     for one in heard:
         by_task.setdefault(one.question.task, []).append(one)
@@ -217,6 +220,7 @@ def _tasks(heard: Sequence[Heard], subject: Subject) -> list[dict[str, Any]]:
             "documents": len({(one.question.split, one.question.document) for one in asked}),
             "questions": len(asked),
             "images": sum(counts),
+            "repeats": 0 if subject.skeleton is None else _repeats(asked, batch),
             "token_limits": {str(limit): count for limit, count in sorted(limits.items())},
             "text_tokens": None,
             "prompt_tokens": None,
@@ -230,9 +234,16 @@ def _tasks(heard: Sequence[Heard], subject: Subject) -> list[dict[str, Any]]:
     return rows
 
 
+def _repeats(asked: Sequence[Heard], window: int) -> int:
+    ordered = [one.pictures for one in sorted(asked, key=lambda one: one.question.generation)]
+    windows = [ordered[start : start + window] for start in range(0, len(ordered), window)]
+    return sum(len(shown) - len(set(shown)) for shown in ([p for p in one if p] for one in windows))
+
+
 def _prefills(
-    subject: Subject, labels: Sequence[str], run: Mapping[str, Sequence[str]], heard: Sequence[Heard]
-) -> dict[str, int]:
+    subject: Subject, labels: Sequence[str], run: Mapping[str, Sequence[str]], heard: Sequence[Heard],
+    tasks: Sequence[Mapping[str, Any]],
+) -> dict[str, int]:  # fmt: skip
     """How many prompts are put to the language model; see `Sweep._jobs` for those that are shared."""
     alike = {
         (one.question.text, one.question.generation, None if one.pictures is None else len(one.pictures))
@@ -245,7 +256,10 @@ def _prefills(
     again = len(heard) if half and sweep.FULL in labels else 0
     separate = len(labels) * len(heard)
     shared = separate - saved + again
-    return {"sweep": shared, "separate": separate, "blind_shared": saved, "full_model_again": again}
+    begun = (len(labels) - len(blind)) * sum(task["repeats"] for task in tasks)
+    return {
+        "sweep": shared, "separate": separate, "blind_shared": saved, "images_shared": begun, "full_model_again": again,
+    }  # fmt: skip
 
 
 def _flops(found: Costs, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,6 +277,10 @@ def _flops(found: Costs, told: Mapping[str, Any]) -> dict[str, Any]:
         for task in told["tasks"]:
             length = task["prompt_tokens"]
             prefill += (of_full + of_others) * task["questions"] * found.language.prefill(length)
+            if shared and task["repeats"]:
+                head = found.visual_tokens * task["images"] / task["questions"]
+                begun = prefills["images_shared"] * task["repeats"] / sum(one["repeats"] for one in told["tasks"])
+                prefill -= begun * (found.language.prefill(head) - found.language.prefill(0))
             for limit, asked in task["token_limits"].items():
                 ending = asked * found.language.decode(length, min(expected, int(limit)))
                 usual += (of_full + of_others) * ending
@@ -363,6 +381,7 @@ def _assumptions(told: Mapping[str, Any], subject: Subject, most: int) -> list[s
         )
     if told["flops"] and None in told["flops"]["encoder"].values():
         lines.append("encoders whose sizes are neither the released ones nor in the checkpoint's config: unknown")
+    lines.append("a prompt's text before its images counts for each, though a batch computes it once")
     lines.append("operations: 2 for a multiply-add, as torch's FlopCounterMode counts; batches without padding")
     stored = told["store"] is not None and told["store"]["mean_new_tokens"] is not None
     source = "the mean of the answers in the store" if stored else "a word or a short phrase"
@@ -413,6 +432,8 @@ def _pass_table(told: Mapping[str, Any], most: str) -> str:
     lines = [formats.markdown(rows, 1)]
     if prefills["blind_shared"]:
         lines.append(f"of the prompts under which no encoder runs, {prefills['blind_shared']:,} repeat others: shared")
+    if prefills["images_shared"]:
+        lines.append(f"{prefills['images_shared']:,} prompts are on the images of another in their batch: shared")
     if prefills["full_model_again"]:
         lines.append(f"{prefills['full_model_again']:,} are the full model's once more: the noise of half precision")
     return "\n".join(lines)

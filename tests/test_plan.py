@@ -102,7 +102,8 @@ def test_the_demo_by_hand(capsys, tmp_path, weightless, forbidden):
     texts = {document["prompt"] for category in CATEGORIES for document in read(category)[:LIMIT]}
     shared = 20 - len(texts)
     assert told["prefills"] == {
-        "sweep": 16 * 20 - shared, "separate": 16 * 20, "blind_shared": shared, "full_model_again": 0,
+        "sweep": 16 * 20 - shared, "separate": 16 * 20, "blind_shared": shared, "images_shared": 0,
+        "full_model_again": 0,
     }  # fmt: skip
     # 36 tokens of 96 + 128 + 96 + 96 channels; two layers of an MLP to 128.
     flops, memory = told["flops"], told["memory"]
@@ -378,6 +379,16 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     # At the site behind the projectors SigLIP runs even when all are dropped.
     assert kept["passes"]["separate"] == {"siglip": 8, "clip": 4, "dinov2": 4, "convnext": 4}
     assert kept["prefills"]["blind_shared"] == 0
+    # Under `none` and `clip` the language model sees x once for the first two questions.
+    assert told["prefills"]["images_shared"] == 2 and [task["repeats"] for task in told["tasks"]] == [1]
+    apart = plan.numbers(subject(), names, ["none", "clip", "all"], asked[::2] + asked[1::2], None, 2, None)
+    assert apart["prefills"]["images_shared"] == 0
+    language = plan.Subject.of(
+        SimpleNamespace(model="cambrian_masked", model_arguments=given, device_type="cpu")
+    ).costs.language
+    saved = language.prefill(told["flops"]["visual_tokens"]) - 2 * language.output
+    assert apart["flops"]["sweep"]["prefill"] - told["flops"]["sweep"]["prefill"] == pytest.approx(2 * saved)
+    assert "2 prompts are on the images of another in their batch" in printed
 
 
 @pytest.mark.skipif(find_spec("vlmeval") is None, reason="needs the extra vlmevalkit")
