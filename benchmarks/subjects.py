@@ -89,11 +89,12 @@ def load(subject: str, folder: Path) -> masked.MaskedModel:
     return masked.load("eagle_masked", str(folder), device="cpu", dtype="float32")
 
 
-def documents(count: int) -> list[tuple[str, Image.Image]]:
-    """Questions, each with an image of its own."""
+def documents(images: int, questions: int) -> list[tuple[str, Image.Image]]:
+    """Questions, so many to each image."""
     dice = np.random.default_rng(0)
-    noise = [dice.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(count)]
-    return [(" ".join(f"w{n}" for n in dice.integers(3, 32000, WORDS)), Image.fromarray(pixels)) for pixels in noise]
+    noise = [dice.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(images)]
+    pictures = [Image.fromarray(pixels) for pixels in noise for _ in range(questions)]
+    return [(" ".join(f"w{n}" for n in dice.integers(3, 32000, WORDS)), picture) for picture in pictures]
 
 
 def rate(subject: str) -> tuple[float, torch.dtype, str]:

@@ -6,7 +6,8 @@
 
 Routes, one after the other, each in processes of its own:
 
-    a     a plain `lmms-eval` command for each mask, at the batch size of b2 (demo only)
+    a1    a plain `lmms-eval` command for each mask, at its default batch size, 1 (demo only)
+    a2    the same at the batch size of b2
     b1    the model loaded once, each mask evaluated by itself, batch size 1
     b2    the same at the best of --batch-sizes, as found beforehand with the full model alone
     c     a sweep: `redundancy-eval sweep` for the demo, its engine sweep.Sweep for the others
@@ -14,8 +15,9 @@ Routes, one after the other, each in processes of its own:
 Wall and CPU time and peak memory are those of whole processes, with imports and loading. *Model time* is what a route
 spends in answering: b in MaskedModel.generate, c in Sweep.fill, which decodes and hashes the images and stores the
 answers, too, and in half precision answers once more for the full model. The bound: every encoder once for each image,
-every mask's prompt and answer once, at the rate of a large matrix product of the same type in the same run. The routes'
-answers are compared; in half precision some differ between batches of other sizes. Nothing is gated on a number.
+every mask's prompt and answer once, whatever prompts have in common, at the rate of a large matrix product of the same
+type in the same run. The routes' answers are compared; in half precision some differ between batches of other sizes.
+Nothing is gated on a number.
 """
 
 import argparse
@@ -57,6 +59,7 @@ def limited(args: argparse.Namespace) -> list[str]:
 def start(args: argparse.Namespace, route: str, masks: str, batch: str = "1") -> dict[str, Any]:
     """A route in a process of its own: what it used, and what it tells."""
     command = [sys.executable, __file__, "--subject", args.subject, "--images", str(args.images), "--masks", masks]
+    command += ["--questions", str(args.questions)]
     command += ["--child", route, "--batch", batch, "--work", str(args.work)]
     used = spawn(command + limited(args), args.work / "log")
     return {**used, **json.loads((args.work / f"{route}.json").read_text())}
@@ -81,7 +84,7 @@ def commands(args: argparse.Namespace, labels: list[str], batch: str) -> dict[st
 
     total: dict[str, Any] = {"wall": 0.0, "cpu": 0.0, "memory": 0.0, "answers": {}}
     for number, label in enumerate(labels):
-        out = args.work / "a" / str(number)
+        out = args.work / f"a{batch}" / str(number)
         command = [sys.executable, "-m", "lmms_eval", "--model", "eagle_masked", "--tasks", "redundancy_demo"]
         command += ["--model_args", f"pretrained=demo,dtype=float32,drop={label}", "--device", "cpu", "--log_samples"]
         command += [
@@ -107,9 +110,10 @@ def main(args: argparse.Namespace) -> None:
     """Measure the routes and print a table."""
     routes, found = args.routes.split(","), {}
     labels = start(args, "prepare", args.masks)["labels"]
-    size = best_batch(args) if {"a", "b2"} & set(routes) else ""
-    if "a" in routes and args.subject == "demo":
-        found["a"] = commands(args, labels, size)
+    size = best_batch(args) if {"a2", "b2"} & set(routes) else ""
+    for route, batch in (("a1", "1"), ("a2", size)):
+        if route in routes and args.subject == "demo":
+            found[route] = commands(args, labels, batch)
     for route, kind, batch in (("b1", "b", "1"), ("b2", "b", size), ("c", "c", args.sweep_batch)):
         if route in routes:
             found[route] = start(args, kind, args.masks, batch)
@@ -129,7 +133,7 @@ def main(args: argparse.Namespace) -> None:
         f"at {bound['rate'] / 1e12:.3g} TFLOP/s; encoders anew for each mask: {bound['anew'] / 1e12:.4g} TFLOP"
     )
     print(bound["machine"])
-    for other in [route for route in ("b1", "b2", "a") if route in found and "c" in found]:
+    for other in [route for route in ("b1", "b2", "a1", "a2") if route in found and "c" in found]:
         ours, theirs = found["c"]["answers"], found[other]["answers"]
         equal = sum(text in (ours.get(key), [ours.get(key)]) for key, text in theirs.items())  # lmms-eval's in a list
         print(f"answers of c that equal those of {other}: {equal} of {max(len(ours), len(theirs))}", end="")
@@ -190,7 +194,7 @@ def one_by_one(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
                 simple_evaluate(subject, tasks=["redundancy_demo"], limit=args.limit, task_manager=manager)
         else:
             full, size = subjects.load(args.subject, args.work / "midsize"), int(args.batch)
-            asked = enumerate(subjects.documents(args.images))
+            asked = enumerate(subjects.documents(args.images, args.questions))
             prompts = [Prompt(text, (image,), f"t document {n}") for n, (text, image) in asked]
             for view in [full.under(masks.dropped(full.encoder_names, label)) for label in labels]:
                 for place in range(0, len(prompts), size):
@@ -220,7 +224,7 @@ def at_once(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
             full, settings = subjects.load(args.subject, args.work / "midsize"), {"min_new_tokens": NEW_TOKENS}
             asked = [
                 sweep.Question("t", "", str(n), text, NEW_TOKENS, settings, lambda image=image: [image])
-                for n, (text, image) in enumerate(subjects.documents(args.images))
+                for n, (text, image) in enumerate(subjects.documents(args.images, args.questions))
             ]
             with Store.open(out / "store", {"subject": args.subject}) as kept:
                 sweep.Sweep(lambda: full, labels, kept, args.batch).fill(asked, show=False)
@@ -283,9 +287,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", choices=("demo", "midsize", "full"), default="demo")
     parser.add_argument("--limit", type=int, metavar="N", help="demo: only the first N questions of each task")
-    parser.add_argument("--images", type=int, metavar="N", help="others: documents of one image (midsize 4, full 64)")
+    parser.add_argument("--images", type=int, metavar="N", help="others: how many (midsize 4, full 64)")
+    parser.add_argument("--questions", type=int, default=1, metavar="N", help="others: on each image (default 1)")
     parser.add_argument("--masks", default="every", help="as for `redundancy-eval sweep` (default: every)")
-    parser.add_argument("--routes", default="a,b1,b2,c", help="of a,b1,b2,c (default: all)")
+    parser.add_argument("--routes", default="a1,a2,b1,b2,c", help="of a1,a2,b1,b2,c (default: all)")
     parser.add_argument("--batch-sizes", default="4,16,64", metavar="N,...", help="tried for b2 (default 4,16,64)")
     parser.add_argument("--sweep-batch", default="auto", metavar="N", help="batch size of c (default auto)")
     for hidden in ("--child", "--batch", "--work"):
