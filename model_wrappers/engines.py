@@ -14,7 +14,7 @@ from torch import Tensor
 
 from redundancy_eval import masks
 from redundancy_eval.model_wrappers import ablations, hf_model
-from redundancy_eval.model_wrappers.masked import Answer, Head, MaskedModel, Prompt
+from redundancy_eval.model_wrappers.masked import Answer, MaskedModel, Prefix, Prompt
 from redundancy_eval.model_wrappers.prompts import IMAGE_ID
 
 Outputs = Mapping[str, Tensor]
@@ -142,10 +142,10 @@ class Native:
                 made[place] = view.embed(asked.ids, mine, asked.prompt.name), mine, len(view.cut) > cut
         sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
         share = share and not any(cuts) and settings.get("num_beams", 1) == 1  # beams multiply what is given
-        shared = heads(batch, list(map(len, sequences))) if share else []
+        shared = prefixes(batch, list(map(len, sequences))) if share else []
         window = getattr(self.full.model.language_model.config, "sliding_window", None)
         if window is not None and 2 * max(map(len, sequences)) + limit > window:
-            shared = []  # a window counts the padding between a head and the rest
+            shared = []  # a window counts the padding between a prefix and the rest
         answers = self.full.decode(sequences, visuals, limit, shared, **settings)
         return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
 
@@ -201,7 +201,7 @@ class Looped:
         return [replies[place] for place in range(len(batch))]
 
 
-def heads(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Head]:
+def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:
     """What the prompts of a batch begin with in common, where that saves a tenth of its tokens; else [].
 
     That is all up to the last image, in questions on the same images under one mask, or the template's text before the
@@ -217,15 +217,15 @@ def heads(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[He
     common = list(takewhile(lambda column: len(set(column)) == 1 and IMAGE_ID not in column, columns))
     before = min(len(common), min(lengths) - 1)
     if before > 0:
-        offers.append((before + len(batch) * (longest - before), [Head(None, before, False)] * len(batch)))
+        offers.append((before + len(batch) * (longest - before), [Prefix(None, before, False)] * len(batch)))
     ends = [_last(asked.ids, IMAGE_ID) for asked, _ in batch]
     rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens behind the images
     if min(ends) >= 0 and min(rest) > 0:
         found = [
-            Head((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)
+            Prefix((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)
             for (asked, label), end, length, behind in zip(batch, ends, lengths, rest, strict=True)
         ]
-        count, most = len({head.key for head in found}), max(head.length for head in found)
+        count, most = len({prefix.key for prefix in found}), max(prefix.length for prefix in found)
         offers.append((count * most + len(batch) * max(rest), found))
     tokens, chosen = min(offers, key=lambda offer: offer[0], default=(0, []))
     return chosen if tokens < 0.9 * len(batch) * longest else []

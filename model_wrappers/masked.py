@@ -37,7 +37,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Head:
+class Prefix:
     """The first `length` tokens of a sequence, computed once for all sequences of a batch that have an equal `key`.
 
     `images` tells whether all of the sequence's images lie in it, or none does.
@@ -287,7 +287,7 @@ class MaskedModel:
         sequences: Sequence[Tensor],
         visuals: Sequence[Sequence[Visual]],
         max_new_tokens: int,
-        heads: Sequence[Head] = (),
+        prefixes: Sequence[Prefix] = (),
         **settings: Any,
     ) -> list[Answer]:
         """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each.
@@ -296,7 +296,7 @@ class MaskedModel:
             sequences: the prompts.
             visuals: of each sequence, of each image.
             max_new_tokens: most tokens of an answer.
-            heads: of each sequence, where beginnings are shared; every sequence goes on behind its head.
+            prefixes: of each sequence, where they are shared; every sequence goes on behind its prefix.
             settings: transformers' generation settings.
         """
         config = GenerationConfig(
@@ -306,13 +306,14 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
-        if heads:
-            past, known = self._begin(sequences, visuals, heads)
-            tails, attention = self.batch([own[head.length :] for own, head in zip(sequences, heads, strict=True)])
+        if prefixes:
+            past, known = self._prefixed(sequences, visuals, prefixes)
+            lengths = [prefix.length for prefix in prefixes]
+            tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
             padding = (attention == 0).sum(-1).tolist()
-            offsets = [pad - head.length for pad, head in zip(padding, heads, strict=True)]
-            visuals = [() if head.images else own for own, head in zip(visuals, heads, strict=True)]
-            # The heads' embeddings are counted and not read: their keys and values are there.
+            offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
+            visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
+            # The prefixes' embeddings are counted and not read: their keys and values are there.
             inputs = torch.cat([tails.new_zeros(*known.shape, tails.shape[-1]), tails], 1)
             attention = torch.cat([known, attention], 1)
         else:
@@ -330,19 +331,19 @@ class MaskedModel:
             answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
         return answers
 
-    def _begin(
-        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], heads: Sequence[Head]
+    def _prefixed(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
     ) -> tuple[Any, Tensor]:
-        """Keys and values of each sequence's head, and the attention mask (batch, longest head) over them."""
-        rows: list[int] = []  # of the first sequence with each head
+        """Keys and values of each sequence's prefix, and the attention mask (batch, longest prefix) over them."""
+        rows: list[int] = []  # of the first sequence with each prefix
         place: dict[Hashable, int] = {}
-        for row, head in enumerate(heads):
-            if head.key not in place:
-                place[head.key] = len(rows)
+        for row, prefix in enumerate(prefixes):
+            if prefix.key not in place:
+                place[prefix.key] = len(rows)
                 rows.append(row)
-        inputs, attention = self.batch([sequences[row][: heads[row].length] for row in rows])
+        inputs, attention = self.batch([sequences[row][: prefixes[row].length] for row in rows])
         with self.model.prefill(
-            [visuals[row] if heads[row].images else () for row in rows], (attention == 0).sum(-1).tolist()
+            [visuals[row] if prefixes[row].images else () for row in rows], (attention == 0).sum(-1).tolist()
         ):
             past = self.model.language_model(
                 inputs_embeds=inputs,
@@ -351,7 +352,7 @@ class MaskedModel:
                 use_cache=True,
                 logits_to_keep=1,
             ).past_key_values
-        index = torch.tensor([place[head.key] for head in heads])
+        index = torch.tensor([place[prefix.key] for prefix in prefixes])
         past.batch_select_indices(index)
         return past, attention[index.to(attention.device)]
 

@@ -256,9 +256,9 @@ def _prefills(
     again = len(heard) if half and sweep.FULL in labels else 0
     separate = len(labels) * len(heard)
     shared = separate - saved + again
-    begun = (len(labels) - len(blind)) * sum(task["repeats"] for task in tasks)
+    seen = (len(labels) - len(blind)) * sum(task["repeats"] for task in tasks)
     return {
-        "sweep": shared, "separate": separate, "blind_shared": saved, "images_shared": begun, "full_model_again": again,
+        "sweep": shared, "separate": separate, "blind_shared": saved, "images_shared": seen, "full_model_again": again,
     }  # fmt: skip
 
 
@@ -278,9 +278,9 @@ def _flops(found: Costs, told: Mapping[str, Any]) -> dict[str, Any]:
             length = task["prompt_tokens"]
             prefill += (of_full + of_others) * task["questions"] * found.language.prefill(length)
             if shared and task["repeats"]:
-                head = found.visual_tokens * task["images"] / task["questions"]
-                begun = prefills["images_shared"] * task["repeats"] / sum(one["repeats"] for one in told["tasks"])
-                prefill -= begun * (found.language.prefill(head) - found.language.prefill(0))
+                tokens = found.visual_tokens * task["images"] / task["questions"]
+                saved = prefills["images_shared"] * task["repeats"] / sum(one["repeats"] for one in told["tasks"])
+                prefill -= saved * (found.language.prefill(tokens) - found.language.prefill(0))
             for limit, asked in task["token_limits"].items():
                 ending = asked * found.language.decode(length, min(expected, int(limit)))
                 usual += (of_full + of_others) * ending

@@ -206,7 +206,7 @@ def fill(made, kind, kept, asked, batch_size="auto", names=None, **settings):
 @contextmanager
 def watching():
     """What goes through the model: (mask, document) of each sequence, hashes of encoded images, decoded batches."""
-    seen = SimpleNamespace(asked=[], encoded=[], decoded=[], heads=[])
+    seen = SimpleNamespace(asked=[], encoded=[], decoded=[], prefixes=[])
     encode, decode = MaskedModel.encode, MaskedModel.decode
 
     def noting(original):
@@ -221,10 +221,10 @@ def watching():
         seen.encoded += [(masked.ablations.image_hash(image), name) for image in images for name in names]
         return encode(self, images, names)
 
-    def decoding(self, sequences, visuals, limit, heads=(), **settings):
+    def decoding(self, sequences, visuals, limit, prefixes=(), **settings):
         seen.decoded.append(len(sequences))
-        seen.heads.append(heads)
-        return decode(self, sequences, visuals, limit, heads, **settings)
+        seen.prefixes.append(prefixes)
+        return decode(self, sequences, visuals, limit, prefixes, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
         for engine in (engines.Native, engines.Looped):
@@ -387,10 +387,10 @@ def test_questions_on_one_image_share_what_it_is_to_the_language_model(made, kin
         fill(made, kind, kept, asked, 12, names=names)
         agree(made, wanted, kept, asked, kind, names=names)
     # Two batches of three images and masks each, four questions to each of them.
-    assert [len(heads) for heads in seen.heads] == [12, 12]
+    assert [len(prefixes) for prefixes in seen.prefixes] == [12, 12]
     if kind != "deepseek_vl":  # whose template is longer than its tiny images
-        assert [len({head.key for head in heads}) for heads in seen.heads] == [3, 3]
-        assert all(head.images for heads in seen.heads for head in heads)
+        assert [len({prefix.key for prefix in prefixes}) for prefixes in seen.prefixes] == [3, 3]
+        assert all(prefix.images for prefixes in seen.prefixes for prefix in prefixes)
 
 
 def first_logits(full, *arguments):
@@ -425,22 +425,22 @@ def test_shared_beginnings_change_no_logit(made, kind):
     columns = list(zip(*(one.ids for one in batch), strict=False))
     before = next(place for place, found in enumerate(columns) if found != (found[0],) * len(batch) or min(found) < 0)
     many = [
-        masked.Head((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
+        masked.Prefix((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
         for extra in (0, 1)
         for one, length in zip(batch, lengths, strict=True)
         if (behind := len(one.ids) - 1 - engines._last(one.ids, masked.prompts.IMAGE_ID))
     ]
     half = len(many) // 2
-    common = [[masked.Head("template", length, False)] * len(batch) for length in (1, before)]
-    for heads in (many[:half], many[half:], *common):
-        assert torch.allclose(first_logits(full, sequences, visuals, 2, heads), whole, atol=1e-5), heads
+    common = [[masked.Prefix("template", length, False)] * len(batch) for length in (1, before)]
+    for prefixes in (many[:half], many[half:], *common):
+        assert torch.allclose(first_logits(full, sequences, visuals, 2, prefixes), whole, atol=1e-5), prefixes
 
 
 def test_the_template_is_shared_where_no_image_is(made, tmp_path):
     asked = [question("plain"), question("same text"), question("wide")]
     with store(tmp_path) as kept, watching() as seen:
         fill(made, "eagle", kept, asked, 16)
-    kinds = {(head.key, head.images) for heads in seen.heads for head in heads}
+    kinds = {(prefix.key, prefix.images) for prefixes in seen.prefixes for prefix in prefixes}
     assert (None, False) in kinds
 
 
@@ -448,7 +448,7 @@ def test_the_full_model_s_second_answers_share_nothing(made, tmp_path):
     model, arguments = made("eagle")
     with store(tmp_path) as kept, watching() as seen:
         fill(lambda _: (model, {**arguments, "dtype": "bfloat16"}), "eagle", kept, about([[A]]), names=["none"])
-    assert [len(heads) for heads in seen.heads] == [4, 0] and seen.decoded == [4, 4]
+    assert [len(prefixes) for prefixes in seen.prefixes] == [4, 0] and seen.decoded == [4, 4]
 
 
 def test_what_cannot_be_shared_is_not(made, tmp_path):
@@ -462,11 +462,11 @@ def test_what_cannot_be_shared_is_not(made, tmp_path):
         with store(tmp_path, str(change)) as kept, watching() as seen:
             Sweep(lambda: full, ["none"], kept).fill(mine, show=False)
             assert len(kept) == len(mine)
-        assert [bool(heads) for heads in seen.heads] == [change is None]
+        assert [bool(prefixes) for prefixes in seen.prefixes] == [change is None]
 
 
 @given(st.data())
-def test_heads_are_what_is_equal_and_save_a_tenth(data):
+def test_prefixes_are_what_is_equal_and_save_a_tenth(data):
     mark = masked.prompts.IMAGE_ID
     batch, lengths, sizes = [], [], {"a": 5, "b": 7}
     for _ in range(data.draw(st.integers(1, 6))):
@@ -474,12 +474,12 @@ def test_heads_are_what_is_equal_and_save_a_tenth(data):
         hashes = tuple(data.draw(st.sampled_from("ab")) for _ in range(ids.count(mark)))
         batch.append((engines.Asked(masked.Prompt(""), hashes, ids), data.draw(st.sampled_from(["none", "clip"]))))
         lengths.append(len(ids) - len(hashes) + sum(sizes[image] for image in hashes))
-    heads = engines.heads(batch, lengths)
-    if not heads:
+    prefixes = engines.prefixes(batch, lengths)
+    if not prefixes:
         return
     beginnings = {}
-    for (asked, label), head, length in zip(batch, heads, lengths, strict=True):
-        assert 0 < head.length < length
+    for (asked, label), prefix, length in zip(batch, prefixes, lengths, strict=True):
+        assert 0 < prefix.length < length
         images = iter(asked.hashes)
         spelt = []
         for token in asked.ids:
@@ -488,12 +488,12 @@ def test_heads_are_what_is_equal_and_save_a_tenth(data):
                 spelt += [(label, image)] * sizes[image]
             else:
                 spelt.append(token)
-        assert beginnings.setdefault(head.key, spelt[: head.length]) == spelt[: head.length]
+        assert beginnings.setdefault(prefix.key, spelt[: prefix.length]) == spelt[: prefix.length]
         inside = [isinstance(token, tuple) for token in spelt]
-        assert any(inside) == any(inside[: head.length]) if head.images else not any(inside[: head.length])
-        assert not head.images or not any(inside[head.length :])
+        assert any(inside) == any(inside[: prefix.length]) if prefix.images else not any(inside[: prefix.length])
+        assert not prefix.images or not any(inside[prefix.length :])
     padded = sum(max(len(one) for one in beginnings.values()) for _ in beginnings)
-    padded += len(batch) * max(length - head.length for length, head in zip(lengths, heads, strict=True))
+    padded += len(batch) * max(length - prefix.length for length, prefix in zip(lengths, prefixes, strict=True))
     assert padded < 0.9 * len(batch) * max(lengths)
 
 
