@@ -54,11 +54,11 @@ def start(full: MaskedModel | hf_model.HfMaskedModel, labels: Iterable[str], mem
     """
     if next(full.model.parameters()).device.type == "cpu":
         keep_freed_memory()
-    wanted = {label: masks.dropped(full.encoder_names, label) for label in ("none", *labels)}
+    wanted = {label: masks.dropped(full.encoder_names, label) for label in labels}
     if isinstance(full, hf_model.HfMaskedModel):
-        return Looped({label: full.under(mask) for label, mask in wanted.items()})
+        return Looped(full, {label: full.under(mask) for label, mask in wanted.items()})
     memory = _physical_memory() // 10 if memory is None else memory
-    return Native({label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
+    return Native(full, {label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
 
 
 class Features:
@@ -90,13 +90,13 @@ class Native:
     """A family of ours: each encoder runs once for an image, whatever the number of masks.
 
     Args:
-        views: the model under each mask, by label; all share one module.
+        full: the full model.
+        views: it under each mask, by label; all share one module.
         features: where encoders' outputs are kept.
     """
 
-    def __init__(self, views: Mapping[str, MaskedModel], features: Features):
-        self.views, self.features = dict(views), features
-        self.full = self.views["none"]
+    def __init__(self, full: MaskedModel, views: Mapping[str, MaskedModel], features: Features):
+        self.full, self.views, self.features = full, dict(views), features
         self.half = self.full.dtype != torch.float32
         runs = {name for view in self.views.values() for name in view.needed()}
         self.encoders = tuple(name for name in self.full.encoder_names if name in runs)
@@ -174,12 +174,12 @@ class Looped:
     """A model behind hooks: each mask is a pass of its own, the model is loaded once.
 
     Args:
-        views: the model under each mask, by label; all share one module.
+        full: the full model.
+        views: it under each mask, by label; all share one module.
     """
 
-    def __init__(self, views: Mapping[str, hf_model.HfMaskedModel]):
-        self.views = dict(views)
-        self.half = self.views["none"].model.dtype != torch.float32
+    def __init__(self, full: hf_model.HfMaskedModel, views: Mapping[str, hf_model.HfMaskedModel]):
+        self.views, self.half = dict(views), full.model.dtype != torch.float32
 
     def ask(self, prompt: Prompt) -> Asked:
         """Make a prompt ready."""

@@ -160,7 +160,7 @@ def numbers(
         "images": shown,
         "distinct_images": distinct,
         "passes": {
-            "sweep": {name: shared for name in encoders},
+            "sweep": {name: shared * any(name in names for names in run.values()) for name in encoders},
             "separate": {name: shown * sum(name in names for names in run.values()) for name in encoders},
         },
         "prefills": _prefills(subject, labels, run, heard, tasks),

@@ -371,6 +371,8 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     assert told["images"] == 4 and told["distinct_images"] == 3
     assert told["passes"]["sweep"] == dict.fromkeys(told["encoders"], 3)
     assert told["passes"]["separate"] == {"siglip": 8, "clip": 4, "dinov2": 8, "convnext": 8}
+    never = plan.numbers(subject(), names, ["clip", "siglip+clip"], asked, None, 4, None)
+    assert never["passes"]["sweep"] == {"siglip": 3, "clip": 0, "dinov2": 3, "convnext": 3}
     assert told["prefills"]["blind_shared"] == 1 and told["flops"]["sweep"]["encoders"] is None
     assert any("a question shows 2 images, this architecture takes 1" in line for line in told["assumptions"])
     printed = plan.text({**told, "framework": "lmms-eval"})

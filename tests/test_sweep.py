@@ -681,6 +681,14 @@ def who(model, arguments, **changes):
     return {"checkpoint": identity.of(families.folders(model, given)), **sweep_run.who(route, encoders)}
 
 
+def test_an_encoder_that_every_mask_drops_does_not_run(made, expected, tmp_path):
+    kind, asked, names = "eagle", questions("eagle"), ["clip", "clip+sam"]
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, kind, kept, asked, names=names)
+        agree(made, expected(kind), kept, asked, kind, names=names)
+    assert {name for _, name in seen.encoded} == {"convnext", "sam", "pix2struct"}
+
+
 def test_a_store_of_another_model_is_refused(made, images, tmp_path):
     model, arguments = made("cambrian projected")
     arguments = {**arguments, "site": "encoder"}
