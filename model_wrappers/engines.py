@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from redundancy_eval import masks
-from redundancy_eval.model_wrappers import ablations, hf_model
+from redundancy_eval.model_wrappers import ablations, costs, hf_model
 from redundancy_eval.model_wrappers.masked import Answer, MaskedModel, Prefix, Prompt
 from redundancy_eval.model_wrappers.prompts import IMAGE_ID
 
@@ -52,13 +52,15 @@ def start(full: MaskedModel | hf_model.HfMaskedModel, labels: Iterable[str], mem
         labels: canonical labels of the masks.
         memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
     """
-    if next(full.model.parameters()).device.type == "cpu":
-        keep_freed_memory()
     wanted = {label: masks.dropped(full.encoder_names, label) for label in labels}
     if isinstance(full, hf_model.HfMaskedModel):
-        return Looped(full, {label: full.under(mask) for label, mask in wanted.items()})
-    memory = _physical_memory() // 10 if memory is None else memory
-    return Native(full, {label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
+        made: Native | Looped = Looped(full, {label: full.under(mask) for label, mask in wanted.items()})
+    else:
+        memory = _physical_memory() // 10 if memory is None else memory
+        made = Native(full, {label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
+    if made.device == "cpu":
+        keep_freed_memory()
+    return made
 
 
 class Features:
@@ -97,7 +99,8 @@ class Native:
 
     def __init__(self, full: MaskedModel, views: Mapping[str, MaskedModel], features: Features):
         self.full, self.views, self.features = full, dict(views), features
-        self.half = self.full.dtype != torch.float32
+        self.half, self.device = full.dtype != torch.float32, full.device.type
+        self.cache = costs.language(full.model.language_model).cache(full.dtype.itemsize)  # bytes a token
         runs = {name for view in self.views.values() for name in view.needed()}
         self.encoders = tuple(name for name in self.full.encoder_names if name in runs)
         self.encoded = 0  # images that went through the encoders
@@ -179,7 +182,8 @@ class Looped:
     """
 
     def __init__(self, full: hf_model.HfMaskedModel, views: Mapping[str, hf_model.HfMaskedModel]):
-        self.views, self.half = dict(views), full.model.dtype != torch.float32
+        self.views, self.half, self.device = dict(views), full.model.dtype != torch.float32, full.model.device.type
+        self.cache = 0  # not known
 
     def ask(self, prompt: Prompt) -> Asked:
         """Make a prompt ready."""

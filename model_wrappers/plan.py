@@ -75,7 +75,8 @@ def run(arguments: Sequence[str]) -> int:
     drawn = next((one.question for one in heard if one.question.settings.get("do_sample")), None)
     if drawn is not None:
         raise SetupError(f"{drawn.task} draws its answers, which no two runs do alike: a sweep is greedy")
-    batch = sweep.FIRST_GUESS if own.batch_size == "auto" else int(own.batch_size)
+    cache = 0 if subject.costs is None else subject.costs.language.cache(subject.dtype.itemsize)
+    batch = sweep.first_guess(subject.device, cache) if own.batch_size == "auto" else int(own.batch_size)
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
     told = numbers(subject, encoders, labels, heard, _stored(route, encoders, labels, heard), batch, memory)
     told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *map(model_args.redacted, arguments)]}

@@ -29,6 +29,8 @@ ALONE = "none (alone)"
 AUTO = "auto"
 _PIXELS = 2**26  # of a window's images that are held at once; 200 MB
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
+_CPU_CACHE = 2**30  # bytes of a batch's keys and values on a CPU, where larger batches are not faster
+_USUAL = 1024  # tokens of a prompt with its image
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ class Question:
         return Prompt(self.text, tuple(self.images()), f"{self.task} document {self.document}")
 
 
+def first_guess(device: str, cache: int) -> int:
+    """Sequences in the first batches of `auto`.
+
+    Args:
+        device: `cpu` or another type of torch's.
+        cache: bytes of a token's keys and values; 0 where they are not known.
+    """
+    most = _CPU_CACHE // (_USUAL * cache) if device == "cpu" and cache else FIRST_GUESS
+    return max(1, min(FIRST_GUESS, most))
+
+
 @dataclass
 class Job:
     """What is to be answered: a mask and the questions of the chunk that the one answer holds for.
@@ -97,8 +110,9 @@ class Sweep:
         memory: int | None = None,
     ):
         self.load, self.labels, self.store, self.memory = load, list(labels), kept, memory
-        self.growing = batch_size == AUTO and torch.cuda.is_available()
-        self.batch_size = FIRST_GUESS if batch_size == AUTO else int(batch_size)
+        self.auto = batch_size == AUTO
+        self.growing = self.auto and torch.cuda.is_available()
+        self.batch_size = FIRST_GUESS if self.auto else int(batch_size)
         self.screen = sys.stderr  # also where the framework's own talk is kept away from it
         self.engine: engines.Native | engines.Looped | None = None
         self._filled: set[Key] = set()  # questions that have all their answers
@@ -121,6 +135,8 @@ class Sweep:
             raise SetupError(f"{drawn.task} draws its answers, which no two runs do alike: a sweep is greedy")
         if self.engine is None:
             self.engine = engines.start(self.load(), self.labels, self.memory)
+            if self.auto:
+                self.batch_size = first_guess(self.engine.device, self.engine.cache)
         labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
         missing = [q for q in each.values() if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)

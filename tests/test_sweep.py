@@ -20,7 +20,7 @@ from PIL import Image
 from redundancy_eval import masks, model_args
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import engines, entry, families, hf_model, identity, masked, sweep, sweep_run
+from redundancy_eval.model_wrappers import costs, engines, entry, families, hf_model, identity, masked, sweep, sweep_run
 from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.sweep import ALONE, Question, Sweep
 from redundancy_eval.store import Key, Store, Stored
@@ -599,6 +599,17 @@ def test_batches_grow_as_long_as_there_is_room(made, expected, monkeypatch, tmp_
         agree(made, expected(kind), kept, asked, kind)
     assert done.batch_size > 16 and max(seen.decoded) > 8 and seen.decoded[0] == 4
     assert len(seen.asked) == len(set(seen.asked))
+
+
+def test_a_large_model_gets_small_batches_on_a_cpu(made, monkeypatch, tmp_path):
+    large = 2 * 32 * 4096 * 4  # bytes of a token's keys and values in a model of 7B parameters
+    assert [sweep.first_guess("cpu", cache) for cache in (0, 4096, large, 64 * large)] == [32, 32, 1, 1]
+    assert sweep.first_guess("cuda", large) == 32
+    language = load(*made("eagle")).model.language_model
+    monkeypatch.setattr(sweep, "_CPU_CACHE", 3 * 1024 * costs.language(language).cache(4) + 1)
+    with store(tmp_path) as kept, watching() as seen:
+        done = fill(made, "eagle", kept, questions("eagle", SHORT), names=["none", "clip"])
+    assert done.batch_size == max(seen.decoded) == 3
 
 
 def test_batches_do_not_grow_again_once_memory_ran_out(made, expected, monkeypatch, tmp_path, capsys):
