@@ -358,7 +358,8 @@ class Cambrian(FamilyModel):
 
         Args:
             visuals: of each sequence, of each image; a sequence without an image stays as it is.
-            offsets: padding in front of each sequence, in tokens.
+            offsets: where each sequence begins, in tokens from the pass's first one: its padding, less what was read
+                before (a prefix without images that the batch shares).
         """
         places = [
             (row, offset + self.image_position, own[0].extra)

@@ -96,7 +96,8 @@ class FamilyModel(nn.Module):
 
         Args:
             visuals: of each sequence, of each image.
-            offsets: padding in front of each sequence, in tokens.
+            offsets: where each sequence begins, in tokens from the pass's first one: its padding, less what was read
+                before (a prefix without images that the batch shares).
         """
         return nullcontext()
 
