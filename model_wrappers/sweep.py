@@ -177,7 +177,7 @@ class Sweep:
             yield window
 
     def _answer(self, window: Sequence[tuple[Question, Asked]], labels: Sequence[str], progress: tqdm) -> None:
-        """Answer a window: those who have a batch's length, then its images, then its mask in common stand together."""
+        """Answer a window: long prompts first, questions on the same images together, of these each mask's together."""
         longest: dict[tuple[str, ...], int] = {}
         for _, one in window:
             longest[one.hashes] = max(len(one.ids), longest.get(one.hashes, 0))
