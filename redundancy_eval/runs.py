@@ -1,6 +1,6 @@
 """What was run: one framework's results under one mask, and the checks that let masks stand in one table."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -200,11 +200,19 @@ def check_settings(runs: Sequence[Run], task: str, lenient: Leniency) -> None:
             lenient.refuse(kind, f"{where}: runs differ in {kind}: {left!r} and {right!r}")
         if None not in (a.documents, b.documents) and a.documents != b.documents:
             lenient.refuse("documents", f"{where}: runs differ in documents: {a.documents} and {b.documents}")
-    telling = [run for run in runs if run.weights is not None]
-    for first, other in pairwise(telling):
-        if first.weights != other.weights:
-            where = f"{first.path} and {other.path}"
-            lenient.refuse("weights", f"{where}: runs differ in weights: {first.weights!r} and {other.weights!r}")
+
+
+def check_weights(runs: Iterable[Run], lenient: Leniency) -> None:
+    """Check that one checkpoint's files were the same in all runs that tell, whatever their tasks.
+
+    Raises:
+        DataError: they changed between two runs.
+    """
+    telling = [run for run in runs if run.weights is not None and run.group is None]  # a group is its user's word
+    for a, b in pairwise(telling):
+        if a.weights != b.weights:
+            message = f"{a.path} and {b.path}: runs differ in weights: {a.weights!r} and {b.weights!r}"
+            lenient.refuse("weights", message)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

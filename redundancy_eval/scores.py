@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from redundancy_eval import masks, metrics, read_csv, read_vlmevalkit, readers
 from redundancy_eval import taxonomy as taxonomies
 from redundancy_eval.errors import DataError
-from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, check_documents, check_settings, identity
+from redundancy_eval.runs import (
+    Leniency,
+    MaskOf,
+    Run,
+    Samples,
+    TaskResult,
+    check_documents,
+    check_settings,
+    check_weights,
+    identity,
+)
 from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
 
 _ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples
@@ -191,6 +201,7 @@ class _Builder:
 
     def table(self) -> ScoreTable:
         """The table, with the reason of every hole among its notes."""
+        check_weights(self.runs, self.lenient)
         chosen = self._sources()
         benchmarks, sources = tuple(b for b, _ in chosen), [parts for _, parts in chosen]
         points = np.full((len(self.rows), len(benchmarks)), np.nan)

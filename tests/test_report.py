@@ -148,6 +148,10 @@ def test_a_checkpoint_that_changed_between_the_masks(tmp_path, capsys):
     assert main([*command, "--lenient", "weights"]) == 0
     sidecar.write({"checkpoint": "aa"}, folder / "drop-clip" / "ck")
     assert table_of(folder).points.tolist() == [[50], [50], [50]]
+    other = write_run(tmp_path / "other", "none", {DEMO_TASKS[1]: right(4)}, stamp="20261121_130000").parent
+    sidecar.write({"checkpoint": "bb"}, other)
+    shutil.copytree(tmp_path / "other", folder / "another task")
+    refused(folder, "runs differ in weights")
 
 
 def test_masks_that_differ_in_documents(tmp_path):

@@ -6,7 +6,6 @@ they left behind is looked at here.
 
 import ast
 import http.server
-import io
 import json
 import os
 import re
@@ -15,11 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from base64 import b64encode
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 
@@ -27,7 +24,6 @@ if find_spec("vlmeval") is None:
     pytest.skip("needs the extra vlmevalkit", allow_module_level=True)
 
 import numpy as np
-from PIL import Image
 
 from redundancy_eval import scores, sidecar
 from redundancy_eval.cli import main
@@ -57,14 +53,6 @@ FEW = {"MMBench_DEV_EN": (1, 2, 3), "MME": range(1, 31), "ChartQA_TEST": range(1
 COMPARED = {"eagle_masked": EAGLE_MASKS, "cambrian_masked": ("none", "siglip", "clip+dinov2", "all")}
 CHOICE = ("MMBench_DEV_EN", "ChartQA_TEST")
 SECRET = "sk-nobody-may-read-this"
-
-
-def noise(number):
-    """A small picture like no other, so that answers show which one was looked at."""
-    file = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(file, "PNG")
-    return b64encode(file.getvalue()).decode()
 
 
 class Judge(http.server.BaseHTTPRequestHandler):
@@ -98,8 +86,7 @@ def world(tmp_path_factory):
     tiny_hf.llava(root / "llava")
     for name in ("data", "few"):
         (root / name).mkdir()
-    with mock.patch.object(vlmevalkit_data, "picture", noise):
-        frames = vlmevalkit_data.write(root / "data")
+    frames = vlmevalkit_data.write(root / "data", vlmevalkit_data.noise)
     for own, like in (("OwnChoice", "SEEDBench_IMG"), ("OwnOpen", "ChartQA_TEST")):
         shutil.copy(root / "data" / f"{like}.tsv", root / "data" / f"{own}.tsv")
     for name, numbers in FEW.items():

@@ -3,8 +3,10 @@
 import ast
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -17,14 +19,23 @@ MME = (
 HANDWRITTEN_MATH = "Handwritten Mathematical Expression Recognition"
 
 
-def write(folder: Path) -> dict[str, pd.DataFrame]:
+def write(folder: Path, image: Callable[[int], str] | None = None) -> dict[str, pd.DataFrame]:
     """Write `folder/<dataset>.tsv` for each benchmark and return the tables, which hold the right answers."""
+    image = image or picture
     frames = {}
     for name, make in BENCHMARKS.items():
-        rows = [{"index": i, "image": picture(i), **row} for i, row in enumerate(make(), 1)]
+        rows = [{"index": i, "image": image(i), **row} for i, row in enumerate(make(), 1)]
         frames[name] = pd.DataFrame(rows)
         frames[name].to_csv(Path(folder) / f"{name}.tsv", sep="\t", index=False)
     return frames
+
+
+def noise(number: int) -> str:
+    """A small picture like no other, so that answers show which one was looked at."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def right(name: str, frame: pd.DataFrame) -> dict[str, str]:
