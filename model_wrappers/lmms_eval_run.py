@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import read_lmms_eval, sidecar, tasks
+from redundancy_eval import environment, read_lmms_eval, sidecar, tasks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import launch
+from redundancy_eval.usage import refusals
 
 _HELP = """\
 usage: redundancy-eval run --model MODEL --model_args pretrained=...,drop=... --tasks TASKS --output_path DIR [...]
@@ -62,7 +63,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         SetupError: lmms-eval is not installed, or an argument makes no sense for one mask.
     """
-    with launch.argv("lmms-eval", arguments):
+    with launch.argv("lmms-eval", arguments), refusals("lmms-eval"):
         _, args = _host().parse_eval_args()
     if args.config:
         raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
@@ -92,19 +93,22 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         sidecar.write(record, out)
     failures: list[BaseException] = []
     with _watched(host, failures), launch.argv("lmms-eval", arguments):
-        host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
+        try:
+            host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
+        except SystemExit:
+            if not failures:
+                raise
     if failures:
         lines = str(failures[0]).strip().splitlines() or [""]
-        raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}")
+        mend = f" ({environment.why('lmms-eval')})" if isinstance(failures[0], ImportError) else ""
+        raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}{mend}")
     if launch.rank() == 0 and _results(out) == before:
         raise SetupError(f"lmms-eval ended without writing results to {out}")
 
 
 def _host() -> Any:
-    try:
+    with environment.needed("run", "lmms-eval"):
         from lmms_eval import __main__ as host
-    except ImportError as error:
-        raise SetupError(f"run needs lmms-eval: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
     return host
 
 
@@ -116,6 +120,9 @@ def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
     def watched(args: Any) -> Any:
         try:
             return original(args)
+        except ImportError as error:  # a line says all; lmms-eval would print where it happened
+            failures.append(error)
+            raise SystemExit from error
         except Exception as error:
             failures.append(error)
             raise

@@ -15,11 +15,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, masks, model_args, sidecar
+from redundancy_eval import __version__, environment, masks, model_args, sidecar
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, identity, launch
 from redundancy_eval.sidecar import write_json
 from redundancy_eval.store import Store
+from redundancy_eval.usage import Parser
 
 MANIFEST = "manifest.json"  # of a mask's folder
 DONE = "sweep.json"  # of the whole
@@ -32,7 +33,7 @@ usage: redundancy-eval sweep --model MODEL --model_args pretrained=... --masks M
 
 Evaluate a model under many masks at once: the model is loaded once, each encoder runs once for an image, then every
 mask is answered in batches. Results are those of separate runs, in a folder for each mask. The same command continues
-a sweep that was stopped, and returns at once when nothing is left to do. Exit code 3: results are missing (listed).
+a sweep that was stopped, and returns at once when nothing is left to do. Exit code 2: results are missing (listed).
 
   --masks MASKS          every (2^n masks; default), leave-one-out, keep-one (each with the full model and all dropped),
                          a list in quotes: 'none;clip;clip+sam;all', or @FILE with a mask in each line
@@ -59,8 +60,8 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
         quiet: keep the framework's own output to itself unless it fails.
 
     Raises:
-        SetupError: the arguments are wrong, or a folder holds something else.
-        DataError: results are missing in the end, or an answer cannot be given.
+        SetupError: the arguments are wrong, a folder holds something else, or results are missing in the end.
+        DataError: an answer cannot be given.
     """
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(_HELP, end="")
@@ -94,7 +95,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
                 print(line, file=sys.stderr)
         if problems:
             listed = "; ".join(f"drop={label}: {problem}" for label, problem in problems.items())
-            raise DataError(f"results are missing for {len(problems)} of {len(labels)} masks: {listed}")
+            raise SetupError(f"results are missing for {len(problems)} of {len(labels)} masks: {listed}")
         folders = [route.folder(label).name for label in labels]
         write_json(route.out / DONE, {"schema": 1, "command": command, "folders": folders, "checkpoint": checkpoint})
     return 0
@@ -102,7 +103,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments that are the sweep's own."""
-    made = argparse.ArgumentParser(prog="redundancy-eval sweep", allow_abbrev=False)
+    made = Parser(prog="redundancy-eval sweep", allow_abbrev=False)
     made.add_argument("--model", required=True, choices=launch.OURS)
     made.add_argument("--model_args", "--model-args", default="")
     made.add_argument("--output_path", "--work-dir", "--work_dir", dest="out", required=True)
@@ -132,14 +133,12 @@ def make_route(framework: str, arguments: Sequence[str]) -> Any:
     Raises:
         SetupError: the framework is not installed, or its arguments make no sense here.
     """
-    try:
+    with environment.needed("sweep", framework):
         if framework == "vlmevalkit":
             from redundancy_eval.model_wrappers import vlmevalkit_sweep
 
             return vlmevalkit_sweep.Route(arguments)
         from redundancy_eval.model_wrappers import lmms_eval_sweep
-    except ImportError as error:
-        raise SetupError(f"sweep needs {framework}: pip install 'redundancy-eval[{framework}]' ({error})") from None
     # Without samples nothing could be checked or paired between masks.
     return lmms_eval_sweep.Route([*arguments, *([] if "--log_samples" in arguments else ["--log_samples"])])
 

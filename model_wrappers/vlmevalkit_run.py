@@ -4,7 +4,6 @@ VLMEvalKit is imported here and nowhere else, in this process only: it switches 
 process (switched on again below), sets seeds and gradients, and takes a gigabyte.
 """
 
-import argparse
 import difflib
 import hashlib
 import importlib
@@ -12,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import ssl
 import sys
 import uuid
@@ -23,9 +23,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import model_args, sidecar
+from redundancy_eval import environment, model_args, sidecar
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, launch
+from redundancy_eval.usage import Parser, refusals
 
 _HELP = """\
 usage: redundancy-eval vlmevalkit --model MODEL --model_args pretrained=...,drop=... --data DATA [DATA ...]
@@ -57,6 +58,7 @@ example:
 # Of the reasons for which VLMEvalKit skips a data set, those that mean that something is wrong.
 _FAILED_SKIPS = ("invalid_dataset", "Incomplete infer result", "No infer result found")
 _WHOLE = ("--limit", "--judge-args", "--judge-base-url", "--judge-key", "--use-verifier", "--config", "--base-url")
+_IMPORT = re.compile(r"No module named|cannot import name")
 _DISTRIBUTIONS = ("ms-vlmeval", "vlmeval", "nvidia-vlmeval")
 
 
@@ -159,7 +161,7 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     Raises:
         SetupError: an argument makes no sense here.
     """
-    parser = argparse.ArgumentParser(prog="redundancy-eval vlmevalkit", allow_abbrev=False)
+    parser = Parser(prog="redundancy-eval vlmevalkit", allow_abbrev=False)
     parser.add_argument("--model", required=True, choices=launch.OURS)
     parser.add_argument("--model_args", "--model-args", default="")
     parser.add_argument("--data", nargs="+", required=True)
@@ -245,24 +247,25 @@ def load_framework() -> Any:
     """
     verified = ssl._create_default_https_context
     try:
-        import vlmeval
-
-        if importlib.util.find_spec("vlmeval.run"):
-            return importlib.import_module("vlmeval.run")
-        path = Path(vlmeval.__file__).parents[1] / "run.py"
-        spec = importlib.util.spec_from_file_location("vlmeval_run", path) if path.is_file() else None
-        if spec is None or spec.loader is None:
-            raise ImportError(
-                f"no run.py in or beside {Path(vlmeval.__file__).parent}; install from a checkout with -e"
-            )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["vlmeval_run"] = module
-        spec.loader.exec_module(module)
-        return module
-    except ImportError as error:
-        raise SetupError(f"vlmevalkit needs VLMEvalKit: pip install 'redundancy-eval[vlmevalkit]' ({error})") from None
+        with environment.needed("vlmevalkit", "vlmevalkit"):
+            return _launcher()
     finally:
         ssl._create_default_https_context = verified
+
+
+def _launcher() -> Any:
+    import vlmeval
+
+    if importlib.util.find_spec("vlmeval.run"):
+        return importlib.import_module("vlmeval.run")
+    path = Path(vlmeval.__file__).parents[1] / "run.py"
+    spec = importlib.util.spec_from_file_location("vlmeval_run", path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no run.py in or beside {Path(vlmeval.__file__).parent}; install from a checkout with -e")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["vlmeval_run"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def check_data(names: Sequence[str]) -> None:
@@ -303,7 +306,8 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
         error, skipped = told.get("error_message"), told.get("skip_reason")
         if error is not None or (skipped and skipped.startswith(_FAILED_SKIPS)):
             reason = str(error or skipped or "an exception without a message; see its log")
-            failures.append(f"{name}: {(reason.strip().splitlines() or ['?'])[0]}")
+            mend = environment.why("vlmevalkit") if _IMPORT.search(reason) else ""
+            failures.append(f"{name}: {(reason.strip().splitlines() or ['?'])[0]}{f' ({mend})' * bool(mend)}")
         elif told.get("status") != "done":
             failures.append(f"{name}: ended at stage {told.get('status', 'none')!r}")
         elif skipped and skipped != "mode_infer":
@@ -315,7 +319,8 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
 def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:
     # VLMEvalKit writes sys.argv to status.json: the judge's key stands there while it is parsed only.
     with launch.argv("run.py", [*arguments, *(["--judge-key", judge_key] if judge_key else [])]):
-        parsed = framework.parse_args()
+        with refusals("VLMEvalKit"):
+            parsed = framework.parse_args()
     original, framework.parse_args = framework.parse_args, lambda: parsed
     try:
         with launch.argv("run.py", arguments), _mended(parsed.judge, judge_key):

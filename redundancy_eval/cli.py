@@ -1,13 +1,18 @@
-"""The command `redundancy-eval`. Parsing and printing only; torch and the frameworks are imported by `run` alone."""
+"""The command `redundancy-eval`: parsing, printing, errors in one line.
+
+Torch and the frameworks are imported by the commands that use them, when they run.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redundancy_eval import __version__, model_args, readers, scores, taxonomy
+from redundancy_eval import __version__, environment, model_args, readers, scores, taxonomy
+from redundancy_eval.commands import doctor
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.runs import KINDS
+from redundancy_eval.usage import Parser
 
 _EPILOG = """\
 examples:
@@ -23,9 +28,9 @@ _KINDS = "kinds of bad data for --lenient, and what then happens:\n" + "\n".join
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = _parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        parser = _parser()
         if arguments[:1] == ["run"]:  # everything behind it is lmms-eval's
             return _run(arguments[1:])
         if arguments[:1] == ["vlmevalkit"]:
@@ -45,13 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         return 0
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("redundancy_eval."):
+            raise
+        here = Path(__file__).resolve().parents[1]  # a checkout's core that was found first, without its side folders
+        message = f"{error.name} is not beside the core in {here}; leave that folder, or: pip install -e {here}"
+        print(f"redundancy-eval: error: {message}", file=sys.stderr)
+        return SetupError.exit_code
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"redundancy-eval: error: {error}", file=sys.stderr)
         return SetupError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="redundancy-eval",
         description="Which vision encoders does a multimodal model need, for what, and how sure are we?",
         epilog=_EPILOG,
@@ -154,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         "--batch_size", default="auto", metavar="N", help="answers that are given together (default auto)"
     )
     demo.set_defaults(function=_demo)
+
+    doctor.add(commands)
     return parser
 
 
@@ -195,10 +209,8 @@ def _sweep(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
-    try:
+    with environment.needed("plan", "models"):
         from redundancy_eval.model_wrappers import plan
-    except ImportError as error:
-        raise SetupError(f"plan needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
     return plan.run(arguments)
 
 
@@ -271,10 +283,8 @@ def _models(args: argparse.Namespace) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     arguments = model_args.parse(args.model_args, "--model_args")
-    try:
+    with environment.needed("calibrate", "models"):
         from redundancy_eval.model_wrappers import calibrate
-    except ImportError as error:
-        raise SetupError(f"calibrate needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
     folder = Path(args.images) if args.images else None
     return calibrate.main(args.model, arguments, Path(args.out), folder, args.task, args.count, args.batch_size)
 
@@ -287,10 +297,8 @@ def _tasks(args: argparse.Namespace) -> int:
         print(lmms_eval_run.task_folder())
         return 0
     if args.check:
-        try:
+        with environment.needed("tasks --check", "lmms-eval"):
             from redundancy_eval.tasks import check
-        except ImportError as error:
-            raise SetupError(f"--check needs lmms-eval: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
         return check.main()
     chosen = taxonomy.load(args.taxonomy)
     rows = [["category", "benchmark", "framework", "tasks, first choice first", "metric", "times"]]
@@ -306,10 +314,8 @@ def _tasks(args: argparse.Namespace) -> int:
 
 
 def _parity(args: argparse.Namespace) -> int:
-    try:
+    with environment.needed("parity", "models"):
         from redundancy_eval.model_wrappers import parity
-    except ImportError as error:
-        raise SetupError(f"parity needs the models: pip install 'redundancy-eval[lmms-eval]' ({error})") from None
     return parity.main(Path(args.folder), args.tolerance)
 
 

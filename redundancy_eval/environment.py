@@ -1,0 +1,119 @@
+"""What is installed, beside the ranges that our package metadata admits and the set that the tests passed on."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from redundancy_eval.errors import SetupError
+
+NAME = "redundancy-eval"
+EXTRAS = ("models", "lmms-eval", "vlmevalkit")
+TESTED = Path(__file__).with_name("tested.json")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that one of our extras asks for: the range, what is installed (None: nothing), what was tested."""
+
+    name: str
+    wanted: Requirement
+    found: str | None
+    tested: str | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is there, in the range."""
+        return self.found is not None and self.wanted.specifier.contains(self.found, prereleases=True)
+
+    def __str__(self) -> str:
+        tested = f" (tested: {self.tested})" if self.tested else ""
+        if self.found is None:
+            return f"{self.name} is missing{tested}"
+        return f"{self.name} {self.found} is installed, {self.wanted.specifier or 'any version'} is needed{tested}"
+
+
+def tested() -> dict[str, str]:
+    """Name -> version of the set that the tests passed on, for this Python; {} where it was not tested."""
+    of_all: dict[str, dict[str, str]] = json.loads(TESTED.read_text(encoding="utf-8"))
+    return of_all.get(f"{sys.version_info.major}.{sys.version_info.minor}", {})
+
+
+def wanted(extra: str = "") -> list[Requirement]:
+    """What the base install, or an extra beside it, asks for on this machine; [] where we are not installed."""
+    try:
+        texts = metadata.requires(NAME) or []
+    except metadata.PackageNotFoundError:
+        return []
+    found: list[Requirement] = []
+    for requirement in map(Requirement, texts):
+        needs = requirement.marker is not None and "extra" in str(requirement.marker)
+        if needs != bool(extra) or not (requirement.marker is None or requirement.marker.evaluate({"extra": extra})):
+            continue
+        if canonicalize_name(requirement.name) == NAME:  # one extra in another
+            for other in sorted(requirement.extras):
+                found += wanted(other)
+        else:
+            found.append(requirement)
+    return found
+
+
+def packages(extra: str = "") -> list[Package]:
+    """The packages of the base install, or of an extra, as they are here."""
+    known = tested()
+    made = []
+    for requirement in wanted(extra):
+        name = canonicalize_name(requirement.name)
+        made.append(Package(name, requirement, version(name), known.get(name)))
+    return made
+
+
+def version(name: str) -> str | None:
+    """Installed version of a distribution; None where there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def mend(wrong: list[Package], extra: str) -> str:
+    """The command that mends packages which do not fit: exactly these where some are there, else the whole extra."""
+    if not wrong or all(package.found is None for package in wrong):
+        return f"pip install '{NAME}[{extra}]'" if extra else f"pip install {NAME}"
+    return "pip install " + " ".join(f"'{package.name}{package.wanted.specifier}'" for package in wrong)
+
+
+def why(extra: str) -> str:
+    """What of an extra does not fit, and the command that mends it, in a clause."""
+    wrong = [package for package in packages(extra) if not package.fits]
+    if not wrong:
+        known = version(NAME) is not None
+        return "`redundancy-eval doctor` tells what is installed" if known else mend(wrong, extra)
+    return f"{'; '.join(map(str, wrong[:3]))}{f'; and {len(wrong) - 3} more' * (len(wrong) > 3)}: {mend(wrong, extra)}"
+
+
+@contextmanager
+def needed(what: str, extra: str) -> Iterator[None]:
+    """Around imports that an extra makes possible.
+
+    Args:
+        what: the command or framework that cannot go on without them.
+        extra: its name.
+
+    Raises:
+        SetupError: one fails; in a line, with the package, the versions and the command that mends it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise SetupError(f"{what} needs the extra {extra} ({_first_line(error)}): {why(extra)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
