@@ -318,9 +318,9 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
 
 def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:
     # VLMEvalKit writes sys.argv to status.json: the judge's key stands there while it is parsed only.
-    with launch.argv("run.py", [*arguments, *(["--judge-key", judge_key] if judge_key else [])]):
-        with refusals("VLMEvalKit"):
-            parsed = framework.parse_args()
+    key = ["--judge-key", judge_key] if judge_key else []
+    with launch.argv("run.py", [*arguments, *key]), refusals("VLMEvalKit"):
+        parsed = framework.parse_args()
     original, framework.parse_args = framework.parse_args, lambda: parsed
     try:
         with launch.argv("run.py", arguments), _mended(parsed.judge, judge_key):
