@@ -2,7 +2,8 @@
 
 Operations are floating-point operations, two for a multiply-add, as torch's FlopCounterMode counts them: matrix
 products, convolutions and attention (all of its square, although the language model's is causal); not norms,
-activations and resizing. Encoders and fusion are counted on a model without memory, the language model by formula.
+activations and resizing. Encoders and fusion are counted on the meta device, where attention is always counted (on a
+CPU the counter of torch 2.14 sees nothing in flash attention), the language model by formula.
 """
 
 import importlib

@@ -5,6 +5,7 @@ mask is fixed for the run, its weights are not loaded); its place in the fusion 
 """
 
 import importlib
+import inspect
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaForCausalLM
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
@@ -22,6 +23,9 @@ from redundancy_eval.model_wrappers import ablations, families, hub, prompts
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 Outputs = Mapping[str, Tensor]
+
+# What a language model takes and gives its keys and values as; transformers renamed it in 5.24, the old name warns.
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
@@ -321,7 +325,7 @@ class MaskedModel:
             offsets = (attention == 0).sum(-1).tolist()
         with self.model.prefill(visuals, offsets):
             tokens = self.model.language_model.generate(
-                inputs_embeds=inputs, attention_mask=attention, past_key_values=past, generation_config=config
+                inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past}
             )
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
@@ -345,14 +349,14 @@ class MaskedModel:
         with self.model.prefill(
             [visuals[row] if prefixes[row].images else () for row in rows], (attention == 0).sum(-1).tolist()
         ):
-            past = self.model.language_model(
+            made = self.model.language_model(
                 inputs_embeds=inputs,
                 attention_mask=attention,
                 position_ids=(attention.cumsum(-1) - 1).clamp_min(0),
                 use_cache=True,
                 logits_to_keep=1,
-            ).past_key_values
-        index = torch.tensor([place[prefix.key] for prefix in prefixes])
+            )
+        past, index = made[CACHE], torch.tensor([place[prefix.key] for prefix in prefixes])
         past.batch_select_indices(index)
         return past, attention[index.to(attention.device)]
 
