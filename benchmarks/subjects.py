@@ -1,6 +1,7 @@
-"""Models of random weights for benchmarks/sweep.py: speed does not ask for sense, and nothing has to be fetched."""
+"""Models of random weights for the benchmarks: speed does not ask for sense, and nothing has to be fetched."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from redundancy_eval.model_wrappers import eagle, hub, masked
+from redundancy_eval.model_wrappers import cambrian, deepseek_vl, eagle, hub, masked, prompts
+from redundancy_eval.model_wrappers.family_model import FamilyModel
 
 WORDS = 12  # of a question; with the template, a prompt has some 50 tokens beside the image's
 # Released widths and input sizes, few layers, a language model of 220 million parameters.
@@ -50,24 +52,115 @@ def skeleton(subject: str) -> eagle.Eagle:
         return eagle.Eagle(config(subject)).eval().requires_grad_(False)
 
 
-def random(subject: str) -> eagle.Eagle:
+def random(subject: str, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> eagle.Eagle:
     """A subject with random weights under which all values stay finite; the full one in bfloat16 on a GPU."""
-    device, dtype = ("cuda", torch.bfloat16) if subject == "full" else ("cpu", torch.float32)
+    own = ("cuda", torch.bfloat16) if subject == "full" else ("cpu", torch.float32)
+    model = skeleton(subject)
+    fill(model, torch.device(device or own[0]), dtype or own[1])
+    return model
+
+
+def fill(model: FamilyModel, device: torch.device, dtype: torch.dtype) -> None:
+    """Give a model that was built on the meta device weights, made where and as they stay."""
     torch.manual_seed(0)
-    model = skeleton(subject).to(dtype).to_empty(device=device)
+    model.to(dtype).to_empty(device=device)
     for name, tensor in model.state_dict().items():
         if tensor.ndim > 1:
             tensor.normal_(0, 0.02)
         else:
             tensor.fill_(float(name.endswith("weight")))
     model.restore_buffers()
-    return model.to(device)
+    model.to(device).eval().requires_grad_(False)
 
 
-def tokenizer() -> Any:
-    """Each token of an answer is a word, so that answers differ where their tokens do."""
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{number}": number for number in range(3, 32000)}}
+_CAMBRIAN_ENTRIES = {
+    "siglip/CLIP-ViT-SO400M-14-384": "siglip", "openai/clip-vit-large-patch14-336": "clip",
+    "facebook/dinov2-giant-res378": "dinov2", "clip-convnext-XXL-multi-stage": "convnext",
+}  # fmt: skip
+# Cambrian-8B and DeepSeek-VL-7B as released, and what is smaller in the small ones.
+_LLAMA3 = {
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "rope_theta": 500000.0,
+    "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+}  # fmt: skip
+_CAMBRIAN = {
+    **_LLAMA3, "model_type": "cambrian_llama", "mm_projector_type": "sva", "image_token_len": 576, "num_query_group": 1,
+    "mm_vision_tower_aux_list": list(_CAMBRIAN_ENTRIES), "query_num_list": [576], "connector_only": False,
+    "mm_vision_tower_aux_token_len_list": [576, 576, 576, 9216], "connector_depth": 3, "vision_hidden_size": 1024,
+    "num_of_vision_sampler_layers": 10, "start_of_vision_sampler_layers": 0, "stride_of_vision_sampler_layers": 3,
+    "mm_vision_select_layer": -2, "tokenizer_model_max_length": 2048,
+}  # fmt: skip
+_FEW = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 512,
+}  # fmt: skip
+_FEW_ENCODERS = {
+    "siglip": {"depth": 1, "embed_dim": 32, "num_heads": 2},
+    "clip": {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2},
+    "dinov2": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
+    "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]},
+}
+_DEEPSEEK = {
+    "model_type": "deepseek_vl_hybrid",
+    "text_config": {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 30,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 102400, "max_position_embeddings": 16384,
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "image_size": 384, "patch_size": 16,
+    },
+    "high_res_vision_config": {
+        "model_type": "sam_vision_model", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "mlp_dim": 3072, "output_channels": 256, "image_size": 1024, "patch_size": 16, "window_size": 14,
+        "global_attn_indexes": [2, 5, 8, 11],
+    },
+}  # fmt: skip
+_TEMPLATES = {"cambrian": "llama_3", "deepseek_vl": "deepseek"}
+
+
+def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> masked.MaskedModel:
+    """`cambrian` or `deepseek_vl` with random weights: the full model, of released sizes or of few layers."""
+    template = prompts.TEMPLATES[_TEMPLATES[name]]
+    if name == "deepseek_vl":
+        told = json.loads(json.dumps(_DEEPSEEK))
+        if small:
+            told["text_config"].update(_FEW)
+            few = {"num_attention_heads": 2, "hidden_size": 48}
+            told["vision_config"].update(few, num_hidden_layers=1, intermediate_size=64)
+            told["high_res_vision_config"].update(few, num_hidden_layers=4, mlp_dim=64, output_channels=12)
+            told["high_res_vision_config"]["global_attn_indexes"] = [0, 1, 2, 3]
+        words = tokenizer(told["text_config"]["vocab_size"], *set(template.placeholder or ()))
+        with torch.device("meta"):
+            model: FamilyModel = deepseek_vl.DeepseekVl({**told, "image_token_id": 2})
+    else:
+        words = tokenizer(_FEW["vocab_size"] if small else _LLAMA3["vocab_size"])
+        text = template.render([f"{prompts.IMAGE}\nw3"])
+        told = {**_CAMBRIAN, "image_position": prompts.tokenize(words, text, template).index(prompts.IMAGE_ID)}
+        if small:
+            told |= {**_FEW, "num_of_vision_sampler_layers": 2, "vision_hidden_size": 32, "connector_depth": 1}
+            told["encoder_configs"] = {entry: _FEW_ENCODERS[name] for entry, name in _CAMBRIAN_ENTRIES.items()}
+        with torch.device("meta"):
+            model = cambrian.Cambrian(told)
+            for encoder in model.encoder_names:
+                sizes = {**cambrian.RELEASED[encoder], **model.own_sizes[encoder]}
+                side = math.isqrt(model.shapes("encoder")[encoder][0])
+                model.encoders[encoder] = cambrian.build_tower(
+                    encoder, sizes, side, model.select_layer, "offset", "sdpa"
+                )
+    fill(model, device, dtype)
+    if isinstance(model, cambrian.Cambrian):
+        for tower in model.encoders.values():
+            tower.restore_buffers()
+        model.to(device)
+    return masked.MaskedModel(model, words, template=template, eos=(2,))
+
+
+def tokenizer(size: int = 32000, *marks: str) -> Any:
+    """Each token of an answer is a word, so that answers differ where their tokens do; marks are the last tokens."""
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{number}": number for number in range(3, size - len(marks))}}
     made = Tokenizer(models.WordLevel(words, "<unk>"))
+    made.add_special_tokens(list(marks))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
@@ -89,12 +182,12 @@ def load(subject: str, folder: Path) -> masked.MaskedModel:
     return masked.load("eagle_masked", str(folder), device="cpu", dtype="float32")
 
 
-def documents(images: int, questions: int) -> list[tuple[str, Image.Image]]:
-    """Questions, so many to each image."""
+def documents(images: int, questions: int, size: int = 32000) -> list[tuple[str, Image.Image]]:
+    """Questions of the words of a tokenizer of this size, so many to each image."""
     dice = np.random.default_rng(0)
     noise = [dice.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(images)]
     pictures = [Image.fromarray(pixels) for pixels in noise for _ in range(questions)]
-    return [(" ".join(f"w{n}" for n in dice.integers(3, 32000, WORDS)), picture) for picture in pictures]
+    return [(" ".join(f"w{n}" for n in dice.integers(3, size, WORDS)), picture) for picture in pictures]
 
 
 def rate(subject: str) -> tuple[float, torch.dtype, str]:
