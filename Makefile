@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet
+# Two processes, one thread each (tests/conftest.py); a file's tests stay together, as they share fixtures.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 .PHONY: demo test test-fast test-newest test-lowest lint lock clean
 
@@ -11,14 +14,15 @@ demo: $(VENV)/.installed
 	$(BIN)/redundancy-eval demo
 
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/.installed
-	$(BIN)/pytest -m "not framework"
+	$(PYTEST) -m "not framework and not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/generate.py --check
 
 # The newest releases that the extras admit, not the locked ones: what the next user without the lock gets.
 test-newest:
@@ -27,14 +31,14 @@ test-newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --editable ".[all]" --group test
 	$(VENV)-newest/bin/redundancy-eval demo --limit 40 -o $(VENV)-newest/demo
-	$(VENV)-newest/bin/pytest -m framework
+	$(VENV)-newest/bin/pytest -n $(WORKERS) --dist loadfile -m framework
 
 # The lowest releases that the base install admits, on the Python that PYTHON names (3.10 is the lowest).
 test-lowest: $(VENV)/.uv
 	rm -rf $(VENV)-lowest
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct --editable . --group test
-	$(VENV)-lowest/bin/pytest -m "not models and not framework"
+	$(VENV)-lowest/bin/pytest -m "not models and not framework and not slow"
 
 # Versions that stand in the lock stay where they still fit; `make lock UPGRADE=--upgrade` takes the newest.
 lock: $(VENV)/.uv

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from redundancy_eval import cli
+from redundancy_eval.model_wrappers import families
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, TESTED = ROOT / "requirements.lock", ROOT / "redundancy_eval" / "tested.json"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -51,7 +54,28 @@ def versions() -> str:
     return "\n".join(rows) + "\n"
 
 
-PARTS = {"versions": versions}
+def models() -> str:
+    """The table of families: from what `redundancy-eval models` prints."""
+    rows = ["| `--model` | family | encoders (million parameters, GFLOPs an image or tile) | templates | sites |"]
+    rows.append("|---|---|---|---|---|")
+    for family in families.FAMILIES.values():
+        costs = ", ".join(f"`{name}` ({million:g}, {flops:g})" for name, (million, flops) in family.costs.items())
+        templates = ", ".join(dict.fromkeys(checkpoint.template for checkpoint in family.checkpoints))
+        rows.append(f"| `{family.model_id}` | {family.title} | {costs} | {templates} | {', '.join(family.sites)} |")
+    named = "`encoders=NAME:MODULE.PATH+...`"
+    rows.append(f"| `hf_masked` | any transformers image-text-to-text model | {named} | its own | that module's output |")
+    rows.append(f"| `masked` | any model of lmms-eval or VLMEvalKit, `base=ID` | {named} | its own | that module's output |")
+    return "\n".join(rows) + "\n"
+
+
+def commands() -> str:
+    """The table of commands: from the command line's own help."""
+    choices = next(action for action in cli._parser()._actions if action.dest == "command" or action.choices)
+    listed = ((action.dest, action.help) for action in choices._choices_actions)  # type: ignore[attr-defined]
+    return "\n".join(["| command | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in listed)]) + "\n"
+
+
+PARTS = {"versions": versions, "models": models, "commands": commands}
 
 
 def made() -> Iterator[tuple[Path, str]]:
