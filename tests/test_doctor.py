@@ -394,6 +394,7 @@ def test_a_command_line_that_is_refused_ends_in_one_line(arguments, named, capsy
     assert said.count("\n") == 1 and named in said and not out
 
 
+@pytest.mark.framework
 @pytest.mark.models
 @pytest.mark.parametrize(
     "arguments, named",
