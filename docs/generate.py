@@ -62,15 +62,16 @@ def models() -> str:
         costs = ", ".join(f"`{name}` ({million:g}, {flops:g})" for name, (million, flops) in family.costs.items())
         templates = ", ".join(dict.fromkeys(checkpoint.template for checkpoint in family.checkpoints))
         rows.append(f"| `{family.model_id}` | {family.title} | {costs} | {templates} | {', '.join(family.sites)} |")
-    named = "`encoders=NAME:MODULE.PATH+...`"
-    rows.append(f"| `hf_masked` | any transformers image-text-to-text model | {named} | its own | that module's output |")
-    rows.append(f"| `masked` | any model of lmms-eval or VLMEvalKit, `base=ID` | {named} | its own | that module's output |")
+    named = "`encoders=NAME:MODULE.PATH+...` | its own | that module's output"
+    rows.append(f"| `hf_masked` | any transformers image-text-to-text model | {named} |")
+    rows.append(f"| `masked` | any model of lmms-eval or VLMEvalKit, `base=ID` | {named} |")
     return "\n".join(rows) + "\n"
 
 
 def commands() -> str:
     """The table of commands: from the command line's own help."""
-    choices = next(action for action in cli._parser()._actions if action.dest == "command" or action.choices)
+    parser, _ = cli._parser()
+    choices = next(action for action in parser._actions if action.choices and not action.option_strings)
     listed = ((action.dest, action.help) for action in choices._choices_actions)  # type: ignore[attr-defined]
     return "\n".join(["| command | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in listed)]) + "\n"
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import ablations, entry, families, masked
 
@@ -94,7 +95,8 @@ def from_task(name: str, count: int) -> list[Image.Image]:
     Raises:
         SetupError: no such task, or its documents hold no images.
     """
-    from lmms_eval.tasks import TaskManager
+    with environment.needed("calibrate --task", "lmms-eval"):
+        from lmms_eval.tasks import TaskManager
 
     from redundancy_eval.model_wrappers.lmms_eval_run import task_folder
 

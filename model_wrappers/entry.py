@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
+from redundancy_eval import environment
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, hf_model, masked
 
@@ -24,8 +25,14 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except OURS as error:
-        print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(error.exit_code) from error
+        _end(error)
+    except ImportError as error:  # of what a family alone imports
+        _end(SetupError(environment.explain("the model", "models", error)))
+
+
+def _end(error: SetupError | DataError) -> NoReturn:
+    print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(error.exit_code) from error
 
 
 def arguments(model_id: str) -> tuple[str, ...]:

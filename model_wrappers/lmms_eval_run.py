@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from redundancy_eval import environment, read_lmms_eval, sidecar, tasks
-from redundancy_eval.errors import SetupError
+from redundancy_eval.errors import SetupError, UsageError
 from redundancy_eval.model_wrappers import launch
 from redundancy_eval.usage import refusals
 
@@ -47,9 +47,9 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
     """
-    if not arguments or "-h" in arguments or "--help" in arguments:
+    if "-h" in arguments or "--help" in arguments:
         print(_HELP.format(models=", ".join(launch.OURS)), end="")
-        return 0 if arguments else 2
+        return 0
     args = parse(arguments)
     record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments])
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
@@ -63,10 +63,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         SetupError: lmms-eval is not installed, or an argument makes no sense for one mask.
     """
-    with launch.argv("lmms-eval", arguments), refusals("lmms-eval"):
-        _, args = _host().parse_eval_args()
+    host = _host()
+    with launch.argv("lmms-eval", arguments), refusals():
+        _, args = host.parse_eval_args()
     if args.config:
         raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
+    if not args.tasks:
+        raise UsageError("the following arguments are required: --tasks")
     if not args.output_path:
         raise SetupError("run needs --output_path: results that are not written cannot be reported")
     if "," in str(args.output_path):

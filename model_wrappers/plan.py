@@ -54,11 +54,10 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SetupError: the arguments are wrong, or OUT holds answers of another model.
     """
-    if not arguments or "-h" in arguments or "--help" in arguments:
+    if "-h" in arguments or "--help" in arguments:
         print(HELP, end="")
-        return 0 if arguments else 2
+        return 0
     parser = sweep_run.parser()
-    parser.prog = "redundancy-eval plan"
     parser.add_argument("--json", action="store_true")
     own, rest = parser.parse_known_args(list(arguments))
     sweep_run.check(own)

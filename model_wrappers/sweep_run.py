@@ -63,9 +63,9 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
         SetupError: the arguments are wrong, a folder holds something else, or results are missing in the end.
         DataError: an answer cannot be given.
     """
-    if not arguments or "-h" in arguments or "--help" in arguments:
+    if "-h" in arguments or "--help" in arguments:
         print(_HELP, end="")
-        return 0 if arguments else 2
+        return 0
     own, rest = parser().parse_known_args(list(arguments))
     check(own)
     given = model_args.parse(own.model_args, "--model_args")
@@ -101,9 +101,9 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The arguments that are the sweep's own."""
-    made = Parser(prog="redundancy-eval sweep", allow_abbrev=False)
+    made = Parser(allow_abbrev=False)
     made.add_argument("--model", required=True, choices=launch.OURS)
     made.add_argument("--model_args", "--model-args", default="")
     made.add_argument("--output_path", "--work-dir", "--work_dir", dest="out", required=True)
@@ -133,12 +133,14 @@ def make_route(framework: str, arguments: Sequence[str]) -> Any:
     Raises:
         SetupError: the framework is not installed, or its arguments make no sense here.
     """
-    with environment.needed("sweep", framework):
-        if framework == "vlmevalkit":
+    if framework == "vlmevalkit":
+        with environment.needed("sweep", framework):
             from redundancy_eval.model_wrappers import vlmevalkit_sweep
 
-            return vlmevalkit_sweep.Route(arguments)
+        return vlmevalkit_sweep.Route(arguments)
+    with environment.needed("sweep", framework):
         from redundancy_eval.model_wrappers import lmms_eval_sweep
+
     # Without samples nothing could be checked or paired between masks.
     return lmms_eval_sweep.Route([*arguments, *([] if "--log_samples" in arguments else ["--log_samples"])])
 

@@ -19,6 +19,7 @@ from PIL import Image
 from vlmeval.dataset import DATASET_TYPE
 from vlmeval.vlm.base import BaseModel
 
+from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import entry, families, launch, masked, prompts
 
@@ -42,6 +43,8 @@ def fatal_errors(what: str) -> Iterator[None]:
         except Exception as error:
             if isinstance(error, entry.OURS):
                 raise
+            if isinstance(error, ImportError):
+                raise SetupError(environment.explain(what, "vlmevalkit", error)) from error
             traceback.print_exc()
             reason = (str(error).strip().splitlines() or [""])[0]
             raise SetupError(f"{what} failed: {type(error).__name__}: {reason}") from error

@@ -68,13 +68,14 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SetupError: the arguments are wrong, or VLMEvalKit has no result for a data set.
     """
-    if not arguments or "-h" in arguments or "--help" in arguments:
+    if "-h" in arguments or "--help" in arguments:
         published = ", ".join(name for name, family in families.FAMILIES.items() if family.published)
         print(_HELP.format(models=", ".join(launch.OURS), published=published), end="")
-        return 0 if arguments else 2
+        return 0
     asked, rest = read(arguments)
     record = describe(asked, arguments)
     framework = load_framework()
+    check_rest(framework, asked, rest)
     check_data(asked.data)
     made: list[Any] = []
 
@@ -110,23 +111,33 @@ def evaluate(
     Raises:
         SetupError: a data set has no result.
     """
-    from vlmeval.config import supported_VLM
-
     folder = Path(asked.work_dir) / folder_name(record)
-    theirs = ["--model", folder.name, "--data", *asked.data, "--work-dir", asked.work_dir, *asked.passed, *rest]
+    theirs = _theirs(folder.name, asked, rest)
     if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
         theirs.append("--reuse")
-    supported_VLM[folder.name] = lambda **_: build()
-    try:
-        with launch.alone(folder / ".redundancy_eval.lock", "process"), _gloo_without_gpu():
-            if launch.rank() == 0:
-                (folder / "status.json.lock").unlink(missing_ok=True)  # a killed run's: VLMEvalKit would wait for it
-                sidecar.write(record, folder)
-            _start(framework, theirs, asked.judge_key)
-    finally:
-        del supported_VLM[folder.name]
+    with (
+        registered(folder.name, build),
+        launch.alone(folder / ".redundancy_eval.lock", "process"),
+        _gloo_without_gpu(),
+    ):
+        if launch.rank() == 0:
+            (folder / "status.json.lock").unlink(missing_ok=True)  # a killed run's: VLMEvalKit would wait for it
+            sidecar.write(record, folder)
+        _start(framework, theirs, asked.judge_key)
     if launch.rank() == 0:
         check_results(folder, asked.data)
+
+
+@contextmanager
+def registered(name: str, build: Callable[[], Any]) -> Iterator[None]:
+    """Within, VLMEvalKit knows a model of ours by a name."""
+    from vlmeval.config import supported_VLM
+
+    supported_VLM[name] = lambda **_: build()
+    try:
+        yield
+    finally:
+        del supported_VLM[name]
 
 
 def folder_name(record: Mapping[str, Any]) -> str:
@@ -161,7 +172,7 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     Raises:
         SetupError: an argument makes no sense here.
     """
-    parser = Parser(prog="redundancy-eval vlmevalkit", allow_abbrev=False)
+    parser = Parser(allow_abbrev=False)
     parser.add_argument("--model", required=True, choices=launch.OURS)
     parser.add_argument("--model_args", "--model-args", default="")
     parser.add_argument("--data", nargs="+", required=True)
@@ -268,6 +279,24 @@ def _launcher() -> Any:
     return module
 
 
+def check_rest(framework: Any, asked: Asked, rest: Sequence[str]) -> None:
+    """Let VLMEvalKit's parser read the arguments that are its own, before anything else is done.
+
+    Raises:
+        UsageError: it refuses one.
+    """
+    _parse(framework, _theirs(asked.model, asked, rest))
+
+
+def _theirs(name: str, asked: Asked, rest: Sequence[str]) -> list[str]:
+    return ["--model", name, "--data", *asked.data, "--work-dir", asked.work_dir, *asked.passed, *rest]
+
+
+def _parse(framework: Any, arguments: Sequence[str]) -> Any:
+    with launch.argv("run.py", arguments), refusals():
+        return framework.parse_args()
+
+
 def check_data(names: Sequence[str]) -> None:
     """Refuse data sets that VLMEvalKit would skip with exit code 0.
 
@@ -319,8 +348,7 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
 def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:
     # VLMEvalKit writes sys.argv to status.json: the judge's key stands there while it is parsed only.
     key = ["--judge-key", judge_key] if judge_key else []
-    with launch.argv("run.py", [*arguments, *key]), refusals("VLMEvalKit"):
-        parsed = framework.parse_args()
+    parsed = _parse(framework, [*arguments, *key])
     original, framework.parse_args = framework.parse_args, lambda: parsed
     try:
         with launch.argv("run.py", arguments), _mended(parsed.judge, judge_key):

@@ -36,6 +36,7 @@ class Route:
             )
         self.bases: dict[str, Any] = {}  # of `masked`
         self.run = vlmevalkit_run.load_framework()
+        vlmevalkit_run.check_rest(self.run, self.asked, self.rest)
         vlmevalkit_run.check_data(self.asked.data)
 
     @property

@@ -1,7 +1,7 @@
 """redundancy-eval: which vision encoders does a multimodal model need, for what, and how sure are we?
 
-`read` turns finished runs into a `ScoreTable` for each model. These names are imported when they are first used, so that
-`import redundancy_eval` and the command line stay light.
+`read` turns finished runs into a `ScoreTable` for each model. The public names are imported when they are first used,
+so that `import redundancy_eval` and the command line stay light.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -5,13 +5,12 @@ Torch and the frameworks are imported by the commands that use them, when they r
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from redundancy_eval import __version__, environment, model_args, readers, scores, taxonomy
+from redundancy_eval import __version__, environment, model_args, place
 from redundancy_eval.commands import doctor
-from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.runs import KINDS
+from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
 
 _EPILOG = """\
@@ -21,48 +20,65 @@ examples:
       --tasks gqa,chartqa --batch_size 8 --log_samples --output_path runs/x5
   redundancy-eval report runs/x5 -o tables
 """
-_KINDS = "kinds of bad data for --lenient, and what then happens:\n" + "\n".join(
-    f"  {kind:18}{meaning}" for kind, meaning in KINDS.items()
-)
+_LAUNCHERS = ("run", "vlmevalkit", "sweep", "plan")  # what stands behind these is the framework's, too
+_EXTRAS = {"calibrate": "models", "parity": "models", "demo": "lmms-eval", "tasks": "lmms-eval"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    prog = "redundancy-eval"
     try:
-        parser = _parser()
-        if arguments[:1] == ["run"]:  # everything behind it is lmms-eval's
-            return _run(arguments[1:])
-        if arguments[:1] == ["vlmevalkit"]:
-            return _vlmevalkit(arguments[1:])
-        if arguments[:1] == ["sweep"]:
-            return _sweep(arguments[1:])
-        if arguments[:1] == ["plan"]:
-            return _plan(arguments[1:])
-        args = parser.parse_args(arguments)
-        return int(args.function(args))
+        if arguments[:1] != ["doctor"]:  # which shows it among the rest
+            place.check_all()
+        parser, names = _parser()
+        if arguments and arguments[0] in names:
+            prog = f"redundancy-eval {arguments[0]}"
+        return _start(parser, arguments)
+    except UsageError as error:
+        return _tell(f"{error} (see {prog} --help)", error.exit_code, prog)
     except (SetupError, DataError) as error:
-        print(f"redundancy-eval: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error, error.exit_code)
+    except ImportError as error:  # of what a command imports on its way
+        return _tell(environment.explain(prog, _extra(arguments), error), SetupError.exit_code)
     except KeyboardInterrupt:
         print("redundancy-eval: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) went away
         sys.stderr.close()
         return 0
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("redundancy_eval."):
-            raise
-        here = Path(__file__).resolve().parents[1]  # a checkout's core that was found first, without its side folders
-        message = f"{error.name} is not beside the core in {here}; leave that folder, or: pip install -e {here}"
-        print(f"redundancy-eval: error: {message}", file=sys.stderr)
-        return SetupError.exit_code
     except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"redundancy-eval: error: {error}", file=sys.stderr)
-        return SetupError.exit_code
+        return _tell(error, SetupError.exit_code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _tell(error: object, code: int, prog: str = "redundancy-eval") -> int:
+    print(f"{prog}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return code
+
+
+def _start(parser: Parser, arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in _LAUNCHERS:
+        return {"run": _run, "vlmevalkit": _vlmevalkit, "sweep": _sweep, "plan": _plan}[arguments[0]](arguments[1:])
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}")
+    return int(args.function(args))
+
+
+def _extra(arguments: Sequence[str]) -> str:
+    """The extra whose packages a command imports."""
+    if arguments and arguments[0] in _LAUNCHERS:
+        kit = any(part.removeprefix("--framework=") == "vlmevalkit" for part in arguments)
+        return "vlmevalkit" if kit else "lmms-eval"
+    return _EXTRAS.get(arguments[0], "") if arguments else ""
+
+
+def _parser() -> tuple[Parser, Collection[str]]:
+    """The parser, and the names of the commands."""
+    with environment.needed("redundancy-eval", ""):
+        from redundancy_eval import taxonomy
+        from redundancy_eval.runs import KINDS
+
     parser = Parser(
         prog="redundancy-eval",
         description="Which vision encoders does a multimodal model need, for what, and how sure are we?",
@@ -72,19 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"redundancy-eval {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    sweep = commands.add_parser("sweep", help="evaluate every mask at once (takes the framework's own arguments)")
-    sweep.set_defaults(function=lambda args: _sweep([]))
-
-    plan = commands.add_parser("plan", help="what a sweep will ask and take, before it (takes the sweep's arguments)")
-    plan.set_defaults(function=lambda args: _plan([]))
-
-    run = commands.add_parser("run", help="evaluate one mask in lmms-eval (takes lmms-eval's own arguments)")
-    run.set_defaults(function=lambda args: _run([]))
-
-    vlmevalkit = commands.add_parser(
-        "vlmevalkit", help="evaluate one mask in VLMEvalKit (takes VLMEvalKit's own arguments)"
-    )
-    vlmevalkit.set_defaults(function=lambda args: _vlmevalkit([]))
+    commands.add_parser("sweep", help="evaluate every mask at once (takes the framework's own arguments)")
+    commands.add_parser("plan", help="what a sweep will ask and take, before it (takes the sweep's arguments)")
+    commands.add_parser("run", help="evaluate one mask in lmms-eval (takes lmms-eval's own arguments)")
+    commands.add_parser("vlmevalkit", help="evaluate one mask in VLMEvalKit (takes VLMEvalKit's own arguments)")
 
     report = commands.add_parser(
         "report",
@@ -92,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Read finished runs of lmms-eval or VLMEvalKit, or a CSV of scores, and print and write scores per "
         "mask, best variants, CUR per encoder, and IG. The mask of each run is read from its model arguments (drop=, "
         "keep=), or told with --mask-of.",
-        epilog=_KINDS,
+        epilog="kinds of bad data for --lenient, and what then happens:\n"
+        + "\n".join(f"  {kind:18}{meaning}" for kind, meaning in KINDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     report.add_argument(
@@ -101,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "columns model,mask,benchmark,score and, if known, n",
     )  # fmt: skip
     report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
-    _reading_options(report)
+    _reading_options(report, taxonomy.DEFAULT)
     report.set_defaults(function=_report)
 
     verify = commands.add_parser(
@@ -168,12 +176,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(function=_demo)
 
     doctor.add(commands)
-    return parser
+    return parser, commands.choices
 
 
-def _reading_options(parser: argparse.ArgumentParser) -> None:
+def _reading_options(parser: argparse.ArgumentParser, taxonomy: str) -> None:
     parser.add_argument(
-        "--taxonomy", default=taxonomy.DEFAULT, metavar="NAME",
+        "--taxonomy", default=taxonomy, metavar="NAME",
         help="categories: five (OCR and Chart apart; default), paper (OCR & Chart as one), or a JSON file of your own",
     )  # fmt: skip
     parser.add_argument(
@@ -209,7 +217,7 @@ def _sweep(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
-    with environment.needed("plan", "models"):
+    with environment.needed("plan", _extra(["plan", *arguments])):
         from redundancy_eval.model_wrappers import plan
     return plan.run(arguments)
 
@@ -220,23 +228,18 @@ def _vlmevalkit(arguments: Sequence[str]) -> int:
     return vlmevalkit_run.run(arguments)
 
 
-def _known_encoders(model: str, checkpoint: str) -> Sequence[str]:
-    from redundancy_eval.model_wrappers import families
-
-    return families.known_encoders(model, checkpoint)
-
-
 def _report(args: argparse.Namespace) -> int:
+    from redundancy_eval import api
     from redundancy_eval.reports import write
 
-    options = readers.Options(
+    options = api.Options(
         args.taxonomy,
         args.mmvp_pairs,
         _names(args.encoders.lower()),
         tuple(args.mask_of),
         _names(args.lenient),
     )
-    tables = scores.read(args.runs, options, _known_encoders)
+    tables = api.read(args.runs, options)
     print(write.markdown(tables), end="")
     if args.out:
         files = write.write(tables, Path(args.out), options)
@@ -249,11 +252,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from redundancy_eval import api
     from redundancy_eval.reports import write
 
     out = Path(args.out)
     options = write.options_of(out)
-    numbers, files = write.verify(scores.read(args.runs, options, _known_encoders), out, options)
+    numbers, files = write.verify(api.read(args.runs, options), out, options)
     print(f"{numbers} numbers in {files} files of {out} follow from the runs")
     return 0
 
@@ -290,6 +294,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 
 def _tasks(args: argparse.Namespace) -> int:
+    from redundancy_eval import taxonomy
     from redundancy_eval.model_wrappers import lmms_eval_run
     from redundancy_eval.reports import formats
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
-from redundancy_eval.errors import SetupError
+from redundancy_eval.errors import DataError, SetupError
 
 NAME = "redundancy-eval"
 EXTRAS = ("models", "lmms-eval", "vlmevalkit")
@@ -30,7 +31,10 @@ class Package:
     @property
     def fits(self) -> bool:
         """Whether it is there, in the range."""
-        return self.found is not None and self.wanted.specifier.contains(self.found, prereleases=True)
+        try:
+            return self.found is not None and self.wanted.specifier.contains(Version(self.found), prereleases=True)
+        except InvalidVersion:
+            return False
 
     def __str__(self) -> str:
         tested = f" (tested: {self.tested})" if self.tested else ""
@@ -100,20 +104,28 @@ def why(extra: str) -> str:
 
 @contextmanager
 def needed(what: str, extra: str) -> Iterator[None]:
-    """Around imports that an extra makes possible.
+    """Around imports, and nothing else, that an extra makes possible.
 
     Args:
         what: the command or framework that cannot go on without them.
-        extra: its name.
+        extra: its name; empty for the base install.
 
     Raises:
         SetupError: one fails; in a line, with the package, the versions and the command that mends it.
     """
     try:
         yield
-    except ImportError as error:
-        raise SetupError(f"{what} needs the extra {extra} ({_first_line(error)}): {why(extra)}") from None
+    except (SetupError, DataError):
+        raise
+    except Exception as error:  # versions that do not fit each other raise all kinds
+        raise SetupError(explain(what, extra, error)) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def explain(what: str, extra: str, error: BaseException) -> str:
+    """The line on an import that failed; see `needed`."""
+    while error.__cause__ is not None:  # libraries that import lazily wrap what went wrong
+        error = error.__cause__
+    reason = (str(error).strip().splitlines() or ["no message"])[0]
+    if not isinstance(error, ImportError):
+        reason = f"{type(error).__name__}: {reason}"
+    return f"{what} needs {f'the extra {extra}' if extra else 'the base install'} ({reason}): {why(extra)}"

@@ -11,3 +11,7 @@ class DataError(Exception):
     """The data is wrong (truncated log, masks with different documents): file and line or document, exit code 3."""
 
     exit_code = 3
+
+
+class UsageError(SetupError):
+    """A command line that a parser refuses; the command line's own door says of which command."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import NoReturn
 
-from redundancy_eval.errors import SetupError
+from redundancy_eval.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,25 +16,24 @@ class Parser(argparse.ArgumentParser):
         """Refuse the command line.
 
         Raises:
-            SetupError: always.
+            UsageError: always.
         """
-        raise SetupError(f"{' '.join(message.split())} (see {self.prog} --help)")
+        raise UsageError(message)
 
 
 @contextmanager
-def refusals(program: str) -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Around another program's parser: its refusal in one line.
 
     Raises:
-        SetupError: it refused the command line.
+        UsageError: it refused the command line.
     """
     said = io.StringIO()
     try:
         with redirect_stderr(said):
             yield
     except SystemExit as stop:
-        lines = said.getvalue().strip().splitlines()
         if not stop.code:
             raise
-        reason = lines[-1].partition("error: ")[2] or lines[-1] if lines else "it refused the arguments"
-        raise SetupError(f"{program}: {reason}") from None
+        reason = said.getvalue().partition(": error: ")[2].strip()
+        raise UsageError(reason or "the arguments were refused") from None

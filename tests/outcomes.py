@@ -19,9 +19,9 @@ class Outcomes:
 
     def error(self, name, number=0):
         """The one line that tells why a command failed."""
-        found = re.findall(r"redundancy-eval: error: .*", self.said(name, number))
+        found = re.findall(r"redundancy-eval(?: \w+)?: error: (.*)", self.said(name, number))
         assert len(found) == 1, self.said(name, number)[-3000:]
-        return found[0].removeprefix("redundancy-eval: error: ")
+        return found[0]
 
     def done(self, name):
         """Fail unless all of a job's command lines ended well."""

@@ -169,6 +169,151 @@ def test_a_framework_that_breaks_on_a_newer_package_says_so_in_a_line(newer_file
     assert "filelock 4.0.0 is installed, <4 is needed" in said and "pip install 'filelock<4'" in said
 
 
+@pytest.mark.parametrize("error", [ImportError("numpy.core"), ValueError("numpy.dtype size changed\nmay indicate")])
+def test_a_base_package_that_cannot_be_imported_is_one_line(error, monkeypatch, capsys):
+    class Broken:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "redundancy_eval.runs":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "redundancy_eval.runs", raising=False)
+    monkeypatch.delattr(redundancy_eval, "runs", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    assert cli.main(["models"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("redundancy-eval: error: redundancy-eval needs the base install (") and said.count("\n") == 1
+    assert str(error).splitlines()[0] in said
+
+
+def test_an_import_that_fails_on_the_way_is_one_line(monkeypatch, capsys, tmp_path):
+    from redundancy_eval import reports
+
+    monkeypatch.delattr(reports, "write", raising=False)  # where another test imported it
+    monkeypatch.setitem(sys.modules, "redundancy_eval.reports.write", None)
+    assert cli.main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("redundancy-eval: error: redundancy-eval report needs the base install (")
+    assert said.count("\n") == 1
+
+
+def test_the_cause_behind_a_lazy_import_is_told():
+    with pytest.raises(SetupError) as caught, environment.needed("plan", "models"):
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist\nand more")
+        except RuntimeError as inner:
+            raise ImportError("look above for its traceback") from inner
+    assert "plan needs the extra models (RuntimeError: operator torchvision::nms does not exist): " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "ended with exit code -9"),
+        ("sys.exit('no driver')", "no driver"),
+        ("import time; time.sleep(600)", "no answer within 2 s"),
+    ],
+)
+def test_what_dies_or_hangs_is_told(code, said):
+    from redundancy_eval.commands import doctor
+
+    assert doctor._probe(f"told = 1\n{code}", 2) == (None, said)
+
+
+def test_probes_see_the_path_of_the_command(tmp_path, monkeypatch):
+    """Standing in another checkout, doctor looks at what the other commands find, not at what lies here."""
+    from redundancy_eval.commands import doctor
+
+    (tmp_path / "json.py").write_text("raise ImportError('of this folder')")
+    monkeypatch.chdir(tmp_path)
+    path = [place for place in sys.path if place]
+    monkeypatch.setattr(sys, "path", path)
+    assert doctor._probe("import redundancy_eval\ntold = [sys.path, redundancy_eval.__file__]") == (
+        [path, redundancy_eval.__file__], "",
+    )  # fmt: skip
+
+
+def test_each_data_set_of_the_group_is_looked_for(tmp_path, monkeypatch):
+    from redundancy_eval import tasks
+    from redundancy_eval.commands import doctor
+
+    wanted = doctor._sources()
+    group = (Path(tasks.__file__).parent / "paper" / "redundancy_group_paper.yaml").read_text().split()
+    assert {f"redundancy_{name}" for name in wanted} == {name for name in group if name.startswith("redundancy_")} - {
+        "redundancy_paper"
+    }
+    images = "testdev_balanced_images"
+    assert wanted["gqa"] == ("lmms-lab-encoder/GQA", ["testdev_balanced_instructions", images])
+    assert wanted["mme"] == ("lmms-lab-encoder/MME", ["*"])
+
+
+@pytest.mark.models
+def test_cached_data_sets_are_found_where_datasets_puts_them(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from redundancy_eval.commands import doctor
+
+    def made(config):
+        class Made(datasets.GeneratorBasedBuilder):
+            def _info(self):
+                return datasets.DatasetInfo(features=datasets.Features({"a": datasets.Value("int64")}))
+
+            def _split_generators(self, dl_manager):
+                return [datasets.SplitGenerator("testdev")]
+
+            def _generate_examples(self):
+                yield 0, {"a": 1}
+
+        builder = Made(
+            cache_dir=str(tmp_path),
+            dataset_name="GQA",
+            config_name=config,
+            repo_id="lmms-lab-encoder/GQA",
+            hash="0" * 8,
+        )
+        builder.download_and_prepare()
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    made("testdev_balanced_instructions")
+    (line,) = doctor._data()
+    assert line.text == "0 of 15 data sets of redundancy_paper are cached"  # without its images
+    made("testdev_balanced_images")
+    (line,) = doctor._data()
+    assert line.status == "note" and line.text.startswith(
+        "1 of 15 data sets of redundancy_paper are cached; not ai2d, "
+    )
+    assert "gqa" not in line.text
+
+
+def test_another_release_of_a_framework_stands_for_it(monkeypatch):
+    from redundancy_eval.commands import doctor
+
+    there = {"vlmeval": "0.3", "torch": "2.14.1", "transformers": "5.24.0", "filelock": "3.32.7"}
+    monkeypatch.setattr(environment, "version", there.get)
+    assert doctor._installed("vlmevalkit") and not doctor._installed("lmms-eval")
+    assert "ms-vlmeval" not in {package.name for package in doctor._unfit("vlmevalkit")}
+
+
+def test_torch_alone_is_no_wish_for_the_models(monkeypatch):
+    from redundancy_eval.commands import doctor
+
+    monkeypatch.setattr(environment, "version", {"torch": "1.13", "numpy": "2.4.6"}.get)
+    assert not doctor._installed("models")
+
+
+def test_a_folder_that_is_not_there_or_not_for_us_is_told(tmp_path, monkeypatch):
+    from redundancy_eval.commands import doctor
+
+    monkeypatch.setattr(doctor, "_installed", lambda extra: True)
+    monkeypatch.setenv("LMUData", str(tmp_path / "none"))
+    told = {line.topic: line for line in doctor._caches()}
+    assert told["LMUData"].status == doctor.WRONG and "mkdir -p" in told["LMUData"].text
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "file" / "data"))
+    pytest.importorskip("huggingface_hub")
+    told = {line.topic: line for line in doctor._caches()}
+    assert told["data cache"].status == doctor.NOTE and "cannot be written to" in told["data cache"].text
+
+
 # --- copies that are mixed -----------------------------------------------------------------------------------------
 
 
@@ -182,11 +327,11 @@ def other_checkout(tmp_path):
 def test_two_checkouts_do_not_mix(other_checkout):
     if not (ROOT / "pyproject.toml").is_file():
         pytest.skip("needs an editable checkout")
-    for arguments in (["report", "."], ["models"], ["tasks"], ["run", "--model", "eagle_masked"]):
+    for arguments in (["--help"], ["report", "."], ["models"], ["tasks"], ["run", "--model", "eagle_masked"]):
         said = one_line(command(*arguments, cwd=other_checkout))
         assert str(other_checkout.resolve()) in said and str(ROOT) in said
     done = command("doctor", cwd=other_checkout)
-    assert done.returncode == 2 and "two copies are mixed" in done.stdout
+    assert done.returncode == 2 and "two copies are mixed" in done.stdout and "Traceback" not in done.stderr
     for side in ("model_wrappers", "tasks", "reports"):
         done = subprocess.run(
             [sys.executable, "-c", f"import redundancy_eval.{side}"], cwd=other_checkout, capture_output=True, text=True
@@ -225,36 +370,61 @@ def test_checkouts_and_wheels_belong_together_through_links_too(tmp_path, monkey
     [
         ([], "COMMAND"),
         (["reprot", "x"], "reprot"),
+        (["--no-such-flag", "report", "x"], "unrecognized arguments: --no-such-flag"),
         (["report"], "RUNS"),
-        (["report", "x", "--no-such-flag"], "--no-such-flag"),
+        (["report", "x", "--no-such-flag"], "unrecognized arguments: --no-such-flag"),
         (["verify", "x"], "RUNS"),
-        (["demo", "--limit", "x"], "redundancy-eval demo --help"),
+        (["models", "x"], "unrecognized arguments: x"),
+        (["models", "x\nredundancy-eval: error: forged"], "unrecognized arguments: x"),
+        (["demo", "--limit", "x"], "argument --limit: invalid int value: 'x'"),
         (["calibrate"], "--model"),
         (["parity"], "FOLDER"),
         (["tasks", "--taxonomy"], "--taxonomy"),
         (["doctor", "now"], "now"),
-        (["vlmevalkit", "--data"], "redundancy-eval vlmevalkit --help"),
-        (["sweep", "--masks", "every"], "redundancy-eval sweep --help"),
+        (["vlmevalkit"], "--work-dir"),
+        (["vlmevalkit", "--data"], "argument --data: expected at least one argument"),
+        (["sweep"], "--model"),
+        (["sweep", "--masks", "every"], "--model"),
         (["sweep", "--model", "eagle"], "argument --model: invalid choice"),
     ],
 )
 def test_a_command_line_that_is_refused_ends_in_one_line(arguments, named, capsys):
     assert cli.main(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("redundancy-eval: error: ") and said.count("\n") == 1 and named in said
+    out, said = capsys.readouterr()
+    known = arguments and not arguments[0].startswith("-") and arguments[0] != "reprot"
+    program = f"redundancy-eval {arguments[0]}" if known else "redundancy-eval"
+    assert said.startswith(f"{program}: error: ") and said.endswith(f" (see {program} --help)\n")
+    assert said.count("\n") == 1 and named in said and not out
 
 
+@pytest.mark.framework
 @pytest.mark.models
 @pytest.mark.parametrize(
     "arguments, named",
     [
-        (["plan", "--masks", "every"], "redundancy-eval plan --help"),
-        (["run", "--model", "eagle_masked", "--no-such-flag", "1"], "--no-such-flag"),
+        (["plan", "--masks", "every"], "--model"),
+        (
+            ["plan", "--model", "eagle_masked", "--output_path", "out", "--limit", "x"],
+            "argument --limit: invalid float",
+        ),
+        (
+            ["sweep", "--model", "eagle_masked", "--output_path", "out", "--limit", "x"],
+            "argument --limit: invalid float",
+        ),
+        (["sweep", "--model", "eagle_masked", "--model_args", "pretrained=demo", "--output_path", "out"], "--tasks"),
+        (["run", "--model", "eagle_masked", "--no-such-flag", "1"], "unrecognized arguments: --no-such-flag 1"),
         (["run", "--model", "eagle_masked", "--num_fewshot", "x"], "--num_fewshot"),
+        (["run", "--model", "eagle_masked", "--output_path", "out"], "--tasks"),  # lmms-eval itself exits 0
+        (["run"], "--tasks"),
     ],
 )
-def test_what_the_framework_refuses_is_one_line_too(arguments, named, capsys):
+def test_what_the_framework_refuses_is_one_line_too(arguments, named, capsys, monkeypatch, tmp_path):
     pytest.importorskip("lmms_eval")
-    assert cli.main(arguments) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("redundancy-eval: error: ")]
-    assert len(said) == 1 and named in said[0]
+    monkeypatch.chdir(tmp_path)
+    given = ["--model_args", "pretrained=demo"] if len(arguments) > 3 and "--model_args" not in arguments else []
+    assert cli.main([*arguments, *given]) == 2
+    program, said = f"redundancy-eval {arguments[0]}", capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("redundancy-eval")]
+    assert len(lines) == 1 and lines[0].startswith(f"{program}: error: ") and named in lines[0], said
+    assert lines[0].endswith(f"(see {program} --help)") and "usage:" not in said
+    assert not any(tmp_path.iterdir())

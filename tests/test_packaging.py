@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,13 +78,66 @@ def test_wheel_holds_everything_inside_the_package(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"redundancy_eval"}
     inside = {name.removeprefix("redundancy_eval/") for name in names}
     assert {
-        "py.typed", "taxonomy.json", "model_wrappers/eagle.py", "reports/write.py", "tasks/demo/ocr.jsonl",
+        "py.typed", "taxonomy.json", "tested.json", "commands/doctor.py",
+        "model_wrappers/eagle.py", "reports/write.py", "tasks/demo/ocr.jsonl",
         "tasks/paper/_paper_yaml", "tasks/paper/redundancy_group_paper.yaml", "tasks/paper/answers.py",
         "tasks/demo/_demo_yaml", "tasks/demo/redundancy_demo.yaml", "model_wrappers/demo_checkpoint/model.safetensors",
         "model_wrappers/demo_checkpoint/tokenizer.json", "model_wrappers/demo_checkpoint/config.json",
     } <= inside  # fmt: skip
     size = sum(i.file_size for i in zipfile.ZipFile(wheel).infolist() if "demo_checkpoint" in i.filename)
     assert size <= 20e6
+
+
+@pytest.mark.parametrize("through", ["itself", "a link"])
+def test_a_checkout_and_a_wheel_are_each_of_one_place(wheel, tmp_path, through):
+    code = (
+        "from redundancy_eval import place, model_wrappers, tasks, reports\nfrom redundancy_eval.tasks import paper\n"
+        "place.check_all()\nprint(reports.__file__)"
+    )
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    for found, inside in ((ROOT, ROOT / "reports"), (site, site / "redundancy_eval" / "reports")):
+        first = found
+        if through == "a link":
+            first = tmp_path / f"link to {found.name}"
+            first.symlink_to(found, target_is_directory=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(first)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert Path(done.stdout.strip()).resolve().parent == inside.resolve()
+
+
+def test_the_version_stands_in_one_place(wheel):
+    """In `redundancy_eval.__version__`: pyproject.toml reads it from there, CITATION.cff repeats it."""
+    import redundancy_eval
+
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert cited and cited[1] == redundancy_eval.__version__ == wheel.name.split("-")[1]
+
+
+def test_generated_parts_of_the_docs_are_what_code_and_lock_say():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_public_names_are_there_and_light_until_used(tmp_path):
+    from tests.runs import DEMO_TASKS, write_run
+
+    for drop in ("none", "clip"):
+        write_run(tmp_path / "runs", drop, {DEMO_TASKS[0]: [1, 0, 1, 1]})
+    code = (
+        "import sys, redundancy_eval\nassert 'pandas' not in sys.modules\n"
+        "from redundancy_eval import *\nassert DataError and SetupError and SampleScores\n"
+        "(table,) = read(['runs'], Options(taxonomy='five'))\nassert isinstance(table, ScoreTable)\n"
+        "print(table.model, table.encoders, table.row(()), table.cur().shape, table.notes, table.signature)\n"
+        f"assert not {HEAVY!r} & set(sys.modules)"
+    )
+    done = python(code, cwd=tmp_path)
+    assert done.returncode == 0 and "eagle_masked" in done.stdout, done.stderr
 
 
 def test_types_of_the_installed_wheel(wheel, tmp_path):
@@ -117,6 +171,19 @@ def test_reports_need_the_base_dependencies_only(wheel, tmp_path):
     assert done.returncode == 0 and "| full model " in done.stdout, done.stderr
     assert (tmp_path / "tables" / "cur.tex").exists()
     assert "NVEagle/Eagle-X5-7B" in command("models").stdout
-    for arguments in (["run", "--model", "eagle_masked"], ["parity", "."], ["demo"]):
+    given = ["--model", "eagle_masked", "--model_args", "pretrained=demo"]
+    sweep = [*given, "--output_path", "w"]
+    for arguments in (
+        ["run", *given], ["parity", "."], ["demo"], ["tasks", "--check"],
+        ["calibrate", *given, "--images", ".", "-o", "f"], ["vlmevalkit", *given, "--data", "MME", "--work-dir", "w"],
+        ["plan", *sweep], ["plan", *sweep, "--framework=vlmevalkit"],
+        ["sweep", *sweep], ["sweep", *sweep, "--framework", "vlmevalkit"],
+    ):  # fmt: skip
         done = command(*arguments)
-        assert done.returncode == 2 and "pip install" in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 2 and "pip install 'redundancy-eval[" in done.stderr, done.stderr
+        assert done.stderr.startswith("redundancy-eval: error: ") and done.stderr.count("\n") == 1
+    done = command("doctor")
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    assert "report, verify, models, tasks: ready" in done.stdout
+    for extra in ("models", "lmms-eval", "vlmevalkit"):
+        assert f"pip install 'redundancy-eval[{extra}]'" in done.stdout

@@ -279,6 +279,7 @@ def wrong(world):
         (("w",), {"more": ("--batch-size", "0")}, 2, "--batch-size must be positive; not 0"),
         (("w",), {"more": ("--config=models.json",)}, 2, "with --config use VLMEvalKit itself"),
         (("w",), {"more": ("--lim", "3")}, 2, "write --lim in full"),
+        (("w",), {"more": ("--mode", "nonsense")}, 2, "argument --mode: invalid choice: 'nonsense' (choose from "),
         (("w",), {"more": (f"--judge-k={SECRET}",)}, 2, "write --judge-k in full"),
     ]  # fmt: skip
 

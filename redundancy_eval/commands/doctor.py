@@ -8,8 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,16 @@ from redundancy_eval.errors import SetupError
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 _SECONDS = 300  # for a framework to be imported
+_HUB_SECONDS = 8  # for the hub, names and all
 _SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT")
-# What an extra is for, and the package by which it counts as wanted.
-_FOR = {
-    "models": ("plan, calibrate, parity", "torch"),
-    "lmms-eval": ("demo, run, sweep", "lmms-eval"),
-    "vlmevalkit": ("vlmevalkit, sweep --framework vlmevalkit", "ms-vlmeval"),
-}
+# What an extra is for, and the packages by which it counts as wanted: one of each row.
+_FOR: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "models": ("calibrate, parity", (("torch",), ("transformers",))),
+    "lmms-eval": ("demo, run, sweep, plan, tasks --check", (("lmms-eval",),)),
+    "vlmevalkit": (
+        "vlmevalkit; sweep and plan with --framework vlmevalkit", (("ms-vlmeval", "vlmeval", "nvidia-vlmeval"),),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,27 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what was found, line by line; returns 0, or 2 where something is wrong."""
     found: list[Line] = []
-    for check in (_places, _packages, _torch, _lmms_eval, _vlmevalkit, _hub, _caches, _data, _commands):
-        for line in _lines(check):
-            found.append(line)
-            if not args.json:
-                print(f"{line.status:<6} {line.topic:<15} {line.text}", flush=True)
+    for line in _all():
+        found.append(line)
+        if not args.json:
+            print(f"{line.status:<6} {line.topic:<15} {line.text}", flush=True)
     wrong = sum(line.status == WRONG for line in found)
+    code = SetupError.exit_code if wrong else 0
     if args.json:
-        print(json.dumps({"schema": 1, "version": __version__, "lines": [asdict(line) for line in found]}, indent=1))
+        told = {"schema": 1, "version": __version__, "exit": code, "lines": [asdict(line) for line in found]}
+        print(json.dumps(told, indent=1))
     elif wrong:
         print(f"\n{wrong} of these keep something from working", file=sys.stderr)
-    return SetupError.exit_code if wrong else 0
+    return code
+
+
+def _all() -> Iterator[Line]:
+    found: list[Line] = []
+    for check in (_places, _packages, _hub, _caches, _torch, _lmms_eval, _data, _vlmevalkit):  # the light ones first
+        for line in _lines(check):
+            found.append(line)
+            yield line
+    yield from _commands(found)
 
 
 def _lines(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
@@ -88,37 +100,62 @@ def _places() -> Iterator[Line]:
 
 
 def _installed(extra: str) -> bool:
-    return environment.version(_FOR[extra][1]) is not None
+    return all(any(map(environment.version, row)) for row in _FOR[extra][1])
+
+
+def _unfit(extra: str) -> list[environment.Package]:
+    """What of an installed extra does not fit; another release of a framework than the one we name may stand for it."""
+    rows = _FOR[extra][1] if extra else ()
+    stood_for = {name for row in rows for name in row if any(map(environment.version, row))}
+    return [
+        package
+        for package in environment.packages(extra)
+        if not package.fits and not (package.found is None and package.name in stood_for)
+    ]
 
 
 def _packages() -> Iterator[Line]:
     seen: set[str] = set()
     fine = []
     for extra in ("", *filter(_installed, _FOR)):
+        unfit = _unfit(extra)
         for package in environment.packages(extra):
             if package.name in seen:
                 continue
             seen.add(package.name)
-            if not package.fits:
+            if package in unfit:
                 yield Line("version", WRONG, f"{package}: {environment.mend([package], extra)}")
+            elif package.found is None:
+                yield Line("version", NOTE, f"{package}, another release stands for it")
             elif package.tested not in (None, package.found):
                 yield Line("version", NOTE, f"{package.name} {package.found}, the tests passed on {package.tested}")
             else:
                 fine.append(f"{package.name} {package.found}")
+    for name, known in environment.tested().items():  # what those bring along
+        found = environment.version(name)
+        if name not in seen and found not in (None, known):
+            yield Line("version", NOTE, f"{name} {found}, the tests passed on {known}")
     yield Line("versions", OK, f"{', '.join(fine) or 'none'}: as tested, or in range")
 
 
-def _probe(code: str) -> tuple[Any, str]:
-    """What code in a Python of its own assigns to `told`, and "", or None and the last line of what it said instead."""
-    text = f"import json\n{code}\nprint('\\x02' + json.dumps(told))"
+def _probe(code: str, seconds: int = _SECONDS) -> tuple[Any, str]:
+    """What code in a Python of its own assigns to `told`, and "", or None and the last line of what it said instead.
+
+    It gets our path, so that it finds what the other commands find wherever one stands, and ends whatever threads the
+    frameworks leave behind.
+    """
+    text = (
+        f"import sys\nsys.path[:] = sys.argv[1:]\nimport json, os\n{code}\n"
+        "print('\\x02' + json.dumps(told), flush=True)\nos._exit(0)"
+    )
     quiet = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", text], capture_output=True, text=True, timeout=_SECONDS, env=quiet,
-            errors="replace",
+            [sys.executable, "-W", "ignore", "-c", text, *sys.path], stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=seconds, env=quiet, errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None, f"no answer within {_SECONDS} s"
+        return None, f"no answer within {seconds} s"
     told = done.stdout.rpartition("\x02")[2]
     if done.returncode == 0 and told:
         return json.loads(told), ""
@@ -127,14 +164,26 @@ def _probe(code: str) -> tuple[Any, str]:
 
 
 _TORCH = """
-import torch
-from redundancy_eval.model_wrappers import masked
-device = "cuda" if torch.cuda.is_available() else "cpu"
-told = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(),
-        "dtype": str(masked.choose_dtype("auto", torch.device(device))).removeprefix("torch."), "devices": []}
-for number in range(torch.cuda.device_count()):
-    free, total = torch.cuda.mem_get_info(number)
-    told["devices"].append([torch.cuda.get_device_name(number), free / 2**30, total / 2**30])
+import importlib, inspect, torch
+from redundancy_eval.model_wrappers import families, hf_model, masked
+for family in families.FAMILIES.values():
+    importlib.import_module(family.module)
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+dtype = masked.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
+told = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "devices": [],
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": inspect.signature(masked.load).parameters["attn_implementation"].default}
+for number in range(count):
+    device = {"name": f"GPU {number}", "failed": ""}
+    told["devices"].append(device)
+    try:
+        device["name"] = torch.cuda.get_device_name(number)
+        free, total = torch.cuda.mem_get_info(number)
+        device.update(free=free / 2**30, total=total / 2**30, capability=torch.cuda.get_device_capability(number)[0])
+        ones = torch.ones(64, 64, device=torch.device("cuda", number), dtype=dtype)
+        device["failed"] = "" if float((ones @ ones)[0, 0]) == 64 else "64 ones do not add up to 64"
+    except Exception as error:
+        device["failed"] = (str(error).strip().splitlines() or [type(error).__name__])[0]
 """
 
 
@@ -146,13 +195,21 @@ def _torch() -> Iterator[Line]:
         yield Line("torch", WRONG, f"{failed}; {environment.why('models')}")
         return
     yield Line("torch", OK, f"{told['version']}, CUDA {told['cuda'] or 'not built in'}, {told['threads']} CPU threads")
-    for name, free, total in told["devices"]:
-        yield Line("device", OK, f"{name}, {free:.1f} of {total:.1f} GiB free")
+    for device in told["devices"]:
+        if device["failed"]:
+            yield Line("device", WRONG, f"{device['name']} does not compute: {device['failed']}; compare nvidia-smi")
+            continue
+        text = f"{device['name']}, {device['free']:.1f} of {device['total']:.1f} GiB free"
+        slow = told["dtype"] == "bfloat16" and device["capability"] < 8  # NVIDIA's before Ampere
+        yield Line("device", NOTE if slow else OK, text + "; no bfloat16 of its own: use dtype=float16" * slow)
     if not told["devices"]:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        yield Line("device", NOTE, f"no GPU that torch sees; {memory:.1f} GiB of main memory")
+        driver = ", though a driver is here: is this torch built for its CUDA? (nvidia-smi)" * bool(
+            shutil.which("nvidia-smi")
+        )
+        yield Line("device", NOTE, f"no GPU that torch sees{driver}; {memory:.1f} GiB of main memory")
     flash = environment.version("flash-attn")
-    chosen = f"dtype=auto is {told['dtype']}, attn_implementation is sdpa"
+    chosen = f"dtype=auto is {told['dtype']}, attn_implementation is {told['attention']}"
     yield Line("auto", OK, f"{chosen}; flash-attn {flash or 'is not installed'}")
 
 
@@ -174,13 +231,13 @@ def _lmms_eval() -> Iterator[Line]:
 
 # VLMEvalKit has no entry points: our launcher puts a model into its table for each run.
 _VLMEVALKIT = """
-from redundancy_eval.model_wrappers import launch, vlmevalkit_model, vlmevalkit_run
-vlmevalkit_run.load_framework()
-from vlmeval.config import supported_VLM
+from redundancy_eval.model_wrappers import launch, vlmevalkit_run
+framework = vlmevalkit_run.load_framework()
+from redundancy_eval.model_wrappers import vlmevalkit_hooked, vlmevalkit_model
 told = []
 for name in launch.OURS:
-    supported_VLM[name] = lambda **_: None
-    told.append([name, callable(supported_VLM[name])])
+    with vlmevalkit_run.registered(name, lambda: "ours"):
+        told.append([name, name in framework.supported_VLM and framework.supported_VLM[name]() == "ours"])
 """
 
 
@@ -199,6 +256,12 @@ def _framework(title: str, extra: str, told: Any, failed: str) -> Line:
     return Line(title, OK, f"imports, and sees {', '.join(name for name, _ in told)}")
 
 
+_HUB = """
+from huggingface_hub import constants, get_session
+told = get_session().head(constants.ENDPOINT, timeout=5).status_code
+"""
+
+
 def _hub() -> Iterator[Line]:
     switches = [f"{name}={os.environ[name]}" for name in _SWITCHES if os.environ.get(name)]
     if switches:
@@ -210,10 +273,10 @@ def _hub() -> Iterator[Line]:
     if constants.HF_HUB_OFFLINE:
         yield Line("hub", NOTE, "offline by choice: only what is cached, or lies in folders, can be used")
         return
-    try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except OSError as error:
-        yield Line("hub", NOTE, f"not reachable ({error}): only what is cached, or lies in folders, can be used")
+    told, failed = _probe(_HUB, _HUB_SECONDS)  # in a process: a name that is looked up knows no time limit
+    if failed or told >= 500:
+        reason = failed or f"it answers {told}"
+        yield Line("hub", NOTE, f"not reachable ({reason}): only what is cached, or lies in folders, can be used")
     else:
         yield Line("hub", OK, "reachable")
 
@@ -228,36 +291,74 @@ def _caches() -> Iterator[Line]:
         caches["hub cache"] = Path(constants.HF_HUB_CACHE)
         caches["data cache"] = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
     if _installed("vlmevalkit"):
-        caches["LMUData"] = Path(os.environ.get("LMUData") or Path.home() / "LMUData")  # noqa: SIM112
+        told = os.environ.get("LMUData")  # noqa: SIM112
+        if told and not Path(told).is_dir():
+            yield Line("LMUData", WRONG, f"LMUData={told} is no folder: mkdir -p {told}")
+        else:
+            caches["LMUData"] = Path(told or Path.home() / "LMUData")
     for name, folder in caches.items():
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free / 2**30
+        usable = there.is_dir() and os.access(there, os.W_OK)
         state = "" if folder.exists() else ", not there yet"
-        yield Line(name, OK if os.access(there, os.W_OK) else NOTE, f"{folder}{state}, {free:.0f} GiB free")
+        state += "" if usable else ", cannot be written to"
+        yield Line(name, OK if usable else NOTE, f"{folder}{state}, {free:.0f} GiB free")
+
+
+# By the names that `datasets` gives to what it has made ready: only that is found offline.
+_DATA = """
+from pathlib import Path
+import datasets
+from datasets.naming import camelcase_to_snakecase
+told = []
+for name, (path, configs) in SOURCES.items():
+    owner, _, title = path.partition("/")
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(title)}"
+    if all(any(folder.glob(f"{config}/*/*/dataset_info.json")) for config in configs):
+        told.append(name)
+"""
 
 
 def _data() -> Iterator[Line]:
+    if environment.version("datasets") is None:
+        return
+    wanted = _sources()
+    here, failed = _probe(f"SOURCES = {wanted!r}\n{_DATA}")
+    if failed:
+        yield Line("data", WRONG, f"{failed}; {environment.why('lmms-eval')}")
+        return
+    missing = [name for name in wanted if name not in here]
+    text = f"{len(here)} of {len(wanted)} data sets of redundancy_paper are cached"
+    yield Line("data", NOTE if missing else OK, text + (f"; not {', '.join(missing)}" if here and missing else ""))
+
+
+def _sources() -> dict[str, tuple[str, list[str]]]:
+    """Benchmark of the group redundancy_paper -> its data set, and the configurations that it reads (`*`: any)."""
     from redundancy_eval import tasks
 
-    try:
-        from huggingface_hub import constants
-    except ImportError:
-        return
-    files = (Path(str(tasks.__file__)).parent / "paper").glob("*.yaml")
-    found = (re.search(r"^dataset_path: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) for path in files)
-    wanted = sorted({match[1] for match in found if match})
-    here = [name for name in wanted if (Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}").is_dir()]
-    missing = [name for name in wanted if name not in here]
-    text = f"{len(here)} of {len(wanted)} data sets of redundancy_paper are in the hub cache"
-    more = f"; not there: {', '.join(missing)}" if here and missing else ""
-    yield Line("data", NOTE if missing else OK, text + more)
+    found = {}
+    for path in sorted((Path(str(tasks.__file__)).parent / "paper").glob("redundancy_*.yaml")):
+        keys = dict(re.findall(r"^(dataset_path|dataset_name): *\"?([^\s\"]+)", path.read_text("utf-8"), re.MULTILINE))
+        if "dataset_path" in keys:
+            configs = [keys.get("dataset_name", "*")]
+            if path.stem == "redundancy_gqa":
+                configs.append("testdev_balanced_images")  # where tasks/paper/utils.py looks its images up
+            found[path.stem.removeprefix("redundancy_")] = keys["dataset_path"], configs
+    return found
 
 
-def _commands() -> Iterator[Line]:
-    yield Line("commands", OK, "report, verify, models, tasks: ready")
-    for extra, (commands, _) in _FOR.items():
-        if not _installed(extra):
-            yield Line("commands", NOTE, f"{commands}: pip install '{environment.NAME}[{extra}]'")
+def _commands(found: Sequence[Line]) -> Iterator[Line]:
+    """Which commands can be relied on, after all that was found."""
+    wrong = {line.topic for line in found if line.status == WRONG}
+    fails = {
+        "": set(), "models": {"torch", "device"}, "lmms-eval": {"torch", "device", "lmms-eval"},
+        "vlmevalkit": {"torch", "device", "VLMEvalKit", "LMUData"},
+    }  # fmt: skip
+    for extra in ("", *_FOR):
+        names = _FOR[extra][0] if extra else "report, verify, models, tasks"
+        if extra and not _installed(extra):
+            yield Line("commands", NOTE, f"{names}: pip install '{environment.NAME}[{extra}]'")
+        elif wrong & {"core", "places", *fails[extra]} or _unfit(extra):
+            yield Line("commands", NOTE, f"{names}: see above")
         else:
-            wrong = any(not package.fits for package in environment.packages(extra))
-            yield Line("commands", NOTE if wrong else OK, f"{commands}: {'see above' if wrong else 'ready'}")
+            yield Line("commands", OK, f"{names}: ready")
