@@ -42,6 +42,7 @@ def main(
         raise SetupError("a calibration is made of the full model: leave drop, keep, ablation and calibration out")
     if count < 1 or batch_size < 1:
         raise SetupError(f"--count and --batch_size must be positive; not {count} and {batch_size}")
+    check_out(out)
     images = from_folder(folder, count) if folder is not None else from_task(str(task), count)
     subject = entry.load(model, arguments)
     pretrained = str(arguments.get("pretrained") or families.family(model).default)
@@ -52,6 +53,21 @@ def main(
     print(f"{out}: {', '.join(subject.encoder_names)} over {made.identity['count']} different images, "
           f"sample {made.identity['sample']}")  # fmt: skip
     return 0
+
+
+def check_out(out: Path) -> None:
+    """Refuse to replace what no calibration wrote.
+
+    Raises:
+        SetupError: the file is there and is something else, or can't be written there.
+    """
+    if not out.name or out.is_dir():
+        raise SetupError(f"-o {out} is no file name")
+    if out.exists():
+        try:
+            ablations.identity(out)
+        except SetupError:
+            raise SetupError(f"-o {out} would write over a file that no calibration wrote; choose another") from None
 
 
 def batches(

@@ -24,7 +24,7 @@ from redundancy_eval.usage import Parser
 
 MANIFEST = "manifest.json"  # of a mask's folder
 DONE = "sweep.json"  # of the whole
-_OURS = ".sweep"  # in a mask's folder before anything else: whatever lies beside it may be removed
+MARK = ".sweep"  # in a mask's folder before anything else: whatever lies beside it may be removed
 OUT = {"lmms-eval": "--output_path", "vlmevalkit": "--work-dir"}
 PRESETS = {"every": masks.every, "leave-one-out": masks.leave_one_out, "keep-one": masks.keep_one}
 
@@ -285,11 +285,11 @@ def clear(folder: Path) -> None:
     """Make a mask's folder, without what a stopped sweep left there: its answers are in the store."""
     check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _OURS).touch()
+    (folder / MARK).touch()
     for path in list(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != _OURS:
+        elif path.name != MARK:
             path.unlink()
 
 
@@ -299,7 +299,7 @@ def check_ours(folder: Path) -> None:
     Raises:
         SetupError: it does.
     """
-    if not folder.exists() or not any(folder.iterdir()) or (folder / _OURS).exists():
+    if not folder.exists() or not any(folder.iterdir()) or (folder / MARK).exists():
         return
     if "sweep" not in sidecar.read([folder]):
         raise SetupError(f"{folder} holds results that no sweep wrote; use another output folder")

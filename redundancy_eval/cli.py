@@ -4,6 +4,7 @@ Torch and the frameworks are imported by the commands that use them, when they r
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prog = "redundancy-eval"
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if arguments[:1] != ["doctor"]:  # which shows it among the rest
             place.check_all()
@@ -239,12 +243,18 @@ def _report(args: argparse.Namespace) -> int:
         tuple(args.mask_of),
         _names(args.lenient),
     )
+    _check_named(args.out)
     tables = api.read(args.runs, options)
-    print(write.markdown(tables), end="")
-    if args.out:
-        files = write.write(tables, Path(args.out), options)
+    files = [] if args.out is None else write.write(tables, Path(args.out), options, args.runs)
+    print(write.markdown(tables), end="", flush=True)  # last: whoever reads this may go away
+    if files:
         print(f"\n{len(files)} files written to {args.out}", file=sys.stderr)
     return 0
+
+
+def _check_named(out: str | None) -> None:
+    if out is not None and not out.strip():
+        raise SetupError("-o is empty: name a folder or file")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -286,6 +296,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
+    _check_named(args.out)
     arguments = model_args.parse(args.model_args, "--model_args")
     with environment.needed("calibrate", "models"):
         from redundancy_eval.model_wrappers import calibrate
@@ -327,4 +338,5 @@ def _parity(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from redundancy_eval.model_wrappers import demo
 
+    _check_named(args.out)
     return demo.main(Path(args.out), args.batch_size, args.limit)

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,7 @@ def files(tables: Sequence[ScoreTable], options: Options | None = None) -> dict[
         tables: what is reported.
         options: how the runs were read, kept in report.json for `verify`.
     """
-    made = {
-        "report.md": markdown(tables),
-        "report.json": json.dumps(_json(tables, options or Options()), indent=1, ensure_ascii=False) + "\n",
-    }
+    made = {"report.md": markdown(tables), "report.json": ""}
     for table in frames.report(tables):
         made[f"{table.stem}.csv"] = _flat(table).to_csv(lineterminator="\n", index=False)
         comment = [table.title, r"needs \usepackage{booktabs}", *(t.signature for t in tables)]
@@ -55,16 +52,63 @@ def files(tables: Sequence[ScoreTable], options: Options | None = None) -> dict[
         made[f"{table.stem}.tex"] = formats.latex(table, comment)
     inputs = "".join(f"\\input{{{name}}}\n" for name in made if name.endswith(".tex"))
     made["preview.tex"] = _PREVIEW.replace("%s", inputs)
+    # With the names of all, so that a later report knows what it may replace.
+    told = {**_json(tables, options or Options()), "files": list(made)}
+    made["report.json"] = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     return made
 
 
-def write(tables: Sequence[ScoreTable], out: Path, options: Options | None = None) -> list[Path]:
-    """Write the report's files into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
+def write(
+    tables: Sequence[ScoreTable], out: Path, options: Options | None = None, inputs: Sequence[str | Path] = ()
+) -> list[Path]:
+    """Write the report's files into a folder, each whole or not at all.
+
+    Args:
+        tables: what is reported.
+        out: the folder; of what it holds, only files of an earlier report are replaced.
+        options: how the runs were read.
+        inputs: what was read.
+
+    Raises:
+        SetupError: a file in the folder was read here, or no report wrote it.
+    """
     made = files(tables, options)
+    check_out(out, made, inputs)
+    out.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
-        (out / name).write_text(text, encoding="utf-8")
+        temporary = out / f".{name}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out / name)
     return [out / name for name in made]
+
+
+def check_out(out: Path, names: Iterable[str], inputs: Sequence[str | Path]) -> None:
+    """Refuse to replace what no report wrote.
+
+    Raises:
+        SetupError: see `write`.
+    """
+    if out.exists() and not out.is_dir():
+        raise SetupError(f"-o {out} is no folder")
+    read = {Path(path).resolve() for path in inputs if Path(path).is_file()}
+    there = [out / name for name in names if (out / name).exists() or (out / name).is_symlink()]
+    for path in there:
+        if path.resolve() in read:
+            raise SetupError(f"-o {out} would write over {path}, which is read here; choose another folder")
+    ours = _written_before(out)
+    foreign = [path for path in there if path.name not in ours]
+    if foreign:
+        raise SetupError(f"-o {out} would write over {foreign[0]}, which no report wrote; choose another folder")
+
+
+def _written_before(out: Path) -> set[str]:
+    """Names of the files of the report that a folder holds, as its report.json lists them; none where there is none."""
+    try:
+        content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        listed = content["files"] if isinstance(content["schema"], int) and content["options"] is not None else []
+        return {name for name in listed if isinstance(name, str)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
 
 
 def options_of(out: Path) -> Options:
