@@ -359,11 +359,12 @@ def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> N
 
 @contextmanager
 def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
-    """VLMEvalKit without three faults of its evaluation.
+    """VLMEvalKit without four faults of its evaluation.
 
     Circular ones that end in the same second share a file in /tmp; a judge that does not answer is replaced by exact
-    matching, under the judge's name; the judge's key stands in the log.
+    matching, under the judge's name; the judge's key stands in the log; a reply that begins with `=` becomes a formula.
     """
+    import pandas as pd
     from vlmeval.dataset.utils import multiple_choice
 
     make, stamp = logging.getLogRecordFactory(), getattr(multiple_choice, "timestr", None)
@@ -375,6 +376,14 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
                 record.msg, record.args = record.getMessage().replace(secret, "[REDACTED]"), ()
         return record
 
+    def as_text(self: Any, *arguments: Any, **settings: Any) -> None:
+        if settings.get("engine") == "xlsxwriter":
+            plain = {"strings_to_formulas": False, "strings_to_urls": False}
+            settings["engine_kwargs"] = {"options": plain, **(settings.get("engine_kwargs") or {})}
+        to_excel(self, *arguments, **settings)
+
+    to_excel = pd.DataFrame.to_excel
+    pd.DataFrame.to_excel = as_text
     logging.setLogRecordFactory(redacted)
     multiple_choice.timestr = lambda *_: uuid.uuid4().hex
     try:
@@ -385,6 +394,7 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
     finally:
         logging.setLogRecordFactory(make)
         multiple_choice.timestr = stamp
+        pd.DataFrame.to_excel = to_excel
 
 
 @contextmanager

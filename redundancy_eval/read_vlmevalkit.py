@@ -18,9 +18,8 @@ from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
-from python_calamine import CalamineWorkbook
 
-from redundancy_eval import sidecar
+from redundancy_eval import sidecar, spreadsheets
 from redundancy_eval.errors import DataError
 from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
 from redundancy_eval.taxonomy import Part, Taxonomy
@@ -156,12 +155,12 @@ def table(path: Path, only: Collection[str] = ()) -> list[dict[str, str]]:
     cells: list[list[Any]]
     try:
         if path.suffix == ".xlsx":
-            cells = CalamineWorkbook.from_path(str(path)).get_sheet_by_index(0).to_python()
+            cells = spreadsheets.read(path)
         else:
             csv.field_size_limit(1 << 30)
             with path.open(encoding="utf-8", newline="") as handle:
                 cells = [list(row) for row in csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")]
-    except Exception as error:  # calamine's errors have no common class
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: damaged or not a table ({error})") from None
     if not cells:
         raise DataError(f"{path}:1: an empty table")
@@ -228,6 +227,12 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
         if index in asked:
             lenient.refuse("duplicate-samples", f"{asked_path}:{line}: document {index} stands twice")
         asked[index] = row
+    lost = sum(row.get("prediction") == spreadsheets.FORMULA for row in asked.values())
+    if lost:
+        lenient.warnings.append(
+            f"{asked_path}: {lost} of {len(asked)} predictions began with '=' and were written as formulas; what they "
+            "said is lost, and VLMEvalKit scored 0 in their place"
+        )
     keep, score = _where(part.where), _score(part)
     columns = {*_VERDICT, part.score, part.cluster, part.stratum, part.where.partition("=")[0]}
     judged_here = part.samples == "" or ": " in part.score  # a rule may look at any column
@@ -248,12 +253,13 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
     scores, missing = [], []
     for index in order:
         line, row = rows[index]
-        _check_fresh(asked[index], row, path, line, lenient)
         replies = [asked[member]["prediction"] for member in groups.get(index, [index])]
-        missing.append(any(_FAILED.search(reply) for reply in replies))
+        if spreadsheets.FORMULA not in replies:
+            _check_fresh(asked[index], row, path, line, lenient)
+        missing.append(any(reply == spreadsheets.FORMULA or _FAILED.search(reply) for reply in replies))
         try:
             scores.append(score(row))
-        except (KeyError, ValueError, SyntaxError, TypeError):
+        except (KeyError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise DataError(f"{path}:{line}: no score {part.score} in the row of document {index}") from None
     stratum = part.stratum.removeprefix("=")
     question = sorted(set(next(iter(asked.values()), {})) - {"prediction"})

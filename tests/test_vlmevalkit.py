@@ -325,3 +325,18 @@ def test_frameworks_stand_side_by_side(out, tmp_path):
     from redundancy_eval.reports import frames
 
     assert frames.model_names(made) == ["x5 [vlmevalkit]", "x5 [lmms-eval]"]
+
+
+def test_replies_that_became_formulas_are_missing_and_named(out):
+    path = out / "noclip" / "noclip_ChartQA_TEST.xlsx"
+    frame = pd.read_excel(path, engine="openpyxl")
+    frame["prediction"] = frame["prediction"].astype(object)
+    frame.loc[0, "prediction"] = "=14.5"
+    frame.to_excel(path, index=False, engine="xlsxwriter")
+    (table,) = scores.read([out], OPTIONS)
+    column = [benchmark.name for benchmark in table.benchmarks].index("ChartQA")
+    assert np.isnan(table.row(("clip",))[column]) and not np.isnan(table.row(())[column])
+    told = " ".join(table.notes)
+    assert f"{path}: 1 of {len(frame)} predictions began with '='" in told and "are missing" in told
+    (table,) = scores.read([out], LENIENT)
+    assert not np.isnan(table.row(("clip",))[column])

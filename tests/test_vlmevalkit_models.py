@@ -25,7 +25,7 @@ if find_spec("vlmeval") is None:
 
 import numpy as np
 
-from redundancy_eval import scores, sidecar
+from redundancy_eval import scores, sidecar, spreadsheets
 from redundancy_eval.cli import main
 from redundancy_eval.read_vlmevalkit import _blank, table
 from redundancy_eval.readers import Options
@@ -651,3 +651,20 @@ def test_only_the_launcher_s_modules_import_vlmevalkit():
 def test_certificates_are_verified_behind_its_import(ran):
     """VLMEvalKit switches that off for the whole process."""
     assert json.loads((ran.jobs / "prepared.json").read_text()) == {"before": True, "after": True}
+
+
+def test_replies_that_begin_with_an_equals_sign_stay_text(tmp_path):
+    """VLMEvalKit's own writer, as our launcher runs it, and outside of that."""
+    code = (
+        "import pandas as pd\nfrom vlmeval.smp import dump, load\n"
+        "from redundancy_eval.model_wrappers.vlmevalkit_run import _mended\n"
+        "frame = pd.DataFrame({'index': [1, 2, 3], 'prediction': ['=5', '====', '=A']})\n"
+        "with _mended('exact_matching', None):\n    dump(frame, 'kept.xlsx')\n"
+        "dump(frame, 'lost.xlsx')\n"
+        "assert list(load('kept.xlsx')['prediction']) == ['=5', '====', '=A'], load('kept.xlsx')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kept, lost = (spreadsheets.read(tmp_path / f"{name}.xlsx")[1:] for name in ("kept", "lost"))
+    assert [row[1] for row in kept] == ["=5", "====", "=A"]
+    assert [row[1] for row in lost] == [spreadsheets.FORMULA] * 3
