@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import hub
 
@@ -214,9 +215,10 @@ def parse_encoders(text: object) -> dict[str, str]:
             raise SetupError(
                 f"encoders must be NAME:MODULE.PATH joined by +, e.g. clip:model.vision_tower; not {text!r}"
             )
+        name = masks.check_name(name).lower()
         if name in found:
             raise SetupError(f"encoders names {name!r} twice: {text!r}")
-        found[name.lower()] = path
+        found[name] = path
     if not found:
         raise SetupError("encoders=NAME:MODULE.PATH+... must say which modules the model's vision encoders are")
     return found

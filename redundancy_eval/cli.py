@@ -199,6 +199,9 @@ def _reading_options(parser: argparse.ArgumentParser, taxonomy: str) -> None:
         help="the mask of runs whose model name, checkpoint or folder fits a pattern with * and ?, e.g. "
         "'*-noclip=clip' or 'x5:runs-x5-full=none'; runs with the same MODEL are masks of one model (may be repeated)",
     )  # fmt: skip
+    parser.add_argument(
+        "--scale", choices=("1", "100"), help="of the scores in CSV files: 1 where they are points, 100 for fractions"
+    )
     parser.add_argument("--mmvp-pairs", action="store_true", help="score MMVP by pairs instead of by question")
     parser.add_argument(
         "--lenient",
@@ -242,6 +245,7 @@ def _report(args: argparse.Namespace) -> int:
         _names(args.encoders.lower()),
         tuple(args.mask_of),
         _names(args.lenient),
+        None if args.scale is None else float(args.scale),
     )
     _check_named(args.out)
     tables = api.read(args.runs, options)

@@ -16,6 +16,35 @@ ALIASES = {
 }  # fmt: skip
 
 
+RESERVED = ("none", "all", "full", "keep", "drop")  # words about masks, not names
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
+
+
+def check_name(name: str) -> str:
+    """A name that an encoder can have: letters, digits, `_`, `-`, `.`, with a letter in front.
+
+    Raises:
+        SetupError: it can have no such name.
+    """
+    if name.lower() in RESERVED:
+        raise SetupError(f"{name!r} is no encoder's name; the full model's mask is none, all encoders dropped is all")
+    if not _NAME.fullmatch(name):
+        raise SetupError(f"{name!r} is no encoder's name: letters, digits, _, - and . with a letter in front")
+    return name
+
+
+def check_names(text: str) -> str:
+    """A mask's text whose names encoders can have; `none` and `all` are masks, too.
+
+    Raises:
+        SetupError: one can have no such name, or it is empty.
+    """
+    if text.lower() not in ("none", "all"):
+        for name in text.split("+"):
+            check_name(name.strip())
+    return text
+
+
 def resolve(name: str, encoders: Sequence[str]) -> str:
     """The model's own name for what the user typed.
 

@@ -15,7 +15,7 @@ class Options:
     """How runs are read; kept in a report, so that `verify` reads them in the same way.
 
     `taxonomy` and `mmvp_pairs` as for `taxonomy.load`; `encoders` in the checkpoint's order, where they are not known;
-    `mask_of` as for `runs.MaskOf.parse`; `lenient` as for `runs.Leniency`.
+    `mask_of` as for `runs.MaskOf.parse`; `lenient` as for `runs.Leniency`; `scale` as for `read_csv.read`.
     """
 
     taxonomy: str = DEFAULT
@@ -23,10 +23,15 @@ class Options:
     encoders: tuple[str, ...] = ()
     mask_of: tuple[str, ...] = ()
     lenient: tuple[str, ...] = ()
+    scale: float | None = None
 
 
 def read(
-    paths: Iterable[str | Path], taxonomy: Taxonomy, lenient: Leniency | None = None, told: Sequence[MaskOf] = ()
+    paths: Iterable[str | Path],
+    taxonomy: Taxonomy,
+    lenient: Leniency | None = None,
+    told: Sequence[MaskOf] = (),
+    scale: float | None = None,
 ) -> list[Run]:
     """Read every run named by, or below, the paths.
 
@@ -35,6 +40,7 @@ def read(
         taxonomy: tells VLMEvalKit's data sets from other files.
         lenient: which kinds of bad data are warnings.
         told: masks told by the user, for runs that do not name theirs.
+        scale: of the scores in CSV files: 1 for points, 100 for fractions.
 
     Raises:
         SetupError: a path does not exist or holds no results, or a mask is not known.
@@ -47,7 +53,7 @@ def read(
             raise SetupError(f"no such file or folder: {given}")
         before = len(runs)
         if given.is_file() and given.suffix == ".csv":
-            runs[given.resolve()] = read_csv.read(given, taxonomy, lenient)
+            runs[given.resolve()] = read_csv.read(given, taxonomy, lenient, scale)
         elif given.is_file():
             runs[given.resolve()] = [read_lmms_eval.read(given.resolve(), lenient)]
         else:

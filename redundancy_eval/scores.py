@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from redundancy_eval import masks, metrics, read_csv, read_vlmevalkit, readers
 from redundancy_eval import taxonomy as taxonomies
-from redundancy_eval.errors import DataError
+from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.runs import (
     Leniency,
     MaskOf,
@@ -99,7 +99,8 @@ def read(
     options = options or readers.Options()
     chosen = taxonomies.load(options.taxonomy, options.mmvp_pairs)
     lenient = Leniency(options.lenient)
-    runs = readers.read(paths, chosen, lenient, [MaskOf.parse(text) for text in options.mask_of])
+    told = [MaskOf.parse(text) for text in options.mask_of]
+    runs = readers.read(paths, chosen, lenient, told, options.scale)
     return tables(runs, chosen, options.encoders, known_encoders, lenient)
 
 
@@ -197,7 +198,8 @@ class _Builder:
         self.encoders = self._encoders(encoders, known_encoders)
         self.run_of = self._by_mask_and_task()
         ran = {masks.dropped(self.encoders, *run.mask) for run in runs}
-        self.rows = tuple(mask for mask in masks.every(self.encoders) if mask in ran)
+        place = {name: number for number, name in enumerate(self.encoders)}
+        self.rows = tuple(sorted(ran, key=lambda mask: (len(mask), [place[name] for name in mask])))
 
     def table(self) -> ScoreTable:
         """The table, with the reason of every hole among its notes."""
@@ -235,7 +237,10 @@ class _Builder:
     def _encoders(self, given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:
         """The model's encoders: as given, recorded or known; else the names in the masks, which is noted."""
         if given:
-            return tuple(given)
+            twice = next((name for name in given if list(given).count(name) > 1), None)
+            if twice:
+                raise SetupError(f"--encoders names {twice} twice: {','.join(given)}")
+            return tuple(masks.check_name(name) for name in given)
         recorded = {run.encoders for run in self.runs if run.encoders}
         first = self.runs[0]
         if len(recorded) > 1:
@@ -245,7 +250,8 @@ class _Builder:
             return names
         unclear = [run for run in self.runs if run.mask[1] or run.mask[0].lower() == "all"]
         dropped = (name for run in self.runs for name in run.mask[0].lower().split("+"))
-        named = tuple(dict.fromkeys(name for name in dropped if name not in ("", "none", "all")))
+        known_by = (masks.ALIASES.get(name.strip(), name.strip()) for name in dropped)
+        named = tuple(dict.fromkeys(name for name in known_by if name not in ("", "none", "all")))
         if unclear or not named:
             raise DataError(
                 f"{(unclear or self.runs)[0].path}: which encoders {first.checkpoint} has is not known here; "

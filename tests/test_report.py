@@ -509,6 +509,63 @@ def test_what_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("redundancy-eval: error: ")
 
 
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ("x,none,GQA,62.1\nx,clip,GQA,0.583", ":3: a score of 0.583 may be a fraction or points: say --scale 100"),
+        ("x,none,GQA,0.6\nx,clip,GQA,0.5", ":2: a score of 0.6 may be a fraction or points"),
+        ("x,none,GQA,6_2.1\nx,clip,GQA,58", ":2: score '6_2.1' .*is not a number"),
+        ("x,none,GQA,\uff16\uff12\nx,clip,GQA,58", ":2: score .* is not a number"),
+        ("x,none,GQA,nan\nx,clip,GQA,58", ":2: score 'nan' is not a number"),
+        ("x,none,GQA,60\nx,full,GQA,58", ":3: 'full' is no encoder's name; the full model's mask is none"),
+        ("x,none,GQA,60\nx,../../x,GQA,58", ":3: '../../x' is no encoder's name"),
+        ("x,none,GQA,60\nx,det,GQA,50\nx,eva02,GQA,58", "two runs of"),
+    ],
+)
+def test_scores_that_could_mean_something_else(tmp_path, lines, match):
+    path = tmp_path / "scores.csv"
+    path.write_text(f"model,mask,benchmark,score\n{lines}\n", encoding="utf-8")
+    with pytest.raises((DataError, SetupError), match=match):
+        scores.read([path], readers.Options("paper"))
+
+
+def test_fractions_are_told(tmp_path, capsys):
+    path = tmp_path / "scores.csv"
+    path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,0.45\nx,sam,GQA,0\n")
+    (points,) = scores.read([path], readers.Options("paper", scale=100))
+    assert points.points.ravel().tolist() == [60, 45, 0]
+    (small,) = scores.read([path], readers.Options("paper", scale=1))
+    assert small.points.ravel().tolist() == [0.6, 0.45, 0]
+    assert main(["report", str(path), "--scale", "100", "-o", str(tmp_path / "out")]) == 0
+    assert main(["verify", str(tmp_path / "out"), str(path)]) == 0  # with the scale that the report was made with
+    path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,45\n")
+    with pytest.raises(DataError, match=":3: a score of 45 is no fraction"):
+        scores.read([path], readers.Options("paper", scale=100))
+
+
+def test_two_columns_of_one_name(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("model,mask,benchmark,score,score\nx,none,GQA,60,10\n")
+    with pytest.raises(DataError, match=r":1: two columns 'score'"):
+        scores.read([path])
+
+
+def test_many_encoders_need_no_list_of_all_masks(tmp_path):
+    path = tmp_path / "scores.csv"
+    names = [f"e{number}" for number in range(40)]
+    lines = ["x,none,GQA,50", *(f"x,{name},GQA,40" for name in names), "x,e1+e0,GQA,30"]
+    path.write_text("model,mask,benchmark,score\n" + "\n".join(lines) + "\n")
+    (table,) = scores.read([path])
+    assert table.masks == ((), *((name,) for name in names), ("e0", "e1")) and len(table.encoders) == 40
+
+
+def test_encoders_named_twice_are_refused(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(CSV)
+    with pytest.raises(SetupError, match="--encoders names clip twice"):
+        scores.read([path], readers.Options(encoders=("clip", "clip", "sam")))
+
+
 def test_a_csv_without_its_columns(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\nx,1\n")
