@@ -66,6 +66,7 @@ def equal(ours, others):
 # --- against the original code -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parity_with_recorded_tensors(capsys):
     assert main(["parity", str(golden("cambrian", "llama3_tiny"))]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -67,6 +67,7 @@ def recorded_ids(name):
 # --- against the original code -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parity_with_recorded_tensors(capsys):
     assert main(["parity", str(golden("deepseek_vl", "tiny"))]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -10,7 +10,7 @@ from redundancy_eval.model_wrappers import hub, masked
 from redundancy_eval.tasks.demo import scenes, utils
 from tests.test_demo_benchmark import CATEGORIES, read
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 
 def ask(model, documents, batch=60):

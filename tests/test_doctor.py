@@ -324,6 +324,7 @@ def other_checkout(tmp_path):
     return tmp_path / "b"
 
 
+@pytest.mark.slow
 def test_two_checkouts_do_not_mix(other_checkout):
     if not (ROOT / "pyproject.toml").is_file():
         pytest.skip("needs an editable checkout")

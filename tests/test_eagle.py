@@ -45,6 +45,7 @@ def picture(seed, size=(70, 50)):
 
 
 @pytest.mark.parametrize("variant", ["x5_tiny", "x4plus_tiny"])
+@pytest.mark.slow
 def test_parity_with_recorded_tensors(variant, capsys):
     assert main(["parity", str(golden("eagle", variant))]) == 0
     lines = capsys.readouterr().out.splitlines()

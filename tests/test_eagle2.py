@@ -50,6 +50,7 @@ def embeddings(subject, images):
 # --- against the original code -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parity_with_recorded_tensors(capsys):
     assert main(["parity", str(golden("eagle2", "tiny"))]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -89,6 +89,7 @@ def bent(written, tmp_path, change_tensors=None, **settings):
 # --- against the original code -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parity_with_recorded_tensors(capsys):
     assert main(["parity", str(golden("imof", "vicuna_tiny"))]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -141,6 +142,7 @@ def fitted(tower, shapes):
 
 
 @pytest.mark.parametrize(("recording", "name"), RECORDED_TOWERS, ids=["-".join(key) for key in RECORDED_TOWERS])
+@pytest.mark.slow
 def test_recorded_towers(recording, name):
     kind, repository, sizes, settings = RECORDED_TOWERS[recording, name]
     folder = golden(*recording.split("/"))

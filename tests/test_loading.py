@@ -15,7 +15,7 @@ from redundancy_eval.model_wrappers import checkpoint, masked
 from tests import tiny
 from tests.test_ablations import picture
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 MEASURE = """
 import sys, threading, time

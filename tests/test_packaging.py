@@ -140,6 +140,7 @@ def test_public_names_are_there_and_light_until_used(tmp_path):
     assert done.returncode == 0 and "eagle_masked" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_types_of_the_installed_wheel(wheel, tmp_path):
     pytest.importorskip("mypy", reason="needs the dependency group lint")
     site = tmp_path / "site"
@@ -152,6 +153,7 @@ def test_types_of_the_installed_wheel(wheel, tmp_path):
     assert "no issues found" in done.stdout
 
 
+@pytest.mark.slow
 def test_reports_need_the_base_dependencies_only(wheel, tmp_path):
     """A fresh environment without torch: install the wheel, read runs, write tables; `run` says what it needs."""
     from tests.runs import DEMO_TASKS, write_run

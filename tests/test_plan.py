@@ -313,6 +313,7 @@ def test_operations_are_those_that_torch_counts(checkpoints, model_id):
     assert len(made.layers) == text.num_hidden_layers and found.language.cache(4) == kept / 40 * 4
 
 
+@pytest.mark.slow
 def test_released_sizes_cost_what_the_table_of_families_says():
     config = hub.read_config(hub.locate("demo"))
     for key in ("encoder_configs", "image_size", "grid_size"):

@@ -26,7 +26,7 @@ from redundancy_eval.model_wrappers.sweep import ALONE, Question, Sweep
 from redundancy_eval.store import Key, Store, Stored
 from tests import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
 NEAR = 1e-4  # logits of two tokens that differ by less may change places between batches
