@@ -364,7 +364,6 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
     Circular ones that end in the same second share a file in /tmp; a judge that does not answer is replaced by exact
     matching, under the judge's name; the judge's key stands in the log; a reply that begins with `=` becomes a formula.
     """
-    import pandas as pd
     from vlmeval.dataset.utils import multiple_choice
 
     make, stamp = logging.getLogRecordFactory(), getattr(multiple_choice, "timestr", None)
@@ -382,8 +381,8 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
             settings["engine_kwargs"] = {"options": plain, **(settings.get("engine_kwargs") or {})}
         to_excel(self, *arguments, **settings)
 
-    to_excel = pd.DataFrame.to_excel
-    pd.DataFrame.to_excel = as_text
+    frames: Any = importlib.import_module("pandas").DataFrame
+    to_excel, frames.to_excel = frames.to_excel, as_text
     logging.setLogRecordFactory(redacted)
     multiple_choice.timestr = lambda *_: uuid.uuid4().hex
     try:
@@ -394,7 +393,7 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
     finally:
         logging.setLogRecordFactory(make)
         multiple_choice.timestr = stamp
-        pd.DataFrame.to_excel = to_excel
+        frames.to_excel = to_excel
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, str]]]:
     twice = [name for name in (*COLUMNS, "n") if header.count(name) > 1]
     if twice:
         raise DataError(f"{path}:1: two columns {twice[0]!r}")
-    rows = []
+    rows: list[tuple[str, Mapping[str, str]]] = []
     for where, row in cells[1:]:
         if len(row) != len(header):
             raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
