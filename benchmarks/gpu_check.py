@@ -14,8 +14,10 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
+import random
 import re
 import signal
 import statistics
@@ -27,6 +29,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,6 +46,7 @@ SCHEMA = 1
 RESULTS = Path(__file__).with_name("results")
 NEW = 8  # tokens of an answer
 ANSWER = {"min_new_tokens": NEW}
+WORDS = (6, 40)  # of a question: batches are padded, as with real questions, so attention gets a mask
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Check:
     def questions(self, count: int, start: int = 0) -> list[sweep.Question]:
         """Documents, each with an image of its own."""
         words = self.full.model.language_model.config.vocab_size
-        asked = subjects.documents(count + start, 1, words)[start:]
+        asked = subjects.documents(count + start, 1, words, WORDS)[start:]
         return [
             sweep.Question("t", "", str(number), text, NEW, ANSWER, lambda image=image: [image])
             for number, (text, image) in enumerate(asked, start)
@@ -138,12 +142,17 @@ def bandwidth(device: torch.device, size: int) -> float:
 
 
 def swept(
-    check: Check, labels: Sequence[str], questions: Sequence[sweep.Question], batch: int | str = sweep.AUTO
+    check: Check,
+    labels: Sequence[str],
+    questions: Sequence[sweep.Question],
+    batch: int | str = sweep.AUTO,
+    model: MaskedModel | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """A sweep into a store of its own: answers by mask and document, and what it took."""
     free(check.device)
+    full = model or check.full
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store", {"check": check.subject}) as kept:
-        one = sweep.Sweep(lambda: check.full, labels, kept, batch)
+        one = sweep.Sweep(lambda: full, labels, kept, batch)
         _, spent = seconds(lambda: one.fill(questions, show=False), check.device)
         answers = {f"{key.mask}|{key.document}": stored.text for key, stored in kept.items()}
     given = {key: text for key, text in answers.items() if not key.startswith(sweep.ALONE)}
@@ -156,22 +165,47 @@ def swept(
     return answers, told
 
 
+def noise(answers: Mapping[str, str]) -> tuple[int, int]:
+    """How many second answers of the full model differ from the first, and of how many."""
+    alone = {key: text for key, text in answers.items() if key.startswith(sweep.ALONE)}
+    return sum(text != answers[key.replace(sweep.ALONE, sweep.FULL)] for key, text in alone.items()), len(alone)
+
+
+def equal(answers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, int]:
+    """How many answers under masks are the same in both."""
+    keys = [key for key in answers if not key.startswith(sweep.ALONE)]
+    return {"equal": sum(answers[key] == others[key] for key in keys), "answers": len(keys)}
+
+
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
 def works(check: Check) -> Iterator[dict[str, Any]]:
     """Rates of the device; the bundled model answers as on a CPU under every mask; skipping is running and zeroing."""
     yield {"matrix_tflops": round(rate(check.device, check.dtype, 512 if check.tiny else 8192) / 1e12, 4)}
+    yield {"clocks_then": nvidia_smi("clocks.sm,clocks.mem,power.draw")} if check.device.type == "cuda" else {}
     yield {"copy_gb_per_s": round(bandwidth(check.device, 2**24 if check.tiny else 2**32) / 1e9, 1)}
     here = masked.load("eagle_masked", "demo", device=check.device, dtype="float32")
     there = masked.load("eagle_masked", "demo", device="cpu", dtype="float32")
-    prompts = [Prompt(text, (image,)) for text, image in subjects.documents(2 if check.tiny else 8, 1)]
-    equal = total = 0
+    asked = subjects.documents(2 if check.tiny else 8, 1, words=WORDS)
+    prompts = [Prompt(text, (image,)) for text, image in asked]
+    mine: dict[str, str] = {}
+    other: dict[str, str] = {}
     for mask in masks.every(here.encoder_names):
-        pairs = zip(here.under(mask).generate(prompts, NEW), there.under(mask).generate(prompts, NEW), strict=True)
-        for mine, other in pairs:
-            equal, total = equal + (mine.text == other.text), total + 1
-    yield {"demo_answers_equal_to_cpu": equal, "demo_answers": total}
+        label = masks.label(mask, here.encoder_names)
+        for view, told in ((here.under(mask), mine), (there.under(mask), other)):
+            told |= {f"{label}|{n}": answer.text for n, answer in enumerate(view.generate(prompts, NEW))}
+    same = equal(mine, other)
+    yield {"demo_answers_equal_to_cpu": same["equal"], "demo_answers": same["answers"]}
+    labels = [masks.label(mask, here.encoder_names) for mask in masks.every(here.encoder_names)]
+    questions = [
+        sweep.Question("t", "", str(n), text, NEW, {}, lambda image=image: [image])
+        for n, (text, image) in enumerate(asked)
+    ]
+    yield {"demo_sweep_equal_to_one_by_one": equal(mine, swept(check, labels, questions, model=here)[0])["equal"]}
+    half = masked.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
+    answers, _ = swept(check, labels, questions, model=half)
+    yield {"demo_half_equal_to_float32": equal(mine, answers)["equal"], "demo_half_noise_floor": noise(answers)[0]}
     images = [prompt.images[0] for prompt in prompts]
     worst = 0.0
     for name in here.encoder_names:
@@ -186,9 +220,6 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
 
 def all_masks(check: Check) -> Iterator[dict[str, Any]]:
     """A sweep of all masks: time, growth of `auto`, peak memory, and the noise floor in half precision."""
-    _, warm = swept(check, check.labels, check.questions(1))
-    fits = int(check.left * 0.3 / max(warm["seconds"], 1e-3))
-    count = max(1, min(check.documents, fits))
     grown: list[int] = []
     keep = sweep.Sweep._fitting
 
@@ -197,13 +228,18 @@ def all_masks(check: Check) -> Iterator[dict[str, Any]]:
         grown.append(self.batch_size)
         return replies
 
+    with mock.patch.object(sweep.Sweep, "_fitting", noted), mock.patch.object(sweep, "FIRST_GUESS", 2):
+        _, warm = swept(check, check.labels, check.questions(1))
+    yield {"auto_from_2": sorted(set(grown))}
+    grown.clear()
+    fits = int(check.left * 0.3 / max(warm["seconds"], 1e-3))
+    count = max(1, min(check.documents, fits))
     with mock.patch.object(sweep.Sweep, "_fitting", noted):
         answers, told = swept(check, check.labels, check.questions(count, 1))
     yield {"warm_up_seconds": warm["seconds"], "masks": len(check.labels), "documents": count, **told}
     yield {"batch_sizes": sorted(set(grown)), "answers_per_s": round(told["answers"] / told["seconds"], 2)}
-    alone = {key: text for key, text in answers.items() if key.startswith(sweep.ALONE)}
-    differ = sum(text != answers[key.replace(sweep.ALONE, sweep.FULL)] for key, text in alone.items())
-    yield {"noise_floor_differ": differ, "noise_floor_of": len(alone), "_answers": answers}
+    differ, alone = noise(answers)
+    yield {"noise_floor_differ": differ, "noise_floor_of": alone, "_answers": answers}
 
 
 def one_by_one(check: Check, size: int) -> Iterator[dict[str, Any]]:
@@ -216,16 +252,15 @@ def one_by_one(check: Check, size: int) -> Iterator[dict[str, Any]]:
     views[sweep.FULL].generate(prompts[:size], NEW, **ANSWER)
     free(check.device)
     spent, given, equal, limit = 0.0, 0, 0, check.left * 0.25
-    for start in range(0, len(prompts), size):
-        for label, view in views.items():
-            if spent < limit:
-                batch = prompts[start : start + size]
-                answers, took = seconds(
-                    lambda view=view, batch=batch: view.generate(batch, NEW, **ANSWER), check.device
-                )
-                spent, given = spent + took, given + len(answers)
-                for question, answer in zip(asked[start : start + size], answers, strict=True):
-                    equal += known.get(f"{label}|{question.document}") == answer.text
+    batches = [(start, label) for start in range(0, len(prompts), size) for label in views]
+    random.Random(0).shuffle(batches)  # so that those for which there is time stand for all
+    for start, label in batches:
+        if spent < limit:
+            view, batch = views[label], prompts[start : start + size]
+            answers, took = seconds(lambda view=view, batch=batch: view.generate(batch, NEW, **ANSWER), check.device)
+            spent, given = spent + took, given + len(answers)
+            for question, answer in zip(asked[start : start + size], answers, strict=True):
+                equal += known.get(f"{label}|{question.document}") == answer.text
     whole = spent / given * len(prompts) * len(views)
     yield {
         "batch_size": size,
@@ -266,17 +301,18 @@ def bound(check: Check) -> Iterator[dict[str, Any]]:
     done, basis = check.found["all_masks"], check.found["works"]
     sizes = costs.of(subjects.skeleton(check.subject), "eagle_masked", subjects.config(check.subject))
     operations, bytes_ = basis["matrix_tflops"] * 1e12, basis["copy_gb_per_s"] * 1e9
-    text = check.full.prompt_ids(check.questions(1)[0].prompt())
-    length = len(text) - 1 + sizes.visual_tokens
+    asked = [question.prompt() for question in check.questions(done["documents"], 1)]
+    lengths = [len(check.full.prompt_ids(prompt)) - 1 + sizes.visual_tokens for prompt in asked]
+    length = statistics.mean(lengths)
     encoders = sum(each or 0 for each in sizes.encoders.values()) * done["documents"] / operations
-    prefill = (sizes.language.prefill(length) + sizes.fusion) * done["answers"] / operations
+    prefill = (statistics.mean(map(sizes.language.prefill, lengths)) + sizes.fusion) * done["answers"] / operations
     weights = sum(p.numel() * p.element_size() for p in check.full.model.language_model.parameters())
     cache = sizes.language.cache(check.dtype.itemsize) * length
     batches = -(-done["answers"] // max(done["batch_size"], 1))
     decoding = (NEW - 1) * (batches * weights + done["answers"] * cache) / bytes_
     parts = {"encoders": encoders, "prefill": prefill, "decoding": decoding}
     yield {"seconds": round(sum(parts.values()), 3), "of_which": {k: round(v, 3) for k, v in parts.items()}}
-    yield {"prompt_tokens": length, "sweep_over_bound": round(done["seconds"] / sum(parts.values()), 2)}
+    yield {"prompt_tokens": round(length, 1), "sweep_over_bound": round(done["seconds"] / sum(parts.values()), 2)}
 
 
 def profile(check: Check) -> Iterator[dict[str, Any]]:
@@ -290,6 +326,7 @@ def profile(check: Check) -> Iterator[dict[str, Any]]:
     def timed(owner: Any, name: str, part: Callable[..., str]) -> Any:
         original = getattr(owner, name)
 
+        @wraps(original)  # generate() asks the signature whether to give positions and to leave out logits
         def measured(*args: Any, **settings: Any) -> Any:
             nonlocal depth
             if depth:  # within another part
@@ -316,7 +353,9 @@ def profile(check: Check) -> Iterator[dict[str, Any]]:
         ):  # fmt: skip
             stack.enter_context(timed(owner, name, lambda *_, part=part, **__: part))
         stack.enter_context(timed(model.language_model, "forward", pass_of))
-        _, told = swept(check, check.labels, check.questions(max(1, check.documents // 4), 1))
+        answers, told = swept(check, check.labels, check.questions(max(2, check.documents // 4), 1))
+    known = check.found.get("all_masks", {}).get("_answers", {})
+    yield equal(answers, known) if set(answers) <= set(known) else {}  # measuring changes nothing
     rest = told["seconds"] - sum(spent.values())
     yield {
         "seconds": told["seconds"],
@@ -345,14 +384,12 @@ def memory_runs_out(check: Check) -> Iterator[dict[str, Any]]:
             stack.enter_context(mock.patch.object(engines.Native, "answer", _small_only(engines.Native.answer)))
         tight, told = swept(check, labels, questions, 16)
     wide, _ = swept(check, labels, questions, 16)
-    equal = sum(tight[key] == text for key, text in wide.items())
     stepped = told["batch_size"] < 16
     yield {
         "began_with": 16,
         "ended_with": told["batch_size"],
         "stepped_down": stepped,
-        "equal": equal,
-        "answers": len(wide),
+        **equal(tight, wide),
     }
     if not stepped:
         raise RuntimeError("memory did not run out: nothing was shown")
@@ -374,23 +411,36 @@ def attention(check: Check) -> Iterator[dict[str, Any]]:
         for n, q in enumerate(check.questions(4))
     ]
     language, before = check.full.model.language_model, check.full.model.language_model.config._attn_implementation
-    kinds = ["sdpa", *(["flash_attention_2"] * (importlib.util.find_spec("flash_attn") is not None))]
-    for kind in kinds:
-        language.set_attn_implementation(kind)
-        shared, with_ = swept(check, check.labels[:4], questions, 16)
-        with mock.patch.object(engines, "prefixes", lambda *_: []):
-            apart, without = swept(check, check.labels[:4], questions, 16)
-        equal = sum(shared[key] == text for key, text in apart.items())
-        yield {
-            kind: {
-                "shared_seconds": with_["seconds"],
-                "apart_seconds": without["seconds"],
-                "equal": equal,
-                "answers": len(apart),
-            }
-        }
-    language.set_attn_implementation(before)
-    yield {"flash_attn": "installed" if len(kinds) > 1 else "not installed: flash_attention_2 was not tried"}
+    labels = check.labels[:4]
+    flash, cudnn = importlib.util.find_spec("flash_attn") is not None, torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        for kind in ("sdpa", "sdpa without cuDNN", *(["flash_attention_2"] * flash)):
+            language.set_attn_implementation(kind.split()[0])
+            torch.backends.cuda.enable_cudnn_sdp(cudnn and kind == "sdpa")
+            swept(check, labels, questions, 16)  # to warm up
+            shared, with_ = swept(check, labels, questions, 16)
+            with mock.patch.object(engines, "prefixes", lambda *_: []):
+                apart, without = swept(check, labels, questions, 16)
+            seconds_ = {"shared_seconds": with_["seconds"], "apart_seconds": without["seconds"]}
+            yield {kind: {**seconds_, **equal(shared, apart), **padding(check, questions)}}
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        language.set_attn_implementation(before)
+    yield {"flash_attn": "installed" if flash else "not installed: flash_attention_2 was not tried"}
+
+
+def padding(check: Check, questions: Sequence[sweep.Question]) -> dict[str, Any]:
+    """The largest difference that padding makes to the log-probability of an answer of one token, in nats.
+
+    Random weights put many tokens close to the best, so that answers differ where this hardly does. NaN is an error.
+    """
+    prompts = [question.prompt() for question in questions]
+    together = check.full.loglikelihood(prompts, ["w5"] * len(prompts))
+    alone = [check.full.loglikelihood([prompt], ["w5"])[0] for prompt in prompts]
+    apart = [abs(a - b) for (a, _), (b, _) in zip(together, alone, strict=True)]
+    if not all(map(math.isfinite, apart)):
+        raise RuntimeError("a log-probability is not finite")
+    return {"padding_changes_nats_by": round(max(apart), 5), "nats": round(alone[0][0], 3)}
 
 
 def family(check: Check, name: str) -> Iterator[dict[str, Any]]:
@@ -428,24 +478,32 @@ PARTS: tuple[Callable[[Check], Iterator[dict[str, Any]]], ...] = (
 _SHARE = 0.45  # of the time that is left, for one part
 
 
-class _Late(Exception):
-    """A part took more than its share."""
+class _Late(BaseException):
+    """A part took more than its share; no library's `except Exception` keeps it."""
 
 
 @contextmanager
 def within(limit: float) -> Iterator[None]:
-    """Raise _Late after so many seconds."""
+    """Raise _Late after so many seconds, and again where a destructor or a callback swallowed it."""
 
     def late(*_: Any) -> None:
         raise _Late(f"stopped after {limit:.0f} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    signal.setitimer(signal.ITIMER_REAL, limit, 10)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def nvidia_smi(fields: str) -> str:
+    """What nvidia-smi tells of the GPUs; "" where it is not there."""
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
+    return ""
 
 
 def machine(check: Check) -> dict[str, Any]:
@@ -456,9 +514,7 @@ def machine(check: Check) -> dict[str, Any]:
     if check.device.type != "cuda":
         cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         return {"device": cpu[1] if cpu else "CPU", "threads": torch.get_num_threads(), **told}
-    query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv,noheader"]
-    with suppress(OSError, subprocess.SubprocessError):
-        told["nvidia_smi"] = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
+    told["nvidia_smi"] = nvidia_smi("driver_version,clocks.max.sm,clocks.max.mem,power.limit")
     memory = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
     return {"device": torch.cuda.get_device_name(), "gib": memory, "cuda": torch.version.cuda, **told}
 
@@ -471,26 +527,28 @@ def run(check: Check, parts: Sequence[Callable[[Check], Iterator[dict[str, Any]]
         "machine": machine(check), "subject": check.subject, "dtype": str(check.dtype).removeprefix("torch."),
         "new_tokens": NEW, "parts": {},
     }  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sidecar.write_json(out, told)  # a folder that cannot be written is known before time is spent
     for part in parts:
         name, began = part.__name__, time.monotonic()
         found: dict[str, Any] = {}
         try:
             if check.left < 5:
                 raise _Late("no time was left")
-            with within(max(5.0, check.left * (1.0 if part is works else _SHARE))):
+            with within(max(5.0, check.left * _SHARE)):
                 for more in part(check):
                     found |= more
-        except Exception as error:
+        except (Exception, _Late) as error:
             traceback.print_exc()
             found["error"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         check.found[name] = found
         seen = {key: value for key, value in found.items() if not key.startswith("_")}
         told["parts"][name] = {**seen, "part_seconds": round(time.monotonic() - began, 2)}
         told["seconds"] = round(time.monotonic() - started, 1)
-        out.parent.mkdir(parents=True, exist_ok=True)
         sidecar.write_json(out, told)
         print(f"{name}: {json.dumps(told['parts'][name])}", flush=True)
-        free(check.device)
+        with suppress(RuntimeError):  # after an error of CUDA itself every call fails
+            free(check.device)
     return told
 
 
@@ -540,7 +598,8 @@ def main() -> int:
     ends = time.monotonic() + args.seconds
     check = Check(args.tiny, device, torch.bfloat16, subject, args.documents or documents, ends)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", machine(check)["device"]).strip("-").lower()
-    out = args.out or RESULTS / f"{slug}-{datetime.date.today()}.json"
+    names_ = (f"{slug}-{datetime.date.today()}{more}.json" for more in ("", *(f"-{n}" for n in range(2, 1000))))
+    out = args.out or next(RESULTS / name for name in names_ if not (RESULTS / name).exists())
     told = run(check, [names[name] for name in chosen], out)
     failed = [name for name, found in told["parts"].items() if "error" in found]
     print(

@@ -182,12 +182,18 @@ def load(subject: str, folder: Path) -> masked.MaskedModel:
     return masked.load("eagle_masked", str(folder), device="cpu", dtype="float32")
 
 
-def documents(images: int, questions: int, size: int = 32000) -> list[tuple[str, Image.Image]]:
-    """Questions of the words of a tokenizer of this size, so many to each image."""
+def documents(
+    images: int, questions: int, size: int = 32000, words: tuple[int, int] = (WORDS, WORDS)
+) -> list[tuple[str, Image.Image]]:
+    """Questions of the words of a tokenizer of this size, so many to each image; `words`: least and most of one."""
     dice = np.random.default_rng(0)
     noise = [dice.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(images)]
     pictures = [Image.fromarray(pixels) for pixels in noise for _ in range(questions)]
-    return [(" ".join(f"w{n}" for n in dice.integers(3, size, WORDS)), picture) for picture in pictures]
+    lengths = np.random.default_rng(1).integers(words[0], words[1] + 1, len(pictures))
+    return [
+        (" ".join(f"w{n}" for n in dice.integers(3, size, length)), picture)
+        for length, picture in zip(lengths, pictures, strict=True)
+    ]
 
 
 def rate(subject: str) -> tuple[float, torch.dtype, str]:

@@ -251,8 +251,11 @@ def keep_freed_memory() -> None:
 
 
 def room_for_twice() -> bool:
-    """Whether a GPU's memory was used to less than two fifths so far."""
-    return torch.cuda.max_memory_reserved() < 0.4 * torch.cuda.get_device_properties(0).total_memory
+    """Whether memory of no GPU was used to more than two fifths so far; the model may lie on any, or on several."""
+    return all(
+        torch.cuda.max_memory_reserved(number) < 0.4 * torch.cuda.get_device_properties(number).total_memory
+        for number in range(torch.cuda.device_count())
+    )
 
 
 def _bytes(outputs: Outputs) -> int:

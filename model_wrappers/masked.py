@@ -450,6 +450,9 @@ def load(
     stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, pretrained or family.default, site)
     module = importlib.import_module(family.module)
     run = module.MODEL.needed(names, mask, site, **settings)
+    if choose_dtype(dtype, place) == torch.float32:
+        # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.
+        torch.backends.cudnn.allow_tf32 = False
     model, tokenizer, _ = module.load(
         folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
     )

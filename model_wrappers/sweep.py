@@ -4,6 +4,7 @@ Documents come one after the other, each under all masks, so that what the encod
 is at hand. Answers go to a response store as they are given; what is there already is never asked again.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,7 +112,7 @@ class Sweep:
     ):
         self.load, self.labels, self.store, self.memory = load, list(labels), kept, memory
         self.auto = batch_size == AUTO
-        self.growing = self.auto and torch.cuda.is_available()
+        self.growing = False  # on a GPU alone, which the loaded model tells
         self.batch_size = FIRST_GUESS if self.auto else int(batch_size)
         self.screen = sys.stderr  # also where the framework's own talk is kept away from it
         self.engine: engines.Native | engines.Looped | None = None
@@ -137,6 +138,7 @@ class Sweep:
             self.engine = engines.start(self.load(), self.labels, self.memory)
             if self.auto:
                 self.batch_size = first_guess(self.engine.device, self.engine.cache)
+                self.growing = self.growing or self.engine.device == "cuda"
         labels = self.labels + ([ALONE] if self.engine.half and FULL in self.labels else [])
         missing = [q for q in each.values() if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
@@ -242,6 +244,7 @@ class Sweep:
             if self.growing and len(jobs) == self.batch_size and engines.room_for_twice():
                 self.batch_size *= 2
             return replies
+        gc.collect()  # what a failed pass left in cycles is memory too
         torch.cuda.empty_cache()
         self.batch_size, self.growing = min(self.batch_size, (len(jobs) + 1) // 2), False
         print(f"out of memory: batches of {self.batch_size} from here on", file=self.screen)

@@ -51,18 +51,25 @@ def test_every_part_runs(told):
 def test_the_parts_say_what_they_measured(told):
     parts = told["parts"]
     assert parts["works"]["demo_answers_equal_to_cpu"] == parts["works"]["demo_answers"] == 2 * 16
+    assert parts["works"]["demo_sweep_equal_to_one_by_one"] == 2 * 16
+    assert 0 < parts["works"]["demo_half_equal_to_float32"] <= 2 * 16
     assert parts["works"]["largest_difference_of_skipping_and_zeroing"] == 0
+    assert parts["all_masks"]["auto_from_2"] == [2]  # a CPU's does not grow
     assert parts["all_masks"]["answers"] == 2 * 16 and parts["all_masks"]["noise_floor_of"] == 2
     for name in ("naive_single", "naive_best"):
         assert 0 < parts[name]["measured"] <= parts[name]["total"] == 2 * 16
         assert parts[name]["extrapolated"] == (parts[name]["measured"] < 2 * 16)
         assert parts[name]["answers_equal_to_sweep"] >= 0.8 * parts[name]["measured"]  # in half precision
     assert parts["bound"]["seconds"] == pytest.approx(sum(parts["bound"]["of_which"].values()), abs=0.01)
+    # Measured passes get positions as others do: prompts of two lengths are padded.
+    assert parts["profile"]["equal"] == parts["profile"]["answers"] == 2 * 16
     spent = parts["profile"]["parts"]
     assert all(spent[name] > 0 for name in ("host", "encoders", "fusion", "prefill", "decoding", "writing"))
     assert parts["leave_one_out"]["answers"] == 2 * 6
     assert parts["memory_runs_out"]["ended_with"] < parts["memory_runs_out"]["began_with"]
-    assert parts["attention"]["sdpa"]["answers"] > 0
+    for kind in ("sdpa", "sdpa without cuDNN"):
+        assert parts["attention"][kind]["answers"] == 4 * 4
+        assert parts["attention"][kind]["padding_changes_nats_by"] < 0.2
     for name in ("cambrian", "deepseek_vl"):
         assert set(parts[name]["seconds_of_two_answers"]) >= {"none", "all"}
 

@@ -601,6 +601,22 @@ def test_batches_grow_as_long_as_there_is_room(made, expected, monkeypatch, tmp_
     assert len(seen.asked) == len(set(seen.asked))
 
 
+def test_a_model_on_the_cpu_of_a_machine_with_a_gpu_gets_no_larger_batches(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engines, "room_for_twice", lambda: True)  # of the GPU, which is not used
+    monkeypatch.setattr(sweep, "FIRST_GUESS", 2)
+    with store(tmp_path) as kept:
+        done = Sweep(lambda: load(*made("eagle")), labels("eagle"), kept)
+        done.fill(questions("eagle")[:2], show=False)
+    assert done.batch_size == 2
+
+
+def test_float32_is_not_rounded_to_tf32_by_convolutions(made, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load(*made("eagle"))
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_large_model_gets_small_batches_on_a_cpu(made, monkeypatch, tmp_path):
     large = 2 * 32 * 4096 * 4  # bytes of a token's keys and values in a model of 7B parameters
     assert [sweep.first_guess("cpu", cache) for cache in (0, 4096, large, 64 * large)] == [32, 32, 1, 1]
