@@ -12,7 +12,7 @@ import numpy as np
 
 from redundancy_eval import model_args, sidecar
 from redundancy_eval.errors import DataError
-from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
+from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, reply_digest
 from redundancy_eval.taxonomy import Part
 
 FRAMEWORK = "lmms-eval"
@@ -104,7 +104,7 @@ def _samples(
     score, cluster, stratum = _score(part), _text(part.cluster), _text(part.stratum)
     where = part.where
     lines: dict[int, int] = {}
-    rows: dict[int, tuple[int, float, str, str, bool]] = {}
+    rows: dict[int, tuple[int, float, str, str, bool, str | None]] = {}
     for number, record in _records(path, lenient):
         if record is None:
             return None
@@ -125,7 +125,8 @@ def _samples(
         counts = record.get("token_counts") or [None]
         used = (counts[0] or {}).get("output_tokens") or 0
         key = cluster(record) or f"document {doc_id}"
-        rows[doc_id] = (_digest(record), value, key, stratum(record), tokens is not None and used >= tokens)
+        capped = tokens is not None and used >= tokens
+        rows[doc_id] = (_digest(record), value, key, stratum(record), capped, _reply(record))
     if documents is not None and len(lines) != documents:
         lenient.refuse("truncated", f"{path}:{len(lines)}: {len(lines)} samples, but {results.name} counts {documents}")
         return None
@@ -140,6 +141,8 @@ def _samples(
         np.array([rows[doc_id][3] for doc_id in order], dtype=np.str_),
         np.zeros(len(order), dtype=np.bool_),
         np.array([rows[doc_id][4] for doc_id in order], dtype=np.bool_),
+        np.array([reply_digest(rows[doc_id][5]) for doc_id in order], dtype=np.uint64),
+        np.array([rows[doc_id][5] is not None and not rows[doc_id][5].strip() for doc_id in order], dtype=np.bool_),
         "" if score else part.reason or "its samples hold no scores",
     )
 
@@ -156,6 +159,14 @@ def _records(path: Path, lenient: Leniency) -> Iterator[tuple[int, dict[str, Any
                 yield number, None
                 return
             yield number, record
+
+
+def _reply(record: Mapping[str, Any]) -> str | None:
+    """The first text that was answered; lmms-eval leaves out `resps` where its filters changed nothing."""
+    found = record.get("resps", record.get("filtered_resps"))
+    while isinstance(found, list) and found:
+        found = found[0]
+    return found if isinstance(found, str) else None
 
 
 def _digest(record: Mapping[str, Any]) -> int:

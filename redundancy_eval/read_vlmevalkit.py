@@ -21,7 +21,7 @@ import numpy as np
 
 from redundancy_eval import sidecar, spreadsheets
 from redundancy_eval.errors import DataError
-from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
+from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, reply_digest
 from redundancy_eval.taxonomy import Part, Taxonomy
 
 FRAMEWORK = "vlmevalkit"
@@ -241,7 +241,7 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
     whole = {index for index, row in asked.items() if keep(row)}
     groups: dict[str, list[str]] = {}
     if part.cluster == "g_index":  # circular: a verdict stands for all rotations of a question
-        for index in whole:
+        for index in sorted(whole):
             groups.setdefault(str(int(index) % _MILLION), []).append(index)
         whole = set(groups)
     if set(rows) != whole:
@@ -250,13 +250,17 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
         return None
     order = sorted(rows, key=lambda index: (len(index), index))
     clusters = _clusters(part, order, rows)
-    scores, missing = [], []
+    scores, missing, digests, empty = [], [], [], []
     for index in order:
         line, row = rows[index]
         replies = [asked[member]["prediction"] for member in groups.get(index, [index])]
         if spreadsheets.FORMULA not in replies:
             _check_fresh(asked[index], row, path, line, lenient)
         missing.append(any(reply == spreadsheets.FORMULA or _FAILED.search(reply) for reply in replies))
+        # Rotations that were all answered alike count as that one text.
+        known = "\x1f".join(replies if len(set(replies)) > 1 else replies[:1])
+        digests.append(0 if spreadsheets.FORMULA in replies else reply_digest(known))
+        empty.append(spreadsheets.FORMULA not in replies and not any(reply.strip() for reply in replies))
         try:
             scores.append(score(row))
         except (KeyError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -275,6 +279,8 @@ def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Sa
         ),
         np.array(missing, dtype=np.bool_),
         np.zeros(len(order), dtype=np.bool_),  # VLMEvalKit does not count tokens
+        np.array(digests, dtype=np.uint64),
+        np.array(empty, dtype=np.bool_),
     )
 
 

@@ -1,5 +1,6 @@
 """What was run: one framework's results under one mask, and the checks that let masks stand in one table."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -66,7 +67,8 @@ class Samples:
 
     `lines` are line (or row) numbers in `path`, `digests` hashes of what was asked and what is right, `scores` (0..1)
     the framework's, `missing` marks answers that could not be had (wrong to the framework), `capped` those that reached
-    the token limit. Where samples hold no scores, `reason` says why.
+    the token limit. `replies` are `reply_digest`s of what was answered (0: not known), `empty` marks replies that are
+    blank. Where samples hold no scores, `reason` says why.
     """
 
     path: Path
@@ -78,7 +80,16 @@ class Samples:
     strata: NDArray[np.str_]
     missing: NDArray[np.bool_]
     capped: NDArray[np.bool_]
+    replies: NDArray[np.uint64]
+    empty: NDArray[np.bool_]
     reason: str = ""
+
+
+def reply_digest(reply: str | None) -> int:
+    """Hash of a reply exactly as given, to tell whether two masks answered alike; 0 where no reply is known."""
+    if reply is None:
+        return 0
+    return int.from_bytes(hashlib.blake2b(reply.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True)
