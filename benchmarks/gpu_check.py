@@ -37,7 +37,7 @@ from unittest import mock
 import subjects
 import torch
 
-from redundancy_eval import masks, sidecar
+from redundancy_eval import files, masks
 from redundancy_eval.model_wrappers import costs, engines, masked, sweep
 from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
 from redundancy_eval.store import Store
@@ -528,7 +528,7 @@ def run(check: Check, parts: Sequence[Callable[[Check], Iterator[dict[str, Any]]
         "new_tokens": NEW, "parts": {},
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    sidecar.write_json(out, told)  # a folder that cannot be written is known before time is spent
+    files.write_json(out, told)  # a folder that cannot be written is known before time is spent
     for part in parts:
         name, began = part.__name__, time.monotonic()
         found: dict[str, Any] = {}
@@ -545,21 +545,21 @@ def run(check: Check, parts: Sequence[Callable[[Check], Iterator[dict[str, Any]]
         seen = {key: value for key, value in found.items() if not key.startswith("_")}
         told["parts"][name] = {**seen, "part_seconds": round(time.monotonic() - began, 2)}
         told["seconds"] = round(time.monotonic() - started, 1)
-        sidecar.write_json(out, told)
+        files.write_json(out, told)
         print(f"{name}: {json.dumps(told['parts'][name])}", flush=True)
         with suppress(RuntimeError):  # after an error of CUDA itself every call fails
             free(check.device)
     return told
 
 
-def table(files: Sequence[Path]) -> str:
+def table(paths: Sequence[Path]) -> str:
     """The main numbers of results that were written, a row for each."""
     rows = [
         "| device | sweep s | answers | naive, batch 1, s | naive, best batch, s | bound s | peak GiB | noise floor |"
     ]
     rows.append("|---" * 8 + "|")
-    for path in files:
-        told = sidecar.read_json(path)
+    for path in paths:
+        told = files.read_json(path)
 
         def cell(part: str, key: str, told: Mapping[str, Any] = told) -> str:
             value = told["parts"].get(part, {}).get(key)

@@ -1,14 +1,24 @@
-"""What a run of ours says about itself: `redundancy_eval.json` beside the framework's results."""
+"""What a run of ours says about itself: `redundancy_eval.json` in a mask's folder, written when results are there.
 
-import json
+A record belongs to the results that it was written with, which it names with their hashes; a sweep's are in its
+manifest.
+"""
+
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval.errors import DataError
+from redundancy_eval import files, forms, masks
+from redundancy_eval.errors import DataError, SetupError
 
 NAME = "redundancy_eval.json"
+MANIFEST = "manifest.json"  # of a mask's folder, written by a sweep
 SCHEMA = 1
+
+
+def find(folders: Iterable[Path]) -> Path | None:
+    """The first of the folders that has a record."""
+    return next((folder for folder in folders if (folder / NAME).exists()), None)
 
 
 def read(folders: Iterable[Path]) -> dict[str, Any]:
@@ -17,41 +27,36 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
     Raises:
         DataError: it is damaged, or of another version.
     """
-    for folder in folders:
-        path = folder / NAME
-        if path.is_file():
-            found = read_json(path)
-            if found.get("schema") != SCHEMA:
-                raise DataError(f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}")
-            return found
-    return {}
+    folder = find(folders)
+    if folder is None:
+        return {}
+    path = folder / NAME
+    found = files.read_json(path)
+    if found.get("schema") != SCHEMA:
+        raise DataError(f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}")
+    forms.check(found, forms.Record, path)
+    try:
+        for name in found.get("encoders", ()):
+            masks.check_name(name)
+    except SetupError as error:
+        raise DataError(f"{path}: {error}") from None
+    return found
 
 
 def write(record: Mapping[str, Any], folder: Path) -> None:
     """Write a record into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / NAME, {"schema": SCHEMA, **record})
+    files.write_json(folder / NAME, {"schema": SCHEMA, **record})
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole, or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+def hashes(folder: Path) -> dict[Path, str]:
+    """The files that were written with a folder's record, and their hashes; {} where nothing tells.
 
     Raises:
-        DataError: the file is no such thing, with the line.
+        DataError: the manifest is damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: truncated or damaged JSON ({error.msg})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}:1: not a JSON object")
-    return content
+    path = folder / MANIFEST
+    if path.exists():
+        found = forms.check(files.read_json(path), forms.Manifest, path)
+        return {folder / file["path"]: file["sha256"] for file in found["files"]}
+    return {folder / name: digest for name, digest in read([folder]).get("files", {}).items()}
