@@ -3,13 +3,13 @@
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, masks, model_args
+from redundancy_eval import __version__, files, masks, model_args, sidecar, store
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, identity
 
@@ -17,7 +17,14 @@ OURS = (*families.FAMILIES, *families.HOOKED)
 _PACKAGES = ("torch", "transformers", "timm")
 
 
-def describe(model: str, given: str | None, packages: Mapping[str, str], command: Sequence[str]) -> dict[str, Any]:
+def describe(
+    model: str,
+    given: str | None,
+    packages: Mapping[str, str],
+    command: Sequence[str],
+    device: str | None = None,
+    batch_size: object = 1,
+) -> dict[str, Any]:
     """What a mask's folder says about its run; without mask and encoders for a model that is not ours.
 
     Args:
@@ -25,6 +32,8 @@ def describe(model: str, given: str | None, packages: Mapping[str, str], command
         given: its model arguments.
         packages: name in the record -> distribution, of the framework and what else it answers with.
         command: what was typed behind `redundancy-eval`.
+        device: as the framework was told; None where it chooses.
+        batch_size: as typed.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
@@ -40,16 +49,80 @@ def describe(model: str, given: str | None, packages: Mapping[str, str], command
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
         if model != families.HOOKED[1]:  # what weights the base of `masked` reads is not known here
             record["checkpoint"] = identity.digest(identity.of(families.folders(model, arguments)))
+        record["resolved"] = resolved(model, arguments, device, batch_size)
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers import ablations
 
             known = ablations.identity(Path(arguments["calibration"]))
             record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
-    versions = {name: metadata.version(package) for name, package in packages.items()}
-    versions |= {name: metadata.version(name) for name in _PACKAGES}
-    record["versions"] = {"redundancy-eval": __version__} | versions
+    record["versions"] = versions(packages)
     record["command"] = ["redundancy-eval", *map(model_args.redacted, command)]
     return record
+
+
+def versions(packages: Mapping[str, str]) -> dict[str, str]:
+    """Versions of what answers and scores: name -> version.
+
+    Args:
+        packages: name -> distribution, beside those of our own models.
+    """
+    named = {**packages, **{name: name for name in _PACKAGES}}
+    return {"redundancy-eval": __version__} | {name: metadata.version(package) for name, package in named.items()}
+
+
+def resolved(
+    model: str, arguments: Mapping[str, str], device: str | None = None, batch_size: object = 1
+) -> dict[str, Any]:
+    """How a model of ours runs here, `auto` put into words; the number format of another model's base is not known.
+
+    Args:
+        model: model id.
+        arguments: its model arguments.
+        device: as the framework was told; None where it chooses.
+        batch_size: as typed.
+
+    Raises:
+        SetupError: an unknown dtype.
+    """
+    import torch
+
+    from redundancy_eval.model_wrappers import masked
+
+    chosen = arguments.get("device") or (device if world_size() == 1 else None)
+    place = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found = {"device": place.type, "batch_size": str(batch_size), "processes": world_size()}
+    if model != families.HOOKED[1]:
+        found["dtype"] = str(masked.choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
+        found["attention"] = arguments.get("attn_implementation", "sdpa")
+    if place.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(place)
+    return found
+
+
+def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]) -> None:
+    """Write a record beside the results that it belongs to, and join it with that of earlier ones.
+
+    Args:
+        record: of the run that ended.
+        folder: the mask's.
+        written: the run's files. Not of a sweep, whose manifest lists them.
+    """
+    before = sidecar.read([folder]).get("files", {})
+    mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
+    sidecar.write({**record, "files": {**before, **mine}} if before or mine else record, folder)
+
+
+def check_record(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to add results to a folder that holds others, made otherwise: its record is one for all of them.
+
+    Raises:
+        SetupError: what differs.
+    """
+    there = sidecar.read([folder])
+    names = ("model", "mask", "encoders", "checkpoint", "calibration", "resolved", "versions")
+    other = there and store.difference(*({name: told.get(name) for name in names} for told in (there, record)))
+    if other:
+        raise SetupError(f"{folder} holds results of another run: {other}; use another output folder")
 
 
 def rank() -> int:

@@ -18,6 +18,7 @@ from redundancy_eval.store import Stored
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
 _GENERATION = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "min_new_tokens")
+HONOURED = ("max_new_tokens", "do_sample", "until", *_GENERATION)
 
 
 def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any], list[str]]:

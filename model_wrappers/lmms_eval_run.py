@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import environment, read_lmms_eval, sidecar, tasks
+from redundancy_eval import environment, files, model_args, read_lmms_eval, tasks
 from redundancy_eval.errors import SetupError, UsageError
 from redundancy_eval.model_wrappers import launch
 from redundancy_eval.usage import refusals
@@ -51,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
         print(_HELP.format(models=", ".join(launch.OURS)), end="")
         return 0
     args = parse(arguments)
-    record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments])
+    record = launch.describe(
+        args.model, args.model_args, PACKAGES, ["run", *arguments], args.device, args.batch_size
+    )
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     evaluate(args, out, record, arguments)
     return 0
@@ -72,9 +74,29 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError("the following arguments are required: --tasks")
     if not args.output_path:
         raise SetupError("run needs --output_path: results that are not written cannot be reported")
+    if args.use_cache:
+        raise SetupError(
+            "--use_cache answers by model arguments, also for weights that are no longer there; a sweep keeps answers "
+            "itself"
+        )
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
+    if args.model in launch.OURS:
+        check_generation(args.gen_kwargs)
     return args
+
+
+def check_generation(given: Any) -> None:
+    """Refuse generation arguments that our models would pass over, and lmms-eval write down as used.
+
+    Raises:
+        SetupError: one is not known.
+    """
+    from redundancy_eval.model_wrappers.lmms_eval_model import HONOURED
+
+    for name in model_args.parse(given, "--gen_kwargs"):
+        if name not in HONOURED:
+            raise SetupError(f"--gen_kwargs {name}: the models here take {', '.join(HONOURED)}")
 
 
 def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -83,17 +105,17 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
     Args:
         args: as `parse` gives them; `output_path` is not looked at.
         out: the folder.
-        record: what is written beside the results, if it has a mask.
+        record: what is written beside the results when they are there, if it has a mask.
         arguments: what lmms-eval takes for its command line.
 
     Raises:
-        SetupError: lmms-eval wrote no results.
+        SetupError: lmms-eval wrote no results, or the folder holds results of a run that was made otherwise.
     """
     host = _host()
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
-    before = _results(out)
-    if launch.rank() == 0 and "mask" in record:
-        sidecar.write(record, out)
+    before = _written(out)
+    if "mask" in record:
+        launch.check_record(record, out)
     failures: list[BaseException] = []
     with _watched(host, failures), launch.argv("lmms-eval", arguments):
         try:
@@ -105,8 +127,13 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         lines = str(failures[0]).strip().splitlines() or [""]
         mend = f" ({environment.why('lmms-eval')})" if isinstance(failures[0], ImportError) else ""
         raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}{mend}")
-    if launch.rank() == 0 and _results(out) == before:
+    if launch.rank():
+        return
+    written = [path for path in _written(out) if path not in before]
+    if not any(path.name.endswith("_results.json") for path in written):
         raise SetupError(f"lmms-eval ended without writing results to {out}")
+    if "mask" in record:
+        launch.keep_record(record, out, () if "sweep" in record else written)
 
 
 def _host() -> Any:
@@ -137,5 +164,7 @@ def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
         host.cli_evaluate_single = original
 
 
-def _results(folder: Path) -> set[Path]:
-    return set(read_lmms_eval.find(folder)) if folder.is_dir() else set()
+def _written(folder: Path) -> list[Path]:
+    """Results and samples in a folder: names begin with the time, so that no run writes another's."""
+    results = read_lmms_eval.find(files.below(folder)) if folder.is_dir() else []
+    return [*results, *(sample for path in results for sample in path.parent.glob(f"{path.name[:15]}_samples_*"))]

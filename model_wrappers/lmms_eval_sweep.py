@@ -20,13 +20,15 @@ from lmms_eval.models import MODEL_REGISTRY_V2, get_model, get_model_manifest
 from lmms_eval.models.registry_v2 import ModelManifest
 from lmms_eval.tasks import TaskManager
 
-from redundancy_eval import model_args
+from redundancy_eval import compare, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run
 from redundancy_eval.model_wrappers.entry import one_line_errors
 from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
 from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
 from redundancy_eval.model_wrappers.sweep import Question, Sweep
+
+_ELSEWHERE = (compare.FREE, compare.OWN)  # arguments that decide nothing, or stand with the model
 
 _Standing: type[lmms]  # what lmms-eval makes, by this name
 
@@ -113,19 +115,22 @@ class Route:
     @property
     def decides(self) -> dict[str, Any]:
         """What decides the results of a mask, beside the model."""
-        free = ("model", "model_args", "output_path", "batch_size", "max_batch_size", "device", "verbosity")
-        asked = {key: value for key, value in vars(self.args).items() if key not in free}
+        asked = {
+            key: value
+            for key, value in vars(self.args).items()
+            if key in ("tasks", "predict_only") or compare.CONFIG.get(key) not in _ELSEWHERE
+        }
         return {key: str(value) for key, value in sorted(asked.items()) if value not in (None, False, "", [])}
+
+    @property
+    def device(self) -> str | None:
+        """As lmms-eval was told; None where it chooses."""
+        return self.args.device
 
     @property
     def model_arguments(self) -> dict[str, str]:
         """What the model is loaded with, but for the mask."""
         return model_args.parse(self.given, "--model_args")
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`."""
-        return "cpu" if self.args.device == "cpu" or not torch.cuda.is_available() else "cuda"
 
     def load(self) -> entry.Model:
         """The full model; asked for within an evaluation, as lmms-eval starts the processes."""
@@ -151,7 +156,9 @@ class Route:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         args = argparse.Namespace(**{**vars(self.args), "model_args": given})
         command = [given if part == self.given and self.given else part for part in self.arguments]
-        record = launch.describe(self.model, given, lmms_eval_run.PACKAGES, ["run", *command])
+        record = launch.describe(
+            self.model, given, lmms_eval_run.PACKAGES, ["run", *command], self.args.device, self.args.batch_size
+        )
         record["sweep"] = True
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
         if self.model == families.HOOKED[1]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from redundancy_eval import masks
+from redundancy_eval import masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import ablations, families, hub, prompts
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
@@ -28,7 +28,6 @@ Outputs = Mapping[str, Tensor]
 CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    name = _DTYPE_ALIASES.get(dtype, dtype)
+    name = model_args.DTYPES.get(dtype, dtype)
     if name not in _DTYPES:
         raise SetupError(f"dtype must be one of auto, {', '.join(_DTYPES)}; not {dtype!r}")
     return _DTYPES[name]

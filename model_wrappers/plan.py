@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from redundancy_eval import masks, model_args
+from redundancy_eval import forms, masks, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import costs, families, hub, launch, listen, masked, prompts, sweep, sweep_run
 from redundancy_eval.model_wrappers.costs import Costs
@@ -77,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     cache = 0 if subject.costs is None else subject.costs.language.cache(subject.dtype.itemsize)
     batch = sweep.first_guess(subject.device, cache) if own.batch_size == "auto" else int(own.batch_size)
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
-    told = numbers(subject, encoders, labels, heard, _stored(route, encoders, labels, heard), batch, memory)
+    around = sweep_run.surroundings(own.framework, given, rest)
+    stored = _stored(route, encoders, labels, heard, around, own.batch_size)
+    told = numbers(subject, encoders, labels, heard, stored, batch, memory)
     told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *map(model_args.redacted, arguments)]}
     print(json.dumps(told, indent=1) if own.json else text(told), end="\n" if own.json else "")
     return 0
@@ -108,13 +110,14 @@ class Subject:
             SetupError: an argument makes no sense, or the checkpoint's config is not there.
         """
         model_id, given = route.model, route.model_arguments
-        dtype = masked.choose_dtype(given.get("dtype", "auto"), torch.device(route.device_type))
+        device = launch.resolved(route.model, given, route.device)["device"]
+        dtype = masked.choose_dtype(given.get("dtype", "auto"), torch.device(device))
         if model_id in families.HOOKED:
-            return cls(model_id, given, route.device_type, dtype, None, None, None, "")
+            return cls(model_id, given, device, dtype, None, None, None, "")
         folder = _folder(model_id, given)
         model = costs.skeleton(model_id, folder, given)
         found = costs.of(model, model_id, hub.read_config(folder))
-        return cls(model_id, given, route.device_type, dtype, model, found, *_measure(model, model_id, folder, given))
+        return cls(model_id, given, device, dtype, model, found, *_measure(model, model_id, folder, given))
 
     def runs(self, encoders: Sequence[str], labels: Sequence[str]) -> dict[str, Sequence[str]]:
         """Mask -> the encoders that run under it. Behind hooks all do."""
@@ -329,7 +332,12 @@ def _memory(
 
 
 def _stored(
-    route: Any, encoders: Sequence[str], labels: Sequence[str], heard: Sequence[Heard]
+    route: Any,
+    encoders: Sequence[str],
+    labels: Sequence[str],
+    heard: Sequence[Heard],
+    around: Mapping[str, Any],
+    batch_size: str,
 ) -> dict[str, Any] | None:
     """What OUT's store holds of the answers; None where there is no store.
 
@@ -339,12 +347,12 @@ def _stored(
     folder = route.out / "store"
     if not (folder / HEADER).is_file():
         return None
-    header = hub.read_config(folder, HEADER)
+    header = forms.check(hub.read_config(folder, HEADER), forms.StoreHeader, folder / HEADER)
     # The weights need not be here, so what the store says of them is taken as it is.
-    checkpoint = (header.get("identity") or {}).get("checkpoint")
+    around = {**around, "checkpoint": header["identity"].get("checkpoint")}
     asked = {one.question.key("") for one in heard}
     answered, others, new = Counter({label: 0 for label in labels}), 0, []
-    with Store.open(folder, {"checkpoint": checkpoint, **sweep_run.who(route, encoders)}) as kept:
+    with Store.open(folder, sweep_run.who(route, encoders, around, batch_size)) as kept:
         for key, stored in kept.items():
             if replace(key, mask="") not in asked:
                 others += 1

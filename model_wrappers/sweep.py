@@ -116,7 +116,8 @@ class Sweep:
         self.batch_size = FIRST_GUESS if self.auto else int(batch_size)
         self.screen = sys.stderr  # also where the framework's own talk is kept away from it
         self.engine: engines.Native | engines.Looped | None = None
-        self._filled: set[Key] = set()  # questions that have all their answers
+        self.asked: set[Key] = set()  # the questions, under no mask dropped
+        self._filled: set[Key] = set()  # of these, those that have all their answers
         self._blind: dict[Hashable, Reply] = {}  # answers that depend on no pixel
 
     def fill(self, questions: Sequence[Question], title: str = "sweep", show: bool = True) -> None:
@@ -128,6 +129,7 @@ class Sweep:
         """
         # lmms-eval repeats questions to give processes equal shares, and asks all of them again for each mask.
         each = {key: q for q in questions if (key := q.key(FULL)) not in self._filled}
+        self.asked.update(each)
         if all(q.key(label) in self.store for q in each.values() for label in self.labels):
             self._filled.update(each)
             return

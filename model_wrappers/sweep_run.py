@@ -5,24 +5,23 @@ started again, the same command goes on where it stopped; finished, it returns a
 """
 
 import argparse
-import hashlib
-import json
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, environment, masks, model_args, sidecar
+from redundancy_eval import __version__, environment, files, forms, masks, model_args, sidecar, store
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, identity, launch
-from redundancy_eval.sidecar import write_json
-from redundancy_eval.store import Store
+from redundancy_eval.files import write_json
+from redundancy_eval.sidecar import MANIFEST
+from redundancy_eval.store import Key, Store
 from redundancy_eval.usage import Parser
 
-MANIFEST = "manifest.json"  # of a mask's folder
 DONE = "sweep.json"  # of the whole
 MARK = ".sweep"  # in a mask's folder before anything else: whatever lies beside it may be removed
 OUT = {"lmms-eval": "--output_path", "vlmevalkit": "--work-dir"}
@@ -74,30 +73,34 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     encoders = encoders_of(own.model, given)
     labels = read_masks(own.masks, encoders)
     checkpoint = None if own.model == "masked" else identity.of(families.folders(own.model, given))
+    around = {"checkpoint": checkpoint, **surroundings(own.framework, given, rest)}
     command = ["redundancy-eval", "sweep", *map(model_args.redacted, arguments)]
     if own.judge_key:
         command = [part.replace(own.judge_key, "[REDACTED]") for part in command]
-    if done(Path(own.out), command, checkpoint):
+    if done(Path(own.out), command, around):
         print(f"finished: {len(labels)} masks in {own.out}", file=sys.stderr)
         return 0
     passed = ["--model", own.model, "--model_args", own.model_args]
     passed += ["--judge-key", own.judge_key] if own.judge_key else []
+    if own.framework == "lmms-eval" and own.model != "masked":  # its results tell how they were answered
+        passed += ["--batch_size", own.batch_size]
     route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out])
-    decides = {"framework": route.framework, "arguments": model_args.deciding(given), **route.decides}
+    kept = who(route, encoders, around, own.batch_size)
+    decides = {**kept, **route.decides, "files": around["files"]}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
     for label in waiting:  # now, not when hours of answers are given
         check_ours(route.folder(label))
-    kept = {"checkpoint": checkpoint, **who(route, encoders)}
-    problems = _sweep(route, labels, waiting, own, kept, decides, command, quiet)
+    problems, asked = _sweep(route, labels, waiting, own, kept, decides, command, quiet)
     if launch.rank() == 0:
         with Store.open(route.out / "store", kept) as answers:  # with the other processes'
-            for line in summary(answers, labels) if len(answers) else ():  # `masked` has no store
+            for line in summary(answers, labels, asked) if len(answers) else ():  # `masked` has no store
                 print(line, file=sys.stderr)
         if problems:
             listed = "; ".join(f"drop={label}: {problem}" for label, problem in problems.items())
             raise SetupError(f"results are missing for {len(problems)} of {len(labels)} masks: {listed}")
         folders = [route.folder(label).name for label in labels]
-        write_json(route.out / DONE, {"schema": 1, "command": command, "folders": folders, "checkpoint": checkpoint})
+        around["files"] = deciding_files(own.framework, rest)  # VLMEvalKit fetches its own on the way
+        write_json(route.out / DONE, {"schema": 1, "command": command, "folders": folders, "decides": around})
     return 0
 
 
@@ -145,17 +148,58 @@ def make_route(framework: str, arguments: Sequence[str]) -> Any:
     return lmms_eval_sweep.Route([*arguments, *([] if "--log_samples" in arguments else ["--log_samples"])])
 
 
-def done(out: Path, command: Sequence[str], checkpoint: Any) -> bool:
+def surroundings(framework: str, given: Mapping[str, str], rest: Sequence[str]) -> dict[str, Any]:
+    """What decides answers beside the checkpoint and stands in no command: the content of files, and versions.
+
+    Args:
+        framework: `lmms-eval` or `vlmevalkit`.
+        given: the model's arguments.
+        rest: the framework's arguments.
+    """
+    calibration = given.get("calibration")
+    if framework == "vlmevalkit":
+        from redundancy_eval.model_wrappers import vlmevalkit_run
+
+        versions = {**launch.versions({}), **vlmevalkit_run.version()}
+    else:
+        versions = launch.versions({"lmms-eval": "lmms_eval"})
+    return {
+        "calibration": files.sha256(Path(calibration)) if calibration else None,
+        "versions": versions,
+        "files": deciding_files(framework, rest),
+    }
+
+
+def deciding_files(framework: str, rest: Sequence[str]) -> dict[str, str]:
+    """Hashes of the user's own tasks (lmms-eval), or of data sets (VLMEvalKit), as far as they are here."""
+    made = Parser(allow_abbrev=False)
+    made.add_argument("--include_path")
+    made.add_argument("--data", nargs="+", default=[])
+    told = made.parse_known_args(list(rest))[0]
+    if framework == "vlmevalkit":
+        root = Path(os.environ.get("LMUData") or Path.home() / "LMUData")  # noqa: SIM112
+        found = {name: root / f"{name}.tsv" for name in told.data}
+    else:
+        root = Path(told.include_path) if told.include_path else None
+        paths = files.below(root) if root is not None and root.is_dir() else ()
+        mine = [path for path in paths if "__pycache__" not in path.parts and not path.name.startswith(".")]
+        found = {path.relative_to(root).as_posix(): path for path in mine if root is not None}
+    return {name: files.sha256(path) for name, path in found.items() if path.is_file()}
+
+
+def done(out: Path, command: Sequence[str], around: Mapping[str, Any]) -> bool:
     """Whether the very same command has finished, as far as can be told without the framework.
 
     Raises:
         DataError: files were changed or lost since.
     """
     path = out / DONE
-    found = sidecar.read_json(path) if path.is_file() else {}
-    if found.get("command") != list(command) or found.get("checkpoint") != checkpoint:
+    if not path.is_file():
         return False
-    return all(intact(out / folder) is not None for folder in found["folders"])
+    found = forms.check(files.read_json(path), forms.Finished, path)
+    if found.get("command") != list(command) or store.difference(found.get("decides"), around):
+        return False
+    return all(intact(out / folder) is not None for folder in found.get("folders", []))
 
 
 def encoders_of(model: str, given: Mapping[str, str]) -> tuple[str, ...]:
@@ -200,45 +244,50 @@ def finished(folder: Path, decides: Mapping[str, Any]) -> bool:
     found = intact(folder)
     if found is None:
         return False
-    there, here = found.get("decides", {}), json.loads(json.dumps(decides))
-    for name in {**here, **there}:
-        if there.get(name) != here.get(name):
-            raise SetupError(
-                f"{folder} holds a sweep with another {name}: {there.get(name)!r} there, {here.get(name)!r} here; "
-                "use another output folder"
-            )
+    other = store.difference(found.get("decides", {}), decides)
+    if other:
+        raise SetupError(f"{folder} holds a sweep that was made otherwise: {other}; use another output folder")
     return True
 
 
-def intact(folder: Path) -> dict[str, Any] | None:
+def intact(folder: Path) -> forms.Manifest | None:
     """The manifest of a mask's folder; None where there is none.
 
     Raises:
         DataError: a file was changed or lost since it was written.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         return None
-    found = sidecar.read_json(path)
+    found = forms.check(files.read_json(path), forms.Manifest, path)
     for file in found["files"]:
         mine = folder / file["path"]
-        if not mine.is_file() or mine.stat().st_size != file["size"]:
+        if not mine.is_file() or not _same(mine, file):
             raise DataError(f"{mine} was lost or changed since the sweep wrote it; delete {folder} to have it again")
     return found
+
+
+def _same(path: Path, file: forms.ManifestFile) -> bool:
+    now = path.stat()
+    if now.st_size == file["size"] and now.st_mtime_ns == file.get("mtime_ns"):
+        return True  # not read again: a sweep may hold gigabytes
+    return now.st_size == file["size"] and files.sha256(path) == file["sha256"]
 
 
 def _sweep(
     route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace,
     who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str], quiet: bool,
-) -> dict[str, str]:  # fmt: skip
-    """Evaluate the masks that are waiting; returns what failed, by mask."""
+) -> tuple[dict[str, str], Collection[Key]]:  # fmt: skip
+    """Evaluate the masks that are waiting; returns what failed, by mask, and what was asked (of several processes,
+    nothing: each knows its own part alone).
+    """
     from redundancy_eval.model_wrappers.sweep import Sweep
 
     problems: dict[str, str] = {}
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
     with (
         launch.alone(route.out / ".sweep.lock", "sweep"),
-        Store.open(route.out / "store", who) as kept,
+        Store.open(route.out / "store", who, renew=True) as kept,
         route.together(),
     ):
         sweep = Sweep(route.load, labels, kept, own.batch_size, memory)
@@ -257,26 +306,27 @@ def _sweep(
             if launch.rank() == 0:
                 write_manifest(folder, label, decides, command)
                 print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
-    return problems
+        return problems, sweep.asked if launch.world_size() == 1 else ()
 
 
-def who(route: Any, encoders: Sequence[str]) -> dict[str, Any]:
-    """All that decides answers beside checkpoint, question and mask; what a store belongs to."""
-    import torch
-
-    from redundancy_eval.model_wrappers import masked, sweep
+def who(route: Any, encoders: Sequence[str], around: Mapping[str, Any], batch_size: str = "auto") -> dict[str, Any]:
+    """All that decides answers beside question and mask; what a store belongs to."""
+    from redundancy_eval.model_wrappers import sweep
 
     given = route.model_arguments
     paths = ("pretrained", "revision", "encoder_weights", "calibration")  # told by content, not by place
     decides = {key: value for key, value in model_args.deciding(given).items() if key not in paths}
-    dtype = masked.choose_dtype(given.get("dtype", "auto"), torch.device(route.device_type))
-    calibration = given.get("calibration")
+    here = launch.resolved(route.model, given, route.device, batch_size)
+    ran = {key: here[key] for key in ("device", "device_name") if key in here}
+    ran |= {"batch_size": batch_size} if here.get("dtype") != "float32" else {}  # where it decides answers
+    words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {
         "model": route.model,
         "encoders": list(encoders),
-        "arguments": {**decides, "dtype": str(dtype)},
-        "calibration": hashlib.sha256(Path(calibration).read_bytes()).hexdigest() if calibration else None,
+        "arguments": {**decides, **{key: value for key, value in words.items() if value}},
+        "ran": ran,
         "framework": route.framework,
+        **{key: around[key] for key in ("versions", "calibration", "checkpoint")},
         "code epoch": sweep.EPOCH,
     }
 
@@ -307,29 +357,27 @@ def check_ours(folder: Path) -> None:
 
 def write_manifest(folder: Path, label: str, decides: Mapping[str, Any], command: Sequence[str]) -> None:
     """Write down what a mask's folder holds; its being there says that it is whole."""
-    files = []
+    listed = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256") if sys.version_info >= (3, 11) else _sha256(handle)
-        files.append(
-            {"path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": digest.hexdigest()}
-        )
+        now = path.stat()
+        name, digest = path.relative_to(folder).as_posix(), files.sha256(path)
+        listed.append({"path": name, "size": now.st_size, "mtime_ns": now.st_mtime_ns, "sha256": digest})
     versions = {**sidecar.read([folder]).get("versions", {}), "redundancy-eval": __version__}
     manifest = {
-        "schema": 1, "mask": label, "decides": decides, "files": files, "versions": versions, "command": command,
+        "schema": 1, "mask": label, "decides": decides, "files": listed, "versions": versions, "command": command,
     }  # fmt: skip
     write_json(folder / MANIFEST, manifest)
 
 
-def _sha256(handle: Any) -> Any:
-    digest = hashlib.sha256()
-    while block := handle.read(1 << 20):
-        digest.update(block)
-    return digest
+def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = ()) -> list[str]:
+    """Lines on a sweep's answers: how many, what is special about each mask's, and the noise floor.
 
-
-def summary(kept: Store, labels: Sequence[str]) -> list[str]:
-    """Lines on a sweep's answers: how many, what is special about each mask's, and the noise floor."""
+    Args:
+        kept: the response store.
+        labels: the masks.
+        asked: keys of the questions, under whatever mask, that count; all in the store where there are none.
+    """
+    mine = {(key.task, key.split, key.document, key.prompt, key.generation) for key in asked}
     from redundancy_eval.model_wrappers.sweep import ALONE, FULL
 
     counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
@@ -337,6 +385,8 @@ def summary(kept: Store, labels: Sequence[str]) -> list[str]:
     pairs: dict[tuple[str, ...], dict[str, str]] = {}
     for key, stored in kept.items():
         question = (key.task, key.split, key.document, key.prompt, key.generation)
+        if mine and question not in mine:
+            continue  # of an earlier command, with a larger --limit
         questions.add(question)
         if key.mask in counts:
             counts[key.mask].update(["answers", *(["stopped by the token limit"] * stored.capped), *stored.notes])

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import environment, model_args, sidecar
+from redundancy_eval import environment, files, model_args, sidecar
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, launch
 from redundancy_eval.usage import Parser, refusals
@@ -234,10 +234,16 @@ def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, list(asked.passed)
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
+    record["versions"] = {**record["versions"], **version()}
+    return record
+
+
+def version() -> dict[str, str]:
+    """VLMEvalKit's distribution and version, under its name in records; {} where it is not installed."""
     for name in _DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
-            record["versions"].setdefault("vlmevalkit", f"{name} {metadata.version(name)}")
-    return record
+            return {"vlmevalkit": f"{name} {metadata.version(name)}"}
+    return {}
 
 
 def digest(record: Mapping[str, Any]) -> str:
@@ -328,7 +334,7 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
         SetupError: a data set has no result; with VLMEvalKit's reason.
     """
     path = folder / "status.json"
-    found = sidecar.read_json(path).get("datasets", {}) if path.is_file() else {}
+    found = files.read_json(path).get("datasets", {}) if path.is_file() else {}
     failures = []
     for name in names:
         told = found.get(name, {})

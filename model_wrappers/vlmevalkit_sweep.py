@@ -56,11 +56,9 @@ class Route:
         return {key: value for key, value in given.items() if key != "max_new_tokens"}
 
     @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`."""
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    def device(self) -> None:
+        """VLMEvalKit chooses."""
+        return None
 
     def load(self) -> Any:
         """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""

@@ -13,5 +13,9 @@ class DataError(Exception):
     exit_code = 3
 
 
+class Hole(DataError):
+    """A benchmark under one mask has no score, for a reason that concerns nothing else: a hole in the table."""
+
+
 class UsageError(SetupError):
     """A command line that a parser refuses; the command line's own door says of which command."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from redundancy_eval.errors import DataError
 
+_LFS = b"version https://git-lfs.github.com/spec/"
+
 
 def below(folder: Path) -> Iterator[Path]:
     """Every file, pipe or socket below a folder, through links, each place once.
@@ -46,6 +48,16 @@ def check_regular(path: Path) -> None:
         raise DataError(f"{path}: no regular file")
 
 
+def check_fetched(beginning: bytes, path: Path) -> None:
+    """Refuse a Git LFS pointer that stands where a file should be.
+
+    Raises:
+        DataError: it is one.
+    """
+    if beginning.startswith(_LFS):
+        raise DataError(f"{path}: a Git LFS pointer, not the file itself; fetch it with git lfs pull")
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content, hexadecimal."""
     digest = hashlib.sha256()
@@ -79,14 +91,25 @@ def parse_json(text: str | bytes, where: object) -> Any:
     return content
 
 
+def read_any_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: it is damaged, or no file at all.
+    """
+    check_regular(path)
+    content = path.read_bytes()
+    check_fetched(content, path)
+    return parse_json(content, path)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
         DataError: the file is no such thing, with the line.
     """
-    check_regular(path)
-    content = parse_json(path.read_bytes(), path)
+    content = read_any_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}:1: not a JSON object")
     try:

@@ -73,7 +73,7 @@ class _Sample(TypedDict, total=False):
 class Sample(_Sample):
     """A line of lmms-eval's samples."""
 
-    doc_id: Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)] | str
+    doc_id: int | str
 
 
 class Resolved(TypedDict, total=False):
@@ -109,7 +109,11 @@ class Record(_Record):
     schema: int
 
 
-class ManifestFile(TypedDict):
+class _ManifestFile(TypedDict, total=False):
+    mtime_ns: int
+
+
+class ManifestFile(_ManifestFile):
     """A file of a finished mask."""
 
     path: str
@@ -137,8 +141,14 @@ class Finished(TypedDict, total=False):
     schema: int
     command: list[str]
     folders: list[str]
-    checkpoint: Any
-    decides: Any
+    decides: dict[str, Any]
+
+
+class StoreHeader(TypedDict):
+    """What the answers of a store were given by."""
+
+    schema: int
+    identity: dict[str, Any]
 
 
 class Answer(TypedDict):

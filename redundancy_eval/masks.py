@@ -45,6 +45,12 @@ def check_names(text: str) -> str:
     return text
 
 
+def names(text: str) -> frozenset[str]:
+    """The encoders that a mask's text names, in lower case and under their names here; of no model in particular."""
+    listed = (part.strip().lower() for part in text.split("+"))
+    return frozenset(ALIASES.get(name, name) for name in listed if name not in ("", "none"))
+
+
 def resolve(name: str, encoders: Sequence[str]) -> str:
     """The model's own name for what the user typed.
 

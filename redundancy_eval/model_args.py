@@ -39,6 +39,9 @@ KINDS = {
     "as_published": "answer",
 }
 
+# What people also call the number formats that torch knows.
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+
 # Values that frameworks keep out of their own files, and so do we.
 _SECRET = re.compile(r"((?:token|secret|password|api_key)=)[^,]+", re.IGNORECASE)
 
@@ -55,13 +58,35 @@ def parse(text: Any, where: str | Path) -> dict[str, str]:
     """
     if isinstance(text, Mapping):
         return {str(key): str(value) for key, value in text.items()}
-    arguments = {}
-    for part in filter(None, (piece.strip() for piece in str(text or "").split(","))):
+    arguments: dict[str, str] = {}
+    for part in split(str(text or "")):
         key, separator, value = part.partition("=")
         if not separator:
             raise DataError(f"{where}: cannot read model arguments {text!r}: {part!r} is no key=value")
+        if key.strip() in arguments:
+            raise DataError(f"{where}: {key.strip()} is given twice in the model arguments")
         arguments[key.strip()] = value.strip()
     return arguments
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas, where a comma within quotes, braces or brackets parts nothing.
+
+    As lmms-eval reads JSON and lists among model arguments (lmms_eval/utils.py, simple_parse_args_string).
+    """
+    parts, depth, quote = [""], 0, ""
+    for before, character in zip(f" {text}", text, strict=False):
+        if character in "\"'" and before != "\\":
+            quote = "" if character == quote else quote or character
+        elif not quote and character in "{[":
+            depth += 1
+        elif not quote and character in "}]":
+            depth -= 1
+        if character == "," and not quote and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def deciding(arguments: Mapping[str, str], full: bool = False) -> dict[str, str]:

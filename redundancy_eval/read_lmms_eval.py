@@ -1,114 +1,237 @@
-"""Read lmms-eval result folders as they are: what was run, under which mask, with which numbers and samples."""
+"""Read lmms-eval result folders as they are: what was run, under which mask, with which numbers and samples.
 
+Known layouts: TIME_results.json with TIME_samples_TASK.jsonl (0.3 to 0.7), results_TIME.json with
+samples_TASK_TIME.jsonl (0.2.1 to 0.2.3), results.json (0.1, 0.2.0; its samples are not read), and any of them under
+another name. Samples may be gzipped.
+"""
+
+import gzip
 import hashlib
-import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from redundancy_eval import model_args, sidecar
-from redundancy_eval.errors import DataError
+from redundancy_eval import compare, files, forms, masks, model_args, sidecar
+from redundancy_eval.errors import DataError, Hole, SetupError
 from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, reply_digest
 from redundancy_eval.taxonomy import Part
 
 FRAMEWORK = "lmms-eval"
-# Tasks write other *_results.json beside these (submissions/mmbench_en_dev_static_results.json).
-_RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
+_OWN_NAME = re.compile(r"\d{8}_\d{6}_results\.json|results_\d{4}-\d\d-\d\dT[\d.:-]+\.json")
+# How older releases spelt a number (mme/mme.yaml up to 0.2.4).
+_FORMERLY = {"mme_perception_score": "mme_percetion_score"}
+_NO_SCORE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
-def find(folder: Path) -> list[Path]:
-    """Every results file below a folder."""
-    return sorted(path for path in folder.rglob("*_results.json") if _RESULTS.fullmatch(path.name))
+def find(found: Iterator[Path]) -> list[Path]:
+    """The results files among files.
+
+    Tasks write other *_results.json beside them (submissions/mmbench_en_dev_static_results.json), so one with a name
+    that lmms-eval does not give is opened.
+    """
+    return sorted(path for path in found if _OWN_NAME.fullmatch(path.name) or _is_renamed(path))
+
+
+def _is_renamed(path: Path) -> bool:
+    if path.suffix != ".json" or "results" not in path.name:
+        return False
+    content = files.read_any_json(path)
+    return isinstance(content, dict) and {"results", "config"} <= set(content)
 
 
 def read(path: Path, lenient: Leniency) -> Run:
     """Read one results file; its samples are read when asked for.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or a record beside it contradicts it.
     """
-    content = sidecar.read_json(path)
-    config = content.get("config")
-    if not isinstance(config, dict) or not isinstance(content.get("results"), dict):
-        raise DataError(f"{path}: not an lmms-eval results file (no `config` or `results`)")
-    told = sidecar.read(list(path.parents)[:2])
-    versions = dict(told.get("versions", {}))
-    if "lmms-eval" not in versions and not str(content.get("lmms_eval_version", "")).startswith("unknown"):
-        versions["lmms-eval"] = str(content.get("lmms_eval_version", ""))
-    tasks = {}
-    for task, settings in content.get("configs", {}).items():
+    content = forms.check(files.read_json(path), forms.Results, path)
+    config, fields = content["config"], cast(Mapping[str, Any], content)
+    record, hashes = _record(path)
+    arguments = model_args.parse(config.get("model_args"), path)
+    for name in ("drop", "keep"):
+        if arguments.get(name) == "":
+            raise DataError(f"{path}: {name}= is empty in the model arguments: which encoders were dropped is not known")
+    _check_record(path, record, config, arguments, lenient)
+    tasks, failures = {}, {}
+    predicted = config.get("predict_only") or (config.get("resolved_cli_args") or {}).get("predict_only")
+    for task, settings in _configs(content).items():
         metrics = content["results"].get(task)
         if metrics is None:
-            raise DataError(f"{path}: task {task} was configured but has no results")
-        documents = content.get("n-samples", {}).get(task, {}).get("effective")
+            failures[task] = "lmms-eval configured it and reports no results"
+            continue
+        if predicted or any(name.startswith("bypass,") for name in metrics):
+            failures[task] = "it was run with --predict_only, which scores nothing"
+            continue
+        documents = ((content.get("n-samples") or {}).get(task) or {}).get("effective")
         tokens = (settings.get("generation_kwargs") or {}).get("max_new_tokens")
+        own = {name: part[task] for name, part in fields.items() if _of_tasks(name, part) and task in part}
+        decided = compare.deciding(cast(Mapping[str, Any], settings), compare.TASK)
+        for kind, more in compare.deciding(own, compare.RESULTS).items():
+            decided.setdefault(kind, {}).update(more)
+        limit = tokens if isinstance(tokens, int) else None
         tasks[task] = TaskResult(
             task,
             documents,
-            {
-                "version": [content.get("versions", {}).get(task), content.get("n-shot", {}).get(task)],
-                "generation": [settings.get("generation_kwargs"), config.get("gen_kwargs")],
-                "prompt": [settings.get("lmms_eval_specific_kwargs"), content.get("system_instruction")],
-                "dataset": [settings.get(key) for key in ("dataset_path", "dataset_name", "test_split")],
-            },
+            decided,
             partial(_headline, path, task, metrics),
-            partial(_samples, path, task, documents, tokens, lenient),
+            partial(_samples, path, task, documents, limit, lenient),
         )
-    arguments = model_args.parse(config.get("model_args"), path)
     named = (part.partition(":")[0].strip().lower() for part in arguments.get("encoders", "").split("+"))
     return Run(
         path,
         FRAMEWORK,
         str(config.get("model")),
         arguments,
-        {"limit": [config.get("limit"), config.get("offset")]},
+        _settings(fields, config),
         tasks,
-        tuple(told.get("encoders", ())) or tuple(filter(None, named)),
-        versions,
-        weights=told.get("checkpoint"),
+        tuple(record.get("encoders", ())) or tuple(filter(None, named)),
+        _versions(content, record),
+        failures=failures,
+        weights=record.get("checkpoint"),
+        calibration=compare.calibration(record),
+        resolved=_resolved(config, arguments, record),
+        recorded=bool(record),
+        hashes=hashes,
     )
 
 
+def _configs(content: forms.Results) -> Mapping[str, forms.TaskConfig]:
+    """Settings of each task; where the file has none, no settings for what it has results of."""
+    return content.get("configs") or {task: {} for task in content["results"]}
+
+
+def _of_tasks(name: str, part: Any) -> bool:
+    """Whether a field holds something for each task."""
+    return isinstance(part, dict) and name in ("versions", "n-shot", "task_hashes")
+
+
+def _settings(fields: Mapping[str, Any], config: forms.RunConfig) -> dict[str, dict[str, Any]]:
+    typed = config.get("resolved_cli_args") or {}
+    found = compare.deciding({**typed, **config}, compare.CONFIG)
+    whole = {name: part for name, part in fields.items() if not _of_tasks(name, part)}
+    for kind, more in compare.deciding(whole, compare.RESULTS).items():
+        found.setdefault(kind, {}).update(more)
+    return found
+
+
+def _record(path: Path) -> tuple[dict[str, Any], dict[Path, str]]:
+    """The record of a results file, and the hashes of the run's files; nothing where it names other results."""
+    folder = sidecar.find(list(path.parents)[:2])
+    if folder is None:
+        return {}, {}
+    record = sidecar.read([folder])
+    if path.relative_to(folder).as_posix() not in record.get("files", {path.relative_to(folder).as_posix(): ""}):
+        return {}, {}
+    start = path.name.removesuffix("_results.json")
+    hashes = sidecar.hashes(folder)
+    return record, {file: digest for file, digest in hashes.items() if file.name.startswith(start)}
+
+
+def _check_record(
+    path: Path, record: Mapping[str, Any], config: forms.RunConfig, arguments: Mapping[str, str], lenient: Leniency
+) -> None:
+    """Refuse a record that tells of another run than the results do."""
+    encoders = record.get("encoders", ())
+    said = {"model": record.get("model"), "mask": record.get("mask"), **record.get("resolved", {})}
+    ran: dict[str, Any] = {"model": config.get("model"), **_told(config, arguments)}
+    if encoders and record.get("mask"):
+        with suppress(SetupError):  # a name that the model has not is found where the table is made
+            dropped = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
+            ran["mask"] = masks.label(dropped, encoders)
+    others = [name for name in ran if None not in (ran[name], said.get(name)) and ran[name] != said[name]]
+    if others:
+        a, b = (", ".join(f"{name} {told[name]}" for name in others) for told in (said, ran))
+        lenient.refuse("record", f"{path}: the record beside it is of another run: it says {a}; the results say {b}")
+
+
+def _told(config: forms.RunConfig, arguments: Mapping[str, str]) -> dict[str, str]:
+    """How the model ran, as far as a results file says."""
+    dtype = arguments.get("dtype") or str((config.get("model_dtype") or "")).removeprefix("torch.")
+    device = arguments.get("device") or config.get("device") or ""
+    batch = config.get("batch_size")
+    told = {
+        "dtype": "" if dtype == "auto" else model_args.DTYPES.get(dtype, dtype),
+        "device": device.partition(":")[0],
+        "batch_size": "" if batch is None else str(batch),
+        "attention": arguments.get("attn_implementation", ""),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _resolved(config: forms.RunConfig, arguments: Mapping[str, str], record: Mapping[str, Any]) -> dict[str, str]:
+    recorded = {name: str(value) for name, value in record.get("resolved", {}).items()}
+    return {**recorded, **_told(config, arguments)}
+
+
+def _versions(content: forms.Results, record: Mapping[str, Any]) -> dict[str, str]:
+    """Versions as recorded; a results file knows the git tree that lmms-eval was started in, of whatever project."""
+    found = dict(record.get("versions", {}))
+    said = content.get("lmms_eval_version") or ""
+    if said and "lmms-eval" not in found and not said.startswith("unknown"):
+        found["lmms-eval"] = f"unknown (git {said})" if "@" in said else said
+    return found
+
+
 def _headline(path: Path, task: str, metrics: Mapping[str, Any], part: Part) -> float:
-    """The task's number called `part.metric`, under whatever filter; NaN where the framework reports none."""
+    """The task's number called `part.metric`, under whatever filter; NaN where the framework reports none.
+
+    Raises:
+        Hole: there is no such number.
+    """
+    names = (part.metric, _FORMERLY.get(part.metric))
     found: dict[str, Any] = {}
     for key, value in metrics.items():
         name, comma, _ = key.partition(",")
-        if comma and name == part.metric:
+        if comma and name in names:
             found[key] = 0.0 if value is None and part.null_is_zero else value
     values = set(map(str, found.values()))
     if not found:
-        raise DataError(f"{path}: task {task} has no number {part.metric!r} in its results")
+        raise Hole(f"{path}: task {task} has no number {part.metric!r} in its results")
     if len(values) > 1:
-        raise DataError(f"{path}: task {task} reports {part.metric} under two filters, with different values")
+        raise Hole(f"{path}: task {task} reports {part.metric} under two filters, with different values")
     value = next(iter(found.values()))
     if value is None:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{path}: task {task}: {part.metric} is {value!r}, not a number")
-    return float(value)
+        raise Hole(f"{path}: task {task}: {part.metric} is {value!r}, not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise Hole(f"{path}: task {task}: {part.metric} is beyond any number of points") from None
+
+
+def _samples_path(results: Path, task: str) -> Path | None:
+    """Where the samples of a task are; None when they were not logged."""
+    if results.name.startswith("results_"):
+        names = [f"samples_{task}_{results.name.removeprefix('results_').removesuffix('.json')}"]
+    else:
+        names = [f"{results.name.removesuffix('_results.json')}_samples_{task}"]
+    there = (results.with_name(name + ending) for name in names for ending in (".jsonl", ".jsonl.gz"))
+    return next((path for path in there if path.exists()), None)
 
 
 def _samples(
     results: Path, task: str, documents: int | None, tokens: int | None, lenient: Leniency, part: Part
 ) -> Samples | None:
-    """The samples file of a task; None when it was not logged."""
-    stamp = results.name.removesuffix("_results.json")
-    path = results.with_name(f"{stamp}_samples_{task}.jsonl")
-    if not path.exists():
+    """The samples of a task; None when they were not logged."""
+    path = _samples_path(results, task)
+    if path is None:
         return None
     score, cluster, stratum = _score(part), _text(part.cluster), _text(part.stratum)
     where = part.where
-    lines: dict[int, int] = {}
-    rows: dict[int, tuple[int, float, str, str, bool, str | None]] = {}
+    lines: dict[str, int] = {}
+    rows: dict[str, tuple[int, float, str, str, bool, str | None]] = {}
     for number, record in _records(path, lenient):
         if record is None:
             return None
-        doc_id = record["doc_id"]
+        doc_id = str(record["doc_id"])
         if doc_id in lines:
             first = lines[doc_id]
             lenient.refuse(
@@ -118,10 +241,7 @@ def _samples(
         lines[doc_id] = number
         if where and where not in record:
             continue
-        try:
-            value = score(record) if score else np.nan
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f"{path}:{number}: no score {part.score} in the sample") from None
+        value = np.nan if score is None else _points(score, record, part, f"{path}:{number}")
         counts = record.get("token_counts") or [None]
         used = (counts[0] or {}).get("output_tokens") or 0
         key = cluster(record) or f"document {doc_id}"
@@ -130,10 +250,10 @@ def _samples(
     if documents is not None and len(lines) != documents:
         lenient.refuse("truncated", f"{path}:{len(lines)}: {len(lines)} samples, but {results.name} counts {documents}")
         return None
-    order = sorted(rows)
+    order = sorted(rows, key=lambda doc_id: (len(doc_id), doc_id))
     return Samples(
         path,
-        np.array(order, dtype=np.int64),
+        np.array(order, dtype=np.str_),
         np.array([lines[doc_id] for doc_id in order], dtype=np.int64),
         np.array([rows[doc_id][0] for doc_id in order], dtype=np.uint64),
         np.array([rows[doc_id][1] for doc_id in order], dtype=np.float64),
@@ -147,18 +267,42 @@ def _samples(
     )
 
 
+def _points(score: Callable[[Mapping[str, Any]], float], record: Mapping[str, Any], part: Part, where: str) -> float:
+    """A sample's score, 0..1."""
+    try:
+        value = score(record)
+    except _NO_SCORE:
+        raise DataError(f"{where}: no score {part.score} in the sample") from None
+    if not 0 <= value <= 1:
+        raise DataError(f"{where}: the score {part.score} of document {record['doc_id']} is {value:g}, outside 0..1")
+    return value
+
+
 def _records(path: Path, lenient: Leniency) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Line number and record of every line; None for a damaged one that is excused."""
-    with path.open("rb") as handle:
-        for number, line in enumerate(handle, 1):
-            try:
-                record = json.loads(line)
-                record["doc_id"].__index__()
-            except (ValueError, KeyError, TypeError, AttributeError):
-                lenient.refuse("truncated", f"{path}:{number}: truncated or damaged sample")
-                yield number, None
-                return
-            yield number, record
+    files.check_regular(path)
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if number == 1:
+                    files.check_fetched(line, path)
+                if line.strip():
+                    yield number, _sample(line, f"{path}:{number}")
+    except (OSError, EOFError, zlib.error, _Damaged) as error:
+        lenient.refuse("truncated", str(error) if isinstance(error, _Damaged) else f"{path}:{number}: damaged ({error})")
+        yield number, None
+
+
+class _Damaged(Exception):
+    """A line that is no sample."""
+
+
+def _sample(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], forms.check(files.parse_json(line, where), forms.Sample, where))
+    except DataError as error:
+        raise _Damaged(f"{where}: truncated or damaged sample ({str(error).removeprefix(f'{where}: ')})") from None
 
 
 def _reply(record: Mapping[str, Any]) -> str | None:
@@ -188,7 +332,13 @@ def _score(part: Part) -> Callable[[Mapping[str, Any]], float] | None:
         get, judge = _value(path), _RULES[rule]
         return lambda record: judge(get(record))
     get = _value(part.score)
-    return lambda record: float(get(record))
+    return lambda record: _number(get(record))
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, bool | int | float):
+        raise TypeError(value)
+    return float(value)
 
 
 def _value(path: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -197,7 +347,8 @@ def _value(path: str) -> Callable[[Mapping[str, Any]], Any]:
     def value(record: Mapping[str, Any]) -> Any:
         found: Any = record
         for name in names:
-            found = found[name]
+            former = _FORMERLY.get(name)
+            found = found[former if former in found and name not in found else name]
         return found
 
     return value

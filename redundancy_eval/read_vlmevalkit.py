@@ -21,6 +21,7 @@ import numpy as np
 
 from redundancy_eval import sidecar, spreadsheets
 from redundancy_eval.errors import DataError
+from redundancy_eval.files import read_json
 from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, reply_digest
 from redundancy_eval.taxonomy import Part, Taxonomy
 
@@ -90,7 +91,7 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
         tasks[name] = TaskResult(
             name,
             None,
-            {"judge": f"{judge}@{place}" if judge and place else judge},
+            {"judge": {"judge": f"{judge}@{place}" if judge and place else judge}},
             partial(_headline, stem, judge),
             partial(_samples, stem, judge, lenient),
         )
@@ -119,7 +120,7 @@ def _model(folder: Path) -> str:
 
 def _status(folder: Path) -> dict[str, Any]:
     path = folder / "status.json"
-    return dict(sidecar.read_json(path).get("datasets", {})) if path.is_file() else {}
+    return dict(read_json(path).get("datasets", {})) if path.is_file() else {}
 
 
 def _judge(stem: Path, told: str | None) -> str | None:

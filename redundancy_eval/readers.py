@@ -1,10 +1,11 @@
 """Find and read finished runs: lmms-eval folders, VLMEvalKit work folders, CSV files of scores."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redundancy_eval import read_csv, read_lmms_eval, read_vlmevalkit
+from redundancy_eval import files, read_csv, read_lmms_eval, read_vlmevalkit
 from redundancy_eval.errors import SetupError
 from redundancy_eval.runs import Leniency, MaskOf, Run, tell_masks
 from redundancy_eval.taxonomy import DEFAULT, Taxonomy
@@ -47,22 +48,14 @@ def read(
         DataError: a file is damaged.
     """
     lenient = lenient or Leniency()
-    runs: dict[Path, list[Run]] = {}
+    runs: dict[Path, list[Run]] = {}  # by real path: what is named twice, or linked, is read once
     for given in map(Path, paths):
-        if not given.exists():
-            raise SetupError(f"no such file or folder: {given}")
-        before = len(runs)
-        if given.is_file() and given.suffix == ".csv":
-            runs[given.resolve()] = read_csv.read(given, taxonomy, lenient, scale)
-        elif given.is_file():
-            runs[given.resolve()] = [read_lmms_eval.read(given.resolve(), lenient)]
-        else:
-            for path in read_lmms_eval.find(given.resolve()):
-                runs[path] = [read_lmms_eval.read(path, lenient)]
-            for folder in read_vlmevalkit.find(given.resolve(), taxonomy):
-                runs[folder] = [read_vlmevalkit.read(folder, taxonomy, lenient)]
-        if len(runs) == before and not any(Path(given).resolve() in (path, *path.parents) for path in runs):
+        readers = _readers(given, taxonomy, lenient, scale)
+        if not readers:
             raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
+        for path, read_one in readers.items():
+            if path.resolve() not in runs:
+                runs[path.resolve()] = read_one(path)
     masked = tell_masks([run for found in runs.values() for run in found], told)
     for run in masked:
         if run.framework == read_vlmevalkit.FRAMEWORK and not any(run.mask):
@@ -71,3 +64,32 @@ def read(
                 f"--mask-of '{run.model}=none' (or =clip, =clip+sam, ...)"
             )
     return masked
+
+
+def _readers(
+    given: Path, taxonomy: Taxonomy, lenient: Leniency, scale: float | None
+) -> dict[Path, Callable[[Path], list[Run]]]:
+    """What lies at, or below, a path, and how each is read.
+
+    Raises:
+        SetupError: nothing is there.
+        DataError: it is no regular file, or a folder that cannot be read.
+    """
+
+    def table(path: Path) -> list[Run]:
+        return read_csv.read(path, taxonomy, lenient, scale)
+
+    def results(path: Path) -> list[Run]:
+        return [read_lmms_eval.read(path, lenient)]
+
+    def folder(path: Path) -> list[Run]:
+        return [read_vlmevalkit.read(path, taxonomy, lenient)]
+
+    if not given.exists():
+        raise SetupError(f"no such file or folder: {given}")
+    given = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
+    if not given.is_dir():
+        files.check_regular(given)
+        return {given: table if given.suffix == ".csv" else results}
+    found = dict.fromkeys(read_lmms_eval.find(files.below(given)), results)
+    return {**found, **dict.fromkeys(read_vlmevalkit.find(given, taxonomy), folder)}

@@ -1,17 +1,16 @@
-"""What was run: one framework's results under one mask, and the checks that let masks stand in one table."""
+"""What was run: one framework's results under one mask."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import model_args
+from redundancy_eval import files, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.taxonomy import Part
 
@@ -20,12 +19,21 @@ KINDS = {
     "documents": "masks differ in documents: each is scored on its own",
     "limit": "masks differ in --limit or --offset",
     "version": "masks differ in the version of a task",
-    "prompt": "masks differ in the wording of prompts, or in targets",
-    "generation": "masks differ in generation settings",
-    "dataset": "masks differ in dataset path, name or split",
-    "judge": "masks differ in the judge",
+    "prompt": "masks differ in the wording of prompts, in few-shot or chat settings, or in targets",
+    "generation": "masks differ in generation settings or seeds",
+    "dataset": "masks differ in the data of a task: path, name, files, split",
+    "scoring": "masks differ in how replies are scored",
+    "judge": "masks differ in the judge, or in what was passed to it",
     "checkpoint": "masks of different checkpoints: each checkpoint gets a table",
     "weights": "masks between whose runs the checkpoint's files changed",
+    "versions": "masks that ran with different versions of a framework, torch, transformers, timm or this package",
+    "dtype": "masks that ran in different number formats, or whose device chose it",
+    "attention": "masks that ran with different attention implementations",
+    "batch": "masks that ran in half precision with different batch sizes",
+    "calibration": "masks whose stand-ins are of different samples of images",
+    "record": "a record that contradicts the results beside it: the results are believed",
+    "changed": "results that were changed since they were written",
+    "same-answers": "a mask under which not one answer is another than the full model's",
     "truncated": "a damaged or incomplete samples file: the framework's number is taken unchecked",
     "duplicate-samples": "documents that stand twice in a samples file: the last one counts",
     "duplicate-runs": "two runs of one mask: the newest counts",
@@ -54,6 +62,10 @@ class Leniency:
         if kind not in self.kinds:
             raise DataError(f"{message} (--lenient {kind} makes this a warning)")
         self.warnings.append(f"warning ({kind}): {message}")
+
+    def note(self, message: str) -> None:
+        """What is said under the table, whatever is excused."""
+        self.warnings.append(message)
 
     def take(self) -> list[str]:
         """The warnings since the last call."""
@@ -110,7 +122,10 @@ class Run:
     `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
     what holds for all tasks. `group` is the model's name when the mask was told by `--mask-of`,
     `failures` says why the framework has no results for a task, `weights` is the digest of the checkpoint's files
-    where the run tells it.
+    and `calibration` that of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran
+    (`dtype`, `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded`
+    whether a record of ours tells, `told` whether the user told the mask. `hashes` are those of its files when they
+    were written.
     """
 
     path: Path
@@ -124,6 +139,11 @@ class Run:
     group: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None
+    calibration: str | None = None
+    resolved: Mapping[str, str] = field(default_factory=dict)
+    recorded: bool = False
+    told: bool = False
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:
@@ -135,6 +155,16 @@ class Run:
         """`drop` and `keep` as given; empty when not."""
         return self.arguments.get("drop", ""), self.arguments.get("keep", "")
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no encoder is dropped."""
+        drop, keep = self.mask
+        return drop.strip().lower() in ("", "none") and keep.strip().lower() in ("", "all")
+
+    def altered(self) -> list[Path]:
+        """Its files that are there and no longer as they were when they were written."""
+        return [path for path, digest in self.hashes.items() if path.is_file() and files.sha256(path) != digest]
+
 
 def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments.
@@ -143,6 +173,8 @@ def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """
     if run.group is not None:
         return run.framework, run.group
+    if run.told:  # what else differs is named, not told apart
+        return run.framework, "told", run.arguments.get("pretrained")
     return run.framework, run.model, tuple(model_args.deciding(run.arguments, of_full).items())
 
 
@@ -179,8 +211,6 @@ def tell_masks(runs: Sequence[Run], told: Sequence[MaskOf]) -> list[Run]:
     Raises:
         SetupError: a pattern matches no run, or two match one.
     """
-    from dataclasses import replace
-
     idle = [rule for rule in told if not any(rule.matches(run) for run in runs)]
     if idle:
         raise SetupError(f"--mask-of {idle[0].pattern!r} matches no run")
@@ -191,70 +221,15 @@ def tell_masks(runs: Sequence[Run], told: Sequence[MaskOf]) -> list[Run]:
             patterns = " and ".join(repr(rule.pattern) for rule in rules)
             raise SetupError(f"{run.path}: --mask-of {patterns} both match this run")
         if rules:
+            _check_told(run, rules[0].drop)
             arguments = {key: value for key, value in run.arguments.items() if key != "keep"} | {"drop": rules[0].drop}
-            run = replace(run, arguments=arguments, group=rules[0].model)
+            run = replace(run, arguments=arguments, group=rules[0].model or None, told=True)
         masked.append(run)
     return masked
 
 
-def check_settings(runs: Sequence[Run], task: str, lenient: Leniency) -> None:
-    """Check that runs asked for a task in the same way: limits, version, prompt, generation, dataset, judge, count.
-
-    Raises:
-        DataError: two runs differ, with both files and the first difference.
-    """
-    first = runs[0]
-    for other in runs[1:]:
-        where = f"{first.path} and {other.path}, task {task}"
-        a, b = first.tasks[task], other.tasks[task]
-        for kind, (left, right) in _differences({**first.settings, **a.settings}, {**other.settings, **b.settings}):
-            lenient.refuse(kind, f"{where}: runs differ in {kind}: {left!r} and {right!r}")
-        if None not in (a.documents, b.documents) and a.documents != b.documents:
-            lenient.refuse("documents", f"{where}: runs differ in documents: {a.documents} and {b.documents}")
-
-
-def check_weights(runs: Iterable[Run], lenient: Leniency) -> None:
-    """Check that one checkpoint's files were the same in all runs that tell, whatever their tasks.
-
-    Raises:
-        DataError: they changed between two runs.
-    """
-    telling = [run for run in runs if run.weights is not None and run.group is None]  # a group is its user's word
-    for a, b in pairwise(telling):
-        if a.weights != b.weights:
-            message = f"{a.path} and {b.path}: runs differ in weights: {a.weights!r} and {b.weights!r}"
-            lenient.refuse("weights", message)
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for key in {**a, **b}:
-        if a.get(key) != b.get(key):
-            yield key, (a.get(key), b.get(key))
-
-
-def check_documents(samples: Sequence[Samples], task: str, lenient: Leniency) -> None:
-    """Check that masks were asked the same documents in the same words.
-
-    Raises:
-        DataError: two differ, with file and line of the first document.
-    """
-    for other in samples[1:]:
-        first = samples[0]
-        if not np.array_equal(first.documents, other.documents):
-            only = np.setxor1d(first.documents, other.documents)
-            owner = first if only[0] in first.documents else other
-            line = owner.lines[np.flatnonzero(owner.documents == only[0])[0]]
-            lenient.refuse(
-                "documents",
-                f"{owner.path}:{line}: document {only[0]} of task {task} is in one mask's run only "
-                f"({len(only)} such documents)",
-            )
-            continue
-        other_way = np.flatnonzero(first.digests != other.digests)
-        if len(other_way):
-            place = other_way[0]
-            lenient.refuse(
-                "prompt",
-                f"{other.path}:{other.lines[place]}: document {other.documents[place]} of task {task} was asked or "
-                f"scored otherwise than in {first.path}:{first.lines[place]}",
-            )
+def _check_told(run: Run, drop: str) -> None:
+    own, kept = run.mask
+    if kept or (own and masks.names(own) != masks.names(drop)):
+        said = f"keep={kept}" if kept else f"drop={own}"
+        raise SetupError(f"{run.path}: --mask-of says {drop}, but {said} stands in the run itself")

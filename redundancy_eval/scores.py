@@ -1,5 +1,6 @@
 """Scores of one model under its masks: from runs to a table, checked, with holes where a run is missing."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,24 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import masks, metrics, read_csv, read_vlmevalkit, readers
+from redundancy_eval import compare, masks, metrics, model_args, read_csv, read_vlmevalkit, readers, replies
 from redundancy_eval import taxonomy as taxonomies
-from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.runs import (
-    Leniency,
-    MaskOf,
-    Run,
-    Samples,
-    TaskResult,
-    check_documents,
-    check_settings,
-    check_weights,
-    identity,
-)
+from redundancy_eval.errors import DataError, Hole, SetupError
+from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, identity
 from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
 
 _ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples
 
+OWN = "redundancy-eval"
 _EXCUSED = "it does not follow from the samples"  # and a warning says so already
 
 Mask = tuple[str, ...]
@@ -133,14 +125,9 @@ def tables(
     return [_Builder(group, taxonomy, encoders, known_encoders, lenient, shared).table() for group in groups.values()]
 
 
-def _is_full(run: Run) -> bool:
-    drop, keep = run.mask
-    return drop.strip().lower() in ("", "none") and keep.strip().lower() in ("", "all")
-
-
 def _share_full_models(groups: dict[object, list[Run]]) -> None:
     """Give masked runs the full model that was run under another ablation or site: unmasked, they are one model."""
-    full = {key: [run for run in group if _is_full(run)] for key, group in groups.items()}
+    full = {key: [run for run in group if run.is_full] for key, group in groups.items()}
     lent = set()
     for key, group in groups.items():
         if full[key]:
@@ -157,19 +144,25 @@ def _share_full_models(groups: dict[object, list[Run]]) -> None:
 
 def _check_checkpoints(groups: Iterable[Sequence[Run]], lenient: Leniency) -> None:
     """A masked run whose full model was not run, beside one of the same model id that was, is a mix-up."""
-    full = {(g[0].framework, g[0].model): g[0] for g in groups if any(map(_is_full, g))}
+    full = {_named_as(g[0]): g[0] for g in groups if any(run.is_full for run in g)}
     for group in groups:
-        other = full.get((group[0].framework, group[0].model))
-        if other is not None and not any(map(_is_full, group)):
+        other = full.get(_named_as(group[0]))
+        if other is not None and not any(run.is_full for run in group):
             lenient.refuse(
                 "checkpoint",
                 f"{group[0].path}: a masked run of {_called(group[0])}, but the full model is another: "
-                f"{_called(other)} in {other.path}",
+                f"{_called(other)} in {other.path}"
+                + "; --mask-of MODEL:PATTERN=DROP says that they are masks of one MODEL" * group[0].told,
             )
 
 
+def _named_as(run: Run) -> tuple[str, str]:
+    return run.framework, "told" if run.told else run.model
+
+
 def _called(run: Run) -> str:
-    return " ".join([run.model, *(f"{k}={v}" for k, v in sorted(run.arguments.items()) if k not in ("drop", "keep"))])
+    given = (f"{k}={v}" for k, v in sorted(run.arguments.items()) if k not in ("drop", "keep"))
+    return " ".join([run.model, *map(model_args.redacted, given)])
 
 
 @dataclass
@@ -195,6 +188,8 @@ class _Builder:
         self.runs, self.taxonomy, self.lenient = runs, taxonomy, lenient
         self.framework = runs[0].framework
         self.notes = list(notes)
+        self.holes: list[str] = []
+        self.answers: dict[str, dict[Mask, Samples]] = {}  # by task
         self.encoders = self._encoders(encoders, known_encoders)
         self.run_of = self._by_mask_and_task()
         ran = {masks.dropped(self.encoders, *run.mask) for run in runs}
@@ -203,7 +198,7 @@ class _Builder:
 
     def table(self) -> ScoreTable:
         """The table, with the reason of every hole among its notes."""
-        check_weights(self.runs, self.lenient)
+        compare.check_runs(self.runs, self.lenient)
         chosen = self._sources()
         benchmarks, sources = tuple(b for b, _ in chosen), [parts for _, parts in chosen]
         points = np.full((len(self.rows), len(benchmarks)), np.nan)
@@ -212,21 +207,26 @@ class _Builder:
         for column, (benchmark, parts) in enumerate(chosen):
             for part in parts:
                 mine = [run for run in self.runs if part.task in run.tasks]
-                check_settings(mine, part.task, self.lenient)
+                compare.check_settings(mine, part.task, self.lenient)
             scored = {mask: found for mask in self.rows if (found := self._score(mask, benchmark, parts))}
             for mask, found in scored.items():
                 points[self.rows.index(mask), column] = found.points
             logged = {mask: found.samples for mask, found in scored.items() if found.samples}
             for number, part in enumerate(parts):
-                check_documents([samples_[number] for samples_ in logged.values()], part.task, self.lenient)
+                self.answers[part.task] = {mask: of_parts[number] for mask, of_parts in logged.items()}
+                compare.check_documents(list(self.answers[part.task].values()), part.task, self.lenient)
             if logged and not any(s.reason for found in logged.values() for s in found):
                 samples[benchmark.name] = self._paired(logged)
             documents.append(self._documents(parts, samples.get(benchmark.name)))
+        if self.holes and np.isnan(points).all():
+            raise DataError(self.holes[0])
+        self._check_replies(points)
+        compare.check_files(self.runs, self.lenient)
         self._explain(benchmarks, points)
         self.notes += self.lenient.take()
         tasks = tuple("+".join(part.task for part in parts) for parts in sources)
-        first = next((run for run in self.runs if _is_full(run)), self.runs[0])
-        masked = next((run for run in self.runs if not _is_full(run)), first)
+        first = next((run for run in self.runs if run.is_full), self.runs[0])
+        masked = next((run for run in self.runs if not run.is_full), first)
         checkpoint = first.group or first.checkpoint
         return ScoreTable(
             first.model, checkpoint, self.framework, self.encoders, self.rows, self.taxonomy, benchmarks, tasks, points,
@@ -322,17 +322,21 @@ class _Builder:
         samples = [s for result, part in zip(results, parts, strict=True) if (s := result.samples(part)) is not None]
         whole = len(samples) == len(parts)
         reason = next((s.reason for s in samples if s.reason), "" if whole else "no samples were logged")
-        if reason:
-            return _Scored(
-                self._from_headlines(label, benchmark, parts, runs, results, reason), samples if whole else []
-            )
-        follows = [
-            self._check_headline(benchmark, part, run, result, s)
-            for part, run, result, s in zip(parts, runs, results, samples, strict=True)
-        ]
-        if not all(follows):  # excused: the framework's own number is shown
-            return _Scored(self._from_headlines(label, benchmark, parts, runs, results, _EXCUSED), samples)
-        return _Scored(self._from_samples(label, benchmark, samples), samples)
+        try:
+            if not reason:
+                follows = [
+                    self._check_headline(benchmark, part, run, result, s)
+                    for part, run, result, s in zip(parts, runs, results, samples, strict=True)
+                ]
+                if all(follows):
+                    return _Scored(self._from_samples(label, benchmark, samples), samples)
+                reason = _EXCUSED  # the framework's own number is shown
+            points = self._from_headlines(label, benchmark, parts, runs, results, reason)
+        except Hole as error:
+            self.holes.append(str(error))
+            self.notes.append(f"drop={label}: {benchmark.name} has no score: {error}")
+            points = float("nan")
+        return _Scored(points, samples if whole else [])
 
     def _from_headlines(
         self,
@@ -438,6 +442,50 @@ class _Builder:
             np.concatenate([s.strata[at] for s, at in zip(first, places, strict=True)]),
         )
 
+    def _check_replies(self, points: NDArray[np.float64]) -> None:
+        """Masks that may not have been applied, and models that fell silent.
+
+        Raises:
+            DataError: under a mask, not one of many answers is another than the full model's.
+        """
+        for task, of_mask in self.answers.items():
+            for group in replies.alike({mask: samples.replies for mask, samples in of_mask.items()}):
+                said = ", ".join(f"drop={masks.label(mask, self.encoders)}" for mask in group)
+                self.notes.append(f"{task}: the same {len(of_mask[group[0]].replies)} replies under {said}")
+        for row, mask in enumerate(self.rows):
+            label = masks.label(mask, self.encoders)
+            mine = {task: of_mask[mask] for task, of_mask in self.answers.items() if mask in of_mask}
+            if mask and () in self.rows:
+                self._check_applied(label, mine, points[row], points[self.rows.index(())])
+            empty = {task: s for task, s in mine.items() if len(s.empty) and s.empty.mean() >= 0.5}
+            if empty:
+                counts = sum(int(s.empty.sum()) for s in empty.values()), sum(len(s.empty) for s in empty.values())
+                where = f" ({', '.join(empty)})" * (len(empty) < len(mine))
+                self.notes.append(f"drop={label}: {counts[0]} of {counts[1]} replies are empty{where}")
+            for task, s in mine.items():
+                if task not in empty and replies.uniform(s.replies) and len(mask) < len(self.encoders):
+                    self.notes.append(f"drop={label}: all {len(s.replies)} replies on {task} are one and the same")
+
+    def _check_applied(
+        self, label: str, mine: Mapping[str, Samples], points: NDArray[np.float64], full: NDArray[np.float64]
+    ) -> None:
+        compared = [
+            replies.changed(self.answers[task][()].replies, s.replies)
+            for task, s in mine.items()
+            if () in self.answers[task]
+        ]
+        other, known = (sum(counts) for counts in zip(*compared, strict=True)) if compared else (0, 0)
+        if known >= replies.FEW and not other:
+            self.lenient.refuse(
+                "same-answers",
+                f"dropping {label} changed none of {known} answers of the full model, so the mask was hardly applied: "
+                f"{next(iter(mine.values())).path}",
+            )
+        if not known and np.isfinite(full).any() and np.array_equal(points, full, equal_nan=True):
+            self.notes.append(
+                f"drop={label} has the full model's scores on all benchmarks, and no samples tell whether it was applied"
+            )
+
     def _documents(self, parts: Sequence[Part], samples: SampleScores | None) -> int | None:
         if samples is not None:
             return len(samples.documents)
@@ -475,33 +523,55 @@ class _Builder:
     def _signature(
         self, first: Run, masked: Run, checkpoint: str, tasks: Sequence[str], documents: Sequence[int | None]
     ) -> str:
-        """One line that says how to get the table again."""
+        """One line that says how to get the table again; what is not known of runs is left out of it."""
         from redundancy_eval import __version__
 
-        versions = {key: value for run in self.runs for key, value in run.versions.items()}
-        limit = first.settings.get("limit") or [None]
-        results = (result for run in self.runs for result in run.tasks.values())
-        judges = {judge for result in results if (judge := result.settings.get("judge"))}
+        said = {json.loads(value) for run in self.runs if (value := run.settings.get("limit", {}).get("limit"))}
+        given = masked.arguments
+        words = {"ablation": "zero", "site": "encoder", "dtype": "auto"}
+        if self.framework == read_csv.FRAMEWORK:
+            words = {}
+        elif masked.told:
+            words = dict.fromkeys(words, "told")
+        sample = f"@{json.loads(masked.calibration).get('sample', '')}" if masked.calibration else ""
         parts = {
             "model": first.model,
             "checkpoint": checkpoint,
             "encoders": "+".join(self.encoders),
             "masks": f"{len(self.rows)}/{2 ** len(self.encoders)}",
-            "ablation": masked.arguments.get("ablation", "zero"),
-            "calibration": masked.arguments.get("calibration", ""),
-            "site": masked.arguments.get("site", "encoder"),
-            "dtype": masked.arguments.get("dtype", "auto"),
+            "ablation": given.get("ablation", words.get("ablation", "")),
+            "calibration": given.get("calibration", "") + sample,
+            "site": given.get("site", words.get("site", "")),
+            "dtype": self._resolved("dtype") or given.get("dtype", words.get("dtype", "")),
+            "device": "+".join(filter(None, (self._resolved("device"), self._resolved("device_name")))),
+            "attention": self._resolved("attention"),
+            "batch": self._resolved("batch_size"),
+            "processes": self._resolved("processes"),
             "taxonomy": self.taxonomy.name,
             "tasks": "+".join(tasks),
             "documents": "unknown" if None in documents else str(sum(filter(None, documents))),
-            "limit": str(limit[0]) if limit[0] is not None else "",
-            "judge": "+".join(sorted(judges)),
-            self.framework: versions.get(
-                self.framework, "unknown" if self.framework != read_csv.FRAMEWORK else "scores"
-            ),
-            "redundancy-eval": __version__,
+            "limit": "+".join(sorted(map(str, said))),
+            "judge": "+".join(sorted(self._judges())),
+            **{name: self._version(name) for name in compare.VERSIONS if name not in (self.framework, OWN)},
+            self.framework: self._version(self.framework) or _unversioned(self.framework),
+            OWN: __version__,
         }
         return "|".join(f"{key}:{value}" for key, value in parts.items() if value)
+
+
+    def _resolved(self, name: str) -> str:
+        return "+".join(sorted({run.resolved[name] for run in self.runs if name in run.resolved}))
+
+    def _version(self, name: str) -> str:
+        return "+".join(sorted({run.versions[name] for run in self.runs if name in run.versions}))
+
+    def _judges(self) -> set[str]:
+        settings = (result.settings.get("judge", {}) for run in self.runs for result in run.tasks.values())
+        return {str(judge) for fields in settings if (judge := fields.get("judge"))}
+
+
+def _unversioned(framework: str) -> str:
+    return "scores" if framework == read_csv.FRAMEWORK else "unknown"
 
 
 def _is_demo(benchmark: Benchmark) -> bool:

@@ -19,8 +19,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from redundancy_eval import forms
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.sidecar import read_json
+from redundancy_eval.files import parse_json, read_json
 
 HEADER = "store.json"
 SCHEMA = 1
@@ -94,19 +95,20 @@ class Store:
         self._shard: int | None = None
 
     @classmethod
-    def open(cls, folder: Path, identity: Mapping[str, Any]) -> "Store":
+    def open(cls, folder: Path, identity: Mapping[str, Any], renew: bool = False) -> "Store":
         """Open a store, or make one, and read its answers.
 
         Args:
             folder: of the store; it is made when absent.
             identity: everything that decides answers beyond a key (model, ablation, dtype, ...), as JSON values.
+            renew: let a store without answers become one of this identity; for those that hold the sweep's lock.
 
         Raises:
             SetupError: it holds answers of another identity, or of another version of this package.
             DataError: the header or a line is damaged or belongs elsewhere, or two lines differ in a document's images.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        _check_header(folder, identity)
+        _check_header(folder, identity, renew)
         store = cls(folder, sha256(canonical(identity).encode()).hexdigest()[:12])
         same: dict[Stored, Stored] = {}  # most masks answer alike: one object for all of them
         for path in sorted(folder.glob(_SHARDS)):
@@ -237,12 +239,13 @@ def _tail(body: bytes) -> bytes:
 
 
 def _parse(line: bytes, path: Path, number: int) -> tuple[str, Key, Stored]:
+    where = f"{path}:{number}"
     if line[-_TAIL:] != _tail(line[:-_TAIL]):
         raise DataError(
-            f"{path}:{number}: damaged answer (other than its checksum tells): delete this line "
+            f"{where}: damaged answer (other than its checksum tells): delete this line "
             f"(sed -i {number}d {path}) or the file; what is gone is asked again"
         )
-    found = json.loads(line)
+    found = forms.check(parse_json(line, where), forms.Answer, where)
     # What repeats over documents and masks is kept once.
     task, split, generation, mask = (sys.intern(found[name]) for name in ("task", "split", "generation", "mask"))
     key = Key(task, split, found["document"], found["prompt"], generation, mask)
@@ -250,23 +253,33 @@ def _parse(line: bytes, path: Path, number: int) -> tuple[str, Key, Stored]:
     return found["identity"], key, Stored(found["text"], *tokens, found["capped"], images, notes)
 
 
-def _check_header(folder: Path, identity: Mapping[str, Any]) -> None:
+def _check_header(folder: Path, identity: Mapping[str, Any], renew: bool) -> None:
     """Write the header of a new store, or compare that of an existing one."""
     path = folder / HEADER
+    text = json.dumps({"schema": SCHEMA, "identity": identity}, indent=1) + "\n"
     if not path.exists():
-        _create(path, json.dumps({"schema": SCHEMA, "identity": identity}, indent=1) + "\n")
+        _create(path, text)
     found = read_json(path)
     if found.get("schema") != SCHEMA:
         raise SetupError(
             f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}: use another output folder"
         )
-    there, here = dict(_flat(found.get("identity"))), dict(_flat(json.loads(json.dumps(identity))))
-    for name in {**here, **there}:
-        if there.get(name) != here.get(name):
-            raise SetupError(
-                f"{folder} holds answers of another model: {name} differs: {_short(there.get(name))} there, "
-                f"{_short(here.get(name))} here; use another output folder"
-            )
+    other = difference(forms.check(found, forms.StoreHeader, path)["identity"], identity)
+    if other and renew and not any(shard.stat().st_size for shard in folder.glob(_SHARDS)):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    elif other:
+        raise SetupError(f"{folder} holds answers of another model: {other}; use another output folder")
+
+
+def difference(there: Any, here: Any) -> str:
+    """The first leaf in which two nested mappings differ, in words: `torch differs: 2.13 there, 2.14 here`; else ""."""
+    a, b = dict(_flat(there)), dict(_flat(json.loads(json.dumps(here))))
+    for name in {**b, **a}:
+        if a.get(name) != b.get(name):
+            return f"{name} differs: {_short(a.get(name))} there, {_short(b.get(name))} here"
+    return ""
 
 
 def _create(path: Path, text: str) -> None:

@@ -361,7 +361,7 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     given = {key: str(value) for key, value in checkpoints["cambrian_masked"].items()}
 
     def subject(**more):
-        route = SimpleNamespace(model="cambrian_masked", model_arguments={**given, **more}, device_type="cpu")
+        route = SimpleNamespace(model="cambrian_masked", model_arguments={**given, **more}, device="cpu")
         return plan.Subject.of(route)
 
     def heard(number, text, *pictures):
@@ -390,7 +390,7 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     apart = plan.numbers(subject(), names, ["none", "clip", "all"], asked[::2] + asked[1::2], None, 2, None)
     assert apart["prefills"]["images_shared"] == 0
     language = plan.Subject.of(
-        SimpleNamespace(model="cambrian_masked", model_arguments=given, device_type="cpu")
+        SimpleNamespace(model="cambrian_masked", model_arguments=given, device="cpu")
     ).costs.language
     saved = language.prefill(told["flops"]["visual_tokens"]) - 2 * language.output
     assert apart["flops"]["sweep"]["prefill"] - told["flops"]["sweep"]["prefill"] == pytest.approx(2 * saved)

@@ -704,8 +704,9 @@ def who(model, arguments, **changes):
     """What a store belongs to, as the command makes it."""
     given = {**arguments, **changes}
     encoders = sweep_run.encoders_of(model, given)
-    route = SimpleNamespace(model=model, model_arguments=given, framework="lmms-eval", device_type="cpu")
-    return {"checkpoint": identity.of(families.folders(model, given)), **sweep_run.who(route, encoders)}
+    route = SimpleNamespace(model=model, model_arguments=given, framework="lmms-eval", device="cpu")
+    around = sweep_run.surroundings("lmms-eval", given, [])
+    return sweep_run.who(route, encoders, {"checkpoint": identity.of(families.folders(model, given)), **around})
 
 
 def test_an_encoder_that_every_mask_drops_does_not_run(made, expected, tmp_path):
