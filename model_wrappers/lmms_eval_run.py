@@ -51,9 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         print(_HELP.format(models=", ".join(launch.OURS)), end="")
         return 0
     args = parse(arguments)
-    record = launch.describe(
-        args.model, args.model_args, PACKAGES, ["run", *arguments], args.device, args.batch_size
-    )
+    record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments], args.device, args.batch_size)
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     evaluate(args, out, record, arguments)
     return 0

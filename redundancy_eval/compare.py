@@ -103,9 +103,11 @@ def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, d
 
 
 def calibration(record: Mapping[str, Any]) -> str | None:
-    """What a record says of the sample of images behind its stand-ins."""
-    found = record.get("calibration")
-    return json.dumps(found, sort_keys=True) if found else None
+    """What a record says of the sample of images behind its stand-ins; its hash is the first word."""
+    found = dict(record.get("calibration") or {})
+    sample = str(found.pop("sample", "unknown"))
+    rest = ", ".join(f"{key} {value}" for key, value in sorted(found.items()))
+    return f"{sample} ({rest})" if found else None
 
 
 def check_settings(runs: Sequence[Run], task: str, lenient: Leniency) -> None:
@@ -160,7 +162,10 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
     own = [run for run in runs if run.group is None]  # a group is its user's word
     _same(own, "weights", lambda run: run.weights, lenient)
     for name in VERSIONS:
-        _same(runs, "versions", lambda run, name=name: run.versions.get(name), lenient, f"{name} ")  # type: ignore[misc]
+        said = {id(run): run.versions.get(name, "") for run in runs}
+        for vague in (False, True):  # a git tree and a version say nothing of each other
+            telling = [run for run in runs if said[id(run)] and said[id(run)].startswith("unknown") is vague]
+            _same(telling, "versions", lambda run, said=said: said[id(run)], lenient, f"{name} ")  # type: ignore[misc]
     _check_precision([run for run in runs if run.framework != "csv"], lenient)
     _same([run for run in runs if not run.is_full], "calibration", lambda run: run.calibration, lenient)
     _check_told([run for run in runs if run.told], lenient)
@@ -179,8 +184,10 @@ def check_files(runs: Iterable[Run], lenient: Leniency) -> None:
         DataError: one was changed since.
     """
     for run in runs:
-        for path in run.altered():
-            lenient.refuse("changed", f"{path} was changed since it was written: its sha256 is another than recorded")
+        altered = run.altered()
+        if altered:
+            more = f" (and {len(altered) - 1} more of its files)" if len(altered) > 1 else ""
+            lenient.refuse("changed", f"{altered[0]} was changed since it was written: its sha256 is another{more}")
 
 
 def _same(

@@ -72,7 +72,8 @@ def parse(text: Any, where: str | Path) -> dict[str, str]:
 def split(text: str) -> list[str]:
     """The parts between commas, where a comma within quotes, braces or brackets parts nothing.
 
-    As lmms-eval reads JSON and lists among model arguments (lmms_eval/utils.py, simple_parse_args_string).
+    As lmms-eval reads JSON and lists among model arguments (lmms_eval/utils.py, simple_parse_args_string); where a
+    quote or bracket is never closed, every comma parts.
     """
     parts, depth, quote = [""], 0, ""
     for before, character in zip(f" {text}", text, strict=False):
@@ -86,7 +87,8 @@ def split(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
+    whole = parts if not quote and depth == 0 else text.split(",")
+    return [part.strip() for part in whole if part.strip()]
 
 
 def deciding(arguments: Mapping[str, str], full: bool = False) -> dict[str, str]:

@@ -57,7 +57,9 @@ def read(path: Path, lenient: Leniency) -> Run:
     arguments = model_args.parse(config.get("model_args"), path)
     for name in ("drop", "keep"):
         if arguments.get(name) == "":
-            raise DataError(f"{path}: {name}= is empty in the model arguments: which encoders were dropped is not known")
+            raise DataError(
+                f"{path}: {name}= is empty in the model arguments: which encoders were dropped is not known"
+            )
     _check_record(path, record, config, arguments, lenient)
     tasks, failures = {}, {}
     predicted = config.get("predict_only") or (config.get("resolved_cli_args") or {}).get("predict_only")
@@ -290,7 +292,9 @@ def _records(path: Path, lenient: Leniency) -> Iterator[tuple[int, dict[str, Any
                 if line.strip():
                     yield number, _sample(line, f"{path}:{number}")
     except (OSError, EOFError, zlib.error, _Damaged) as error:
-        lenient.refuse("truncated", str(error) if isinstance(error, _Damaged) else f"{path}:{number}: damaged ({error})")
+        lenient.refuse(
+            "truncated", str(error) if isinstance(error, _Damaged) else f"{path}:{number}: damaged ({error})"
+        )
         yield number, None
 
 

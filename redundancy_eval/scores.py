@@ -152,7 +152,8 @@ def _check_checkpoints(groups: Iterable[Sequence[Run]], lenient: Leniency) -> No
                 "checkpoint",
                 f"{group[0].path}: a masked run of {_called(group[0])}, but the full model is another: "
                 f"{_called(other)} in {other.path}"
-                + "; --mask-of MODEL:PATTERN=DROP says that they are masks of one MODEL" * group[0].told,
+                + "; --mask-of MODEL:PATTERN=DROP says that they are masks of one MODEL"
+                * group[0].told,
             )
 
 
@@ -190,6 +191,7 @@ class _Builder:
         self.notes = list(notes)
         self.holes: list[str] = []
         self.answers: dict[str, dict[Mask, Samples]] = {}  # by task
+        self.unchecked: dict[tuple[str, str], list[str]] = {}  # benchmark and reason -> masks
         self.encoders = self._encoders(encoders, known_encoders)
         self.run_of = self._by_mask_and_task()
         ran = {masks.dropped(self.encoders, *run.mask) for run in runs}
@@ -218,6 +220,7 @@ class _Builder:
             if logged and not any(s.reason for found in logged.values() for s in found):
                 samples[benchmark.name] = self._paired(logged)
             documents.append(self._documents(parts, samples.get(benchmark.name)))
+            self._tell_unchecked(benchmark, [masks.label(mask, self.encoders) for mask in scored])
         if self.holes and np.isnan(points).all():
             raise DataError(self.holes[0])
         self._check_replies(points)
@@ -334,7 +337,8 @@ class _Builder:
             points = self._from_headlines(label, benchmark, parts, runs, results, reason)
         except Hole as error:
             self.holes.append(str(error))
-            self.notes.append(f"drop={label}: {benchmark.name} has no score: {error}")
+            where = f"{runs[0].path.parent}/"  # the file's name says enough; reports are read elsewhere
+            self.notes.append(f"drop={label}: {benchmark.name} has no score: {str(error).replace(where, '')}")
             points = float("nan")
         return _Scored(points, samples if whole else [])
 
@@ -362,9 +366,19 @@ class _Builder:
         if np.isnan(total):
             self.notes.append(f"drop={label}: the framework reports no number for {benchmark.name}")
         elif self.framework != read_csv.FRAMEWORK and reason != _EXCUSED:
-            failed = "; answers that failed count as wrong in it" if self.framework == read_vlmevalkit.FRAMEWORK else ""
-            self.notes.append(f"{benchmark.name} is the framework's number, unchecked: {reason}{failed}")
+            self.unchecked.setdefault((benchmark.name, reason), []).append(label)
         return total
+
+    def _tell_unchecked(self, benchmark: Benchmark, labels: Sequence[str]) -> None:
+        """Say which scores are the framework's own numbers, and of which masks where samples of others are there."""
+        failed = "; answers that failed count as wrong in it" if self.framework == read_vlmevalkit.FRAMEWORK else ""
+        for (name, reason), found in self.unchecked.items():
+            if name != benchmark.name:
+                continue
+            others = [f"drop={label}" for label in labels if label not in found]
+            whose = f" under {', '.join(f'drop={label}' for label in found)}" if others else ""
+            there = f" (samples of {', '.join(others)} are there)" if others else ""
+            self.notes.append(f"{name} is the framework's number{whose}, unchecked: {reason}{there}{failed}")
 
     def _check_headline(self, benchmark: Benchmark, part: Part, run: Run, result: TaskResult, samples: Samples) -> bool:
         """Whether the framework's number follows from its samples (a missing answer is a wrong one to it)."""
@@ -533,7 +547,7 @@ class _Builder:
             words = {}
         elif masked.told:
             words = dict.fromkeys(words, "told")
-        sample = f"@{json.loads(masked.calibration).get('sample', '')}" if masked.calibration else ""
+        sample = f"@{masked.calibration.partition(' ')[0]}" if masked.calibration else ""
         parts = {
             "model": first.model,
             "checkpoint": checkpoint,
@@ -557,7 +571,6 @@ class _Builder:
             OWN: __version__,
         }
         return "|".join(f"{key}:{value}" for key, value in parts.items() if value)
-
 
     def _resolved(self, name: str) -> str:
         return "+".join(sorted({run.resolved[name] for run in self.runs if name in run.resolved}))
