@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from redundancy_eval import model_args
 from redundancy_eval.errors import DataError
 
 NAME = "redundancy_eval.json"
@@ -28,9 +29,9 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
 
 
 def write(record: Mapping[str, Any], folder: Path) -> None:
-    """Write a record into a folder, which is made."""
+    """Write a record into a folder, which is made; without keys and passwords."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / NAME, {"schema": SCHEMA, **record})
+    write_json(folder / NAME, {"schema": SCHEMA, **model_args.without_secrets(record)})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
