@@ -5,18 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from redundancy_eval import environment
+from redundancy_eval import environment, shown
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, hf_model, masked
+from redundancy_eval.model_wrappers import checked_arguments, hf_model, masked
 
 Model = masked.MaskedModel | hf_model.HfMaskedModel
 OURS = (SetupError, DataError)
-
-_COMMON = (
-    "ablation", "calibration", "ablation_seed", "site", "dtype", "attn_implementation", "conv_template", "revision",
-    "long_prompt", "many_images", "device_map",
-)  # fmt: skip
-_NATIVE_ONLY = ("site", "conv_template", "long_prompt", "many_images")
+arguments = checked_arguments.allowed  # of a model, beside pretrained, drop, keep and device
 
 
 @contextmanager
@@ -31,15 +26,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _end(error: SetupError | DataError) -> NoReturn:
-    print(f"redundancy-eval: error: {error}", file=sys.stderr, flush=True)
+    print(f"redundancy-eval: error: {shown.line(error)}", file=sys.stderr, flush=True)
     raise SystemExit(error.exit_code) from error
-
-
-def arguments(model_id: str) -> tuple[str, ...]:
-    """Names of a model's arguments beside pretrained, drop, keep and device."""
-    if model_id == hf_model.MODEL_ID:
-        return ("encoders", *(name for name in _COMMON if name not in _NATIVE_ONLY))
-    return (*_COMMON, *families.family(model_id).settings)
 
 
 def load(model_id: str, given: Mapping[str, Any], device: Any = None) -> Model:
@@ -53,12 +41,7 @@ def load(model_id: str, given: Mapping[str, Any], device: Any = None) -> Model:
     Raises:
         SetupError: an argument that it does not have, or anything wrong with one or with the checkpoint.
     """
-    allowed = arguments(model_id)
-    unknown = sorted(set(given) - {"pretrained", "drop", "keep", "device", *allowed})
-    if unknown:
-        raise SetupError(
-            f"{model_id} has no argument {unknown[0]!r}; it takes pretrained, drop, keep, device, {', '.join(allowed)}"
-        )
+    checked_arguments.check(model_id, given)
     settings = {"device": device, **given}
     if model_id == hf_model.MODEL_ID:
         return hf_model.load(**settings)
@@ -72,4 +55,4 @@ def remarks(model: Model) -> list[str]:
         (model.first, "prompts have too many images for the model; the first were kept"),
         (model.moved, "prompts have image placeholders that do not fit their images, which were put in front"),
     )
-    return [f"{len(names)} {what}: {', '.join(names)}" for names, what in kinds if names]
+    return [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]

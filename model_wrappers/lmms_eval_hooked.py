@@ -18,7 +18,7 @@ from torch import Tensor
 
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import families, hooks
+from redundancy_eval.model_wrappers import checked_arguments, families, hooks
 from redundancy_eval.model_wrappers.entry import one_line_errors
 
 MODEL_ID = "masked"
@@ -33,8 +33,8 @@ class Hooked(lmms):
         self,
         base: str = "",
         encoders: str = "",
-        drop: object = "",
-        keep: object = "",
+        drop: object = None,
+        keep: object = None,
         ablation: str = "zero",
         **settings: Any,
     ):
@@ -46,6 +46,7 @@ class Hooked(lmms):
                 raise SetupError(
                     f"masked knows ablation=zero only, as rows are not told by image here; not {ablation!r}"
                 )
+            checked_arguments.check(MODEL_ID, {"drop": drop, "keep": keep})
             paths = families.parse_encoders(encoders)
             self.encoder_names = tuple(paths)
             self.mask = masks.dropped(self.encoder_names, drop, keep)

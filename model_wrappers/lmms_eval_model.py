@@ -67,8 +67,8 @@ class MaskedLmms(lmms):
     def __init__(
         self,
         pretrained: str | None = None,
-        drop: object = "",
-        keep: object = "",
+        drop: object = None,
+        keep: object = None,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
         device: str | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from redundancy_eval import environment, files, model_args, read_lmms_eval, tasks
 from redundancy_eval.errors import SetupError, UsageError
-from redundancy_eval.model_wrappers import launch
+from redundancy_eval.model_wrappers import checked_arguments, launch
 from redundancy_eval.usage import refusals
 
 _HELP = """\
@@ -51,10 +51,20 @@ def run(arguments: Sequence[str]) -> int:
         print(_HELP.format(models=", ".join(launch.OURS)), end="")
         return 0
     args = parse(arguments)
+    check_arguments(args.model, args.model_args)
     record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments], args.device, args.batch_size)
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     evaluate(args, out, record, arguments)
     return 0
+
+
+def check_arguments(model: str, given: str | None) -> None:
+    """Refuse a masked model's arguments that it does not have.
+
+    Raises:
+        SetupError: with the argument.
+    """
+    checked_arguments.check(model, model_args.parse(given, "--model_args"), ("batch_size", "max_batch_size"))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -110,6 +110,7 @@ class Route:
         self.arguments = list(arguments)
         self.args = lmms_eval_run.parse(self.arguments)
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
+        lmms_eval_run.check_arguments(self.model, self.given)
         self.bases: dict[str, Any] = {}  # of `masked`
 
     @property

@@ -16,8 +16,8 @@ from typing import Any
 
 from redundancy_eval import __version__, environment, files, forms, masks, model_args, sidecar, store
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, identity, launch
 from redundancy_eval.files import write_json
+from redundancy_eval.model_wrappers import families, identity, launch
 from redundancy_eval.sidecar import MANIFEST
 from redundancy_eval.store import Key, Store
 from redundancy_eval.usage import Parser

@@ -25,7 +25,7 @@ from typing import Any
 
 from redundancy_eval import environment, files, model_args, sidecar
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import families, launch
+from redundancy_eval.model_wrappers import checked_arguments, families, launch
 from redundancy_eval.usage import Parser, refusals
 
 _HELP = """\
@@ -165,6 +165,11 @@ class Asked:
     judge_key: str | None
     passed: tuple[str, ...]
 
+    @property
+    def told(self) -> list[str]:
+        """What is passed on, as it may be written down."""
+        return list(map(model_args.redacted, self.passed))
+
 
 def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     """What was asked for, and the arguments that are VLMEvalKit's alone.
@@ -228,11 +233,12 @@ def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
     tokens = given.get("max_new_tokens", "1")
     if not tokens.isdigit() or int(tokens) < 1:
         raise SetupError(f"max_new_tokens must be a positive number; not {tokens!r}")
+    checked_arguments.check(asked.model, given, ("max_new_tokens", "as_published"))
     text = ",".join(f"{key}={value}" for key, value in given.items())
     typed = [part.replace(asked.judge_key, "[REDACTED]") if asked.judge_key else part for part in command]
     record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
-    record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, list(asked.passed)
+    record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, asked.told
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
     record["versions"] = {**record["versions"], **version()}
     return record
@@ -352,12 +358,13 @@ def check_results(folder: Path, names: Sequence[str]) -> None:
 
 
 def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> None:
-    # VLMEvalKit writes sys.argv to status.json: the judge's key stands there while it is parsed only.
+    # VLMEvalKit writes sys.argv to status.json: keys stand there while it is parsed only.
     key = ["--judge-key", judge_key] if judge_key else []
     parsed = _parse(framework, [*arguments, *key])
     original, framework.parse_args = framework.parse_args, lambda: parsed
     try:
-        with launch.argv("run.py", arguments), _mended(parsed.judge, judge_key):
+        shown = list(map(model_args.redacted, arguments))
+        with launch.argv("run.py", shown), _mended(parsed.judge, judge_key):
             framework.main()
     finally:
         framework.parse_args = original
@@ -376,9 +383,12 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
 
     def redacted(*args: Any, **settings: Any) -> logging.LogRecord:
         record = make(*args, **settings)
+        said = told = record.getMessage()
         for secret in filter(None, (judge_key, os.environ.get("OPENAI_API_KEY"))):
-            if secret in record.getMessage():
-                record.msg, record.args = record.getMessage().replace(secret, "[REDACTED]"), ()
+            told = told.replace(secret, model_args.REDACTED)
+        told = model_args.redacted(told)
+        if told != said:
+            record.msg, record.args = told, ()
         return record
 
     def as_text(self: Any, *arguments: Any, **settings: Any) -> None:

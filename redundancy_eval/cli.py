@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from redundancy_eval import __version__, environment, model_args, place
+from redundancy_eval import __version__, environment, model_args, place, shown
 from redundancy_eval.commands import doctor
 from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: object, code: int, prog: str = "redundancy-eval") -> int:
-    print(f"{prog}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    print(f"{prog}: error: {shown.line(error)}", file=sys.stderr)
     return code
 
 

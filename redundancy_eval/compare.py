@@ -1,4 +1,4 @@
-"""Whether masks were made alike: what every field of a results file decides, and the checks between the runs of a table.
+"""Whether masks were made alike: what every field of a results file decides, and the checks between runs.
 
 A field decides a kind of `--lenient` (runs that differ are refused, or warned of), or nothing (FREE), or is looked at
 elsewhere (OWN). A field that stands in no list here is one of another release; runs that differ in it get a note.

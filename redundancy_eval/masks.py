@@ -101,10 +101,16 @@ def _names(text: str, encoders: Sequence[str]) -> set[str]:
     return {resolve(part, encoders) for part in text.split("+")}
 
 
-def label(mask: Sequence[str], encoders: Sequence[str]) -> str:
-    """Canonical text of a mask: `none`, `all`, or the dropped encoders in the model's order joined by `+`."""
+def label(mask: Sequence[str], encoders: Sequence[str], whole: bool = True) -> str:
+    """Canonical text of a mask: `none`, `all`, or the dropped encoders in the model's order joined by `+`.
+
+    Args:
+        mask: names of the dropped encoders.
+        encoders: the model's encoders in its order.
+        whole: whether they are all that it has.
+    """
     names = [name for name in encoders if name in mask]
-    if len(names) == len(encoders):
+    if whole and len(names) == len(encoders):
         return "all"
     return "+".join(names) or "none"
 

@@ -18,6 +18,8 @@ RULES = {
     "items and all": "mean of (the items' mean score) and (1 if every item is right, else 0) / 1",
 }
 
+NOTHING = 1e-9  # a score below is rounding, on any scale; nothing is relative to it
+
 
 @dataclass(frozen=True)
 class ClusterSums:
@@ -111,7 +113,7 @@ def cur(full: ArrayLike, without: ArrayLike) -> NDArray[np.float64]:
     """
     full, without = np.asarray(full, dtype=np.float64), np.asarray(without, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(full == 0, np.nan, (full - without) / full)
+        return np.where(np.abs(full) < NOTHING, np.nan, (full - without) / full)
 
 
 def overall_cur(curs: ArrayLike) -> NDArray[np.float64]:

@@ -155,7 +155,7 @@ def _check_record(
 
 def _told(config: forms.RunConfig, arguments: Mapping[str, str]) -> dict[str, str]:
     """How the model ran, as far as a results file says."""
-    dtype = arguments.get("dtype") or str((config.get("model_dtype") or "")).removeprefix("torch.")
+    dtype = arguments.get("dtype") or str(config.get("model_dtype") or "").removeprefix("torch.")
     device = arguments.get("device") or config.get("device") or ""
     batch = config.get("batch_size")
     told = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, masks, metrics, model_args, read_csv, read_vlmevalkit, readers, replies
+from redundancy_eval import compare, masks, metrics, model_args, read_csv, read_vlmevalkit, readers, replies, shown
 from redundancy_eval import taxonomy as taxonomies
 from redundancy_eval.errors import DataError, Hole, SetupError
 from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, identity
@@ -43,7 +43,8 @@ class ScoreTable:
 
     `points` is (masks, benchmarks) with NaN where there is no score; `documents` counts the benchmarks' documents
     (None: not known), `tasks` names the framework's tasks behind each benchmark. `samples` holds paired per-document
-    scores of the benchmarks that were logged.
+    scores of the benchmarks that were logged. Where `encoders` are those that masks name (`guessed`), the model may
+    have more: then IG is not known, nor whether a mask drops all.
     """
 
     model: str
@@ -59,6 +60,7 @@ class ScoreTable:
     samples: Mapping[str, SampleScores]
     notes: tuple[str, ...]
     signature: str
+    guessed: bool = False
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
         """Points of one mask, NaN where it was not run."""
@@ -192,6 +194,7 @@ class _Builder:
         self.holes: list[str] = []
         self.answers: dict[str, dict[Mask, Samples]] = {}  # by task
         self.unchecked: dict[tuple[str, str], list[str]] = {}  # benchmark and reason -> masks
+        self.guessed = False
         self.encoders = self._encoders(encoders, known_encoders)
         self.run_of = self._by_mask_and_task()
         ran = {masks.dropped(self.encoders, *run.mask) for run in runs}
@@ -234,36 +237,73 @@ class _Builder:
         return ScoreTable(
             first.model, checkpoint, self.framework, self.encoders, self.rows, self.taxonomy, benchmarks, tasks, points,
             tuple(documents), samples, tuple(dict.fromkeys(self.notes)),
-            self._signature(first, masked, checkpoint, tasks, documents),
+            self._signature(first, masked, checkpoint, tasks, documents), self.guessed,
         )  # fmt: skip
 
     def _encoders(self, given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:
-        """The model's encoders: as given, recorded or known; else the names in the masks, which is noted."""
-        if given:
-            twice = next((name for name in given if list(given).count(name) > 1), None)
-            if twice:
-                raise SetupError(f"--encoders names {twice} twice: {','.join(given)}")
-            return tuple(masks.check_name(name) for name in given)
-        recorded = {run.encoders for run in self.runs if run.encoders}
+        """The model's encoders: as recorded, known or given; else the names in the masks, which is noted."""
         first = self.runs[0]
-        if len(recorded) > 1:
-            raise DataError(f"runs of one checkpoint record different encoders: {sorted(recorded)}")
-        names = next(iter(recorded), ()) or tuple(known(first.model, first.checkpoint))
-        if names:
-            return names
+        telling = [run for run in self.runs if run.encoders]
+        for run in telling:
+            if run.encoders != telling[0].encoders:
+                raise DataError(
+                    f"{telling[0].path} and {run.path}: runs of one checkpoint record different encoders: "
+                    f"{', '.join(telling[0].encoders)} and {', '.join(run.encoders)}"
+                )
+        names = telling[0].encoders if telling else tuple(known(first.model, first.checkpoint))
+        if given:
+            return self._as_given(given, names, telling)
+        if not names:
+            return self._guess()
+        self._check_names(names, first)
+        return tuple(names)
+
+    def _as_given(self, given: Sequence[str], names: Sequence[str], telling: Sequence[Run]) -> tuple[str, ...]:
+        twice = next((name for name in given if list(given).count(name) > 1), None)
+        if twice:
+            raise SetupError(f"--encoders names {twice} twice: {','.join(given)}")
+        if names and (set(given) != set(names) or (telling and tuple(given) != tuple(names))):
+            source = f"the record of {telling[0].path}" if telling else f"what is known of {self.runs[0].checkpoint}"
+            raise SetupError(f"--encoders {','.join(given)} contradicts {source}: {','.join(names)}")
+        return tuple(masks.check_name(name) for name in given)
+
+    def _check_names(self, names: Iterable[str], run: Run) -> None:
+        try:
+            for name in names:
+                masks.check_name(name)
+        except SetupError as error:
+            raise DataError(f"{run.path}: {error}") from None
+
+    def _guess(self) -> tuple[str, ...]:
+        """The encoders that masks name, where nothing else tells them."""
+        first = self.runs[0]
         unclear = [run for run in self.runs if run.mask[1] or run.mask[0].lower() == "all"]
-        dropped = (name for run in self.runs for name in run.mask[0].lower().split("+"))
-        known_by = (masks.ALIASES.get(name.strip(), name.strip()) for name in dropped)
-        named = tuple(dict.fromkeys(name for name in known_by if name not in ("", "none", "all")))
-        if unclear or not named:
+        typed: dict[str, str] = {}  # name -> what it was called first
+        for run in self.runs:
+            for text in (part.strip().lower() for part in run.mask[0].split("+")):
+                if text in ("", "none", "all"):
+                    continue
+                self._check_names([text], run)
+                name = masks.ALIASES.get(text, text)
+                if typed.setdefault(name, text) != text:
+                    raise DataError(
+                        f"{run.path}: two runs of one mask: {typed[name]} and {text} both call the encoder {name}; "
+                        "where they are two encoders, say so with --encoders"
+                    )
+        if unclear or not typed:
             raise DataError(
                 f"{(unclear or self.runs)[0].path}: which encoders {first.checkpoint} has is not known here; "
                 "say so with --encoders clip,convnext,... in the checkpoint's order"
             )
+        self.guessed = True
         self.notes.append(
-            f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(named)}"
+            f"encoders inferred from the masks that were run (--encoders says otherwise): {', '.join(typed)}; "
+            "there may be others, so IG is undefined"
         )
-        return named
+        return tuple(typed)
+
+    def _label(self, mask: Mask) -> str:
+        return masks.label(mask, self.encoders, whole=not self.guessed)
 
     def _by_mask_and_task(self) -> dict[tuple[Mask, str], Run]:
         found: dict[tuple[Mask, str], Run] = {}
@@ -271,7 +311,7 @@ class _Builder:
             mask = masks.dropped(self.encoders, *run.mask)
             for task in run.tasks:
                 if (mask, task) in found:
-                    label, other = masks.label(mask, self.encoders), found[mask, task]
+                    label, other = self._label(mask), found[mask, task]
                     self.lenient.refuse(
                         "duplicate-runs", f"two runs of drop={label} on task {task}: {other.path} and {run.path}"
                     )
@@ -312,7 +352,7 @@ class _Builder:
         return chosen
 
     def _score(self, mask: Mask, benchmark: Benchmark, parts: Sequence[Part]) -> _Scored | None:
-        label = masks.label(mask, self.encoders)
+        label = self._label(mask)
         absent = [part.task for part in parts if (mask, part.task) not in self.run_of]
         if absent:
             tried = [run for run in self.runs if masks.dropped(self.encoders, *run.mask) == mask]
@@ -497,7 +537,7 @@ class _Builder:
             )
         if not known and np.isfinite(full).any() and np.array_equal(points, full, equal_nan=True):
             self.notes.append(
-                f"drop={label} has the full model's scores on all benchmarks, and no samples tell whether it was applied"
+                f"drop={label} has the full model's scores on all benchmarks; no samples tell whether it was applied"
             )
 
     def _documents(self, parts: Sequence[Part], samples: SampleScores | None) -> int | None:
@@ -523,7 +563,8 @@ class _Builder:
         if () not in self.rows:
             self.notes.append("the full model (drop=none) was not run, so CUR and IG are undefined")
         else:
-            zero = [b.name for b, value in zip(benchmarks, points[self.rows.index(())], strict=True) if value == 0]
+            full = points[self.rows.index(())]
+            zero = [b.name for b, value in zip(benchmarks, full, strict=True) if value < metrics.NOTHING]
             if zero:
                 self.notes.append(f"the full model scores 0 on: {', '.join(zero)}")
         absent = [name for name in self.encoders if (name,) not in self.rows]
@@ -551,8 +592,8 @@ class _Builder:
         parts = {
             "model": first.model,
             "checkpoint": checkpoint,
-            "encoders": "+".join(self.encoders),
-            "masks": f"{len(self.rows)}/{2 ** len(self.encoders)}",
+            "encoders": "+".join(self.encoders) + "+?" * self.guessed,
+            "masks": f"{len(self.rows)}/{'?' if self.guessed else 2 ** len(self.encoders)}",
             "ablation": given.get("ablation", words.get("ablation", "")),
             "calibration": given.get("calibration", "") + sample,
             "site": given.get("site", words.get("site", "")),
@@ -561,7 +602,7 @@ class _Builder:
             "attention": self._resolved("attention"),
             "batch": self._resolved("batch_size"),
             "processes": self._resolved("processes"),
-            "taxonomy": self.taxonomy.name,
+            "taxonomy": self.taxonomy.label,
             "tasks": "+".join(tasks),
             "documents": "unknown" if None in documents else str(sum(filter(None, documents))),
             "limit": "+".join(sorted(map(str, said))),
@@ -570,7 +611,7 @@ class _Builder:
             self.framework: self._version(self.framework) or _unversioned(self.framework),
             OWN: __version__,
         }
-        return "|".join(f"{key}:{value}" for key, value in parts.items() if value)
+        return "|".join(f"{key}:{shown.text(value, also='|`')}" for key, value in parts.items() if value)
 
     def _resolved(self, name: str) -> str:
         return "+".join(sorted({run.resolved[name] for run in self.runs if name in run.resolved}))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import files, forms, masks
+from redundancy_eval import files, forms, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 
 NAME = "redundancy_eval.json"
@@ -44,9 +44,9 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
 
 
 def write(record: Mapping[str, Any], folder: Path) -> None:
-    """Write a record into a folder, which is made."""
+    """Write a record into a folder, which is made; without keys and passwords."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / NAME, {"schema": SCHEMA, **record})
+    files.write_json(folder / NAME, {"schema": SCHEMA, **model_args.without_secrets(record)})
 
 
 def hashes(folder: Path) -> dict[Path, str]:

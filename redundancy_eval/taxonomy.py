@@ -4,22 +4,23 @@ All of it is data, in `taxonomy.json`; `--taxonomy FILE` reads a file of the sam
 100 * the weighted sum over strata of (sum of cluster numerators / sum of cluster denominators), see metrics.py.
 """
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from redundancy_eval import taxonomy_form
 from redundancy_eval.errors import SetupError
 from redundancy_eval.metrics import RULES
 
 DEFAULT = "five"
-SCHEMA = 2
 FRAMEWORKS = ("lmms-eval", "vlmevalkit", "csv")
 SAMPLE_RULES = ("mmmu", "max", "anls", "ocrbench", "mathvista")  # how readers judge a sample that holds no score
-PAIRS = " pairs"  # "MMVP pairs" is MMVP scored by pairs
+_BY_PAIRS = {"MMVP": "MMVP pairs"}  # the name when it is scored by pairs
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,20 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Categories in their order, and the benchmarks in the order of the categories."""
+    """Categories in their order, and the benchmarks in the order of the categories.
+
+    `digest` is of the file that it was read from; empty for the shipped ones.
+    """
 
     name: str
     categories: tuple[str, ...]
     benchmarks: tuple[Benchmark, ...]
+    digest: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others: the name of a shipped one, else name and content."""
+        return f"{self.name}@{self.digest}" if self.digest else self.name
 
     def groups(self, benchmarks: Sequence[Benchmark]) -> list[list[int]]:
         """For each category, the indices of its benchmarks in a list."""
@@ -87,20 +97,18 @@ class Taxonomy:
         return [part for alternative in sources for part in alternative]
 
 
-@lru_cache
 def benchmark(name: str) -> Benchmark:
     """A shipped benchmark by its name, outside any category.
 
     Raises:
         SetupError: no such benchmark.
     """
-    known = _shipped()["benchmarks"]
+    known = _shipped().benchmarks
     if name not in known:
         raise SetupError(f"unknown benchmark {name!r}; known: {', '.join(known)}")
-    return _benchmark(name, "", known[name], "taxonomy.json")
+    return known[name]
 
 
-@lru_cache
 def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
     """A taxonomy: `five` (OCR and Chart apart), `paper` (the paper's four categories), or a file of the same form.
 
@@ -112,86 +120,158 @@ def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
         SetupError: no such taxonomy, or the file is wrong.
     """
     shipped = _shipped()
-    if name in shipped["taxonomies"]:
-        return _taxonomy(name, shipped["taxonomies"][name], shipped["benchmarks"], "taxonomy.json", mmvp_pairs)
+    if name in shipped.categories:
+        return _taxonomy(name, shipped, shipped.benchmarks, mmvp_pairs)
     file, chosen = name, ""
     if not Path(file).is_file():
         file, _, chosen = name.rpartition(":")
     if not Path(file).is_file():
-        raise SetupError(f"taxonomy must be one of {', '.join(shipped['taxonomies'])}, or a JSON file; not {name!r}")
-    own = _content(Path(file).read_bytes(), file)
-    names = list(own["taxonomies"])
+        raise SetupError(f"taxonomy must be one of {', '.join(shipped.categories)}, or a JSON file; not {name!r}")
+    own = _File.read(Path(file).read_bytes(), file)
+    own.check_apart(shipped)
+    names = list(own.categories)
     if (chosen or len(names) != 1) and chosen not in names:
         raise SetupError(f"{file} holds the taxonomies {', '.join(names)}; say which one with {file}:NAME")
-    chosen = chosen or names[0]
-    return _taxonomy(
-        chosen, own["taxonomies"][chosen], {**shipped["benchmarks"], **own["benchmarks"]}, file, mmvp_pairs
-    )
+    return _taxonomy(chosen or names[0], own, {**shipped.benchmarks, **own.benchmarks}, mmvp_pairs)
 
 
-def _shipped() -> dict[str, Any]:
-    return _content(resources.files("redundancy_eval").joinpath("taxonomy.json").read_bytes(), "")
+@dataclass(frozen=True)
+class _File:
+    """A taxonomy file that was checked: categories by taxonomy, benchmarks by name; `digest` is of its content."""
+
+    source: taxonomy_form.Source
+    categories: Mapping[str, Mapping[str, Sequence[str]]]
+    benchmarks: Mapping[str, Benchmark]
+    digest: str
+
+    @classmethod
+    def read(cls, content: bytes, file: str) -> "_File":
+        """Read and check a file.
+
+        Raises:
+            SetupError: with what is wrong, and its line.
+        """
+        source, taxonomies, entries = taxonomy_form.read(content, file)
+        for name, categories in taxonomies.items():
+            try:
+                taxonomy_form.check_name(name, "taxonomy")
+                taxonomy_form.check_categories(categories)
+            except ValueError as error:
+                raise source.error(f"taxonomy {name!r}: {error}", "taxonomies", name) from None
+        benchmarks = {}
+        for name, entry in entries.items():
+            try:
+                benchmarks[name] = _benchmark(taxonomy_form.check_head(name, "benchmark"), entry)
+            except ValueError as error:
+                raise source.error(f"benchmark {name}: {error}", "benchmarks", name) from None
+        return cls(source, taxonomies, benchmarks, hashlib.sha256(content).hexdigest()[:12])
+
+    def check_apart(self, shipped: "_File") -> None:
+        """Refuse names that are the shipped ones', which others know by them.
+
+        Raises:
+            SetupError: one is.
+        """
+        for what, mine, theirs in (
+            ("taxonomies", self.categories, shipped.categories),
+            ("benchmarks", self.benchmarks, shipped.benchmarks),
+        ):
+            known = {name.casefold() for name in theirs}
+            twice = next((name for name in mine if name.casefold() in known), None)
+            if twice:
+                raise self.source.error(f"{twice!r} is one of the shipped {what}; call yours otherwise", what, twice)
 
 
-def _content(text: bytes, file: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise SetupError(f"{file}: not JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise SetupError(f'{file}: a taxonomy file has "schema": {SCHEMA}')
-    taxonomies = content.get("taxonomies")
-    if not isinstance(taxonomies, dict) or not taxonomies or not all(isinstance(c, dict) for c in taxonomies.values()):
-        raise SetupError(f'{file}: "taxonomies" must map a name to categories')
-    return {"taxonomies": content["taxonomies"], "benchmarks": content.get("benchmarks", {})}
+@lru_cache
+def _shipped() -> _File:
+    return _File.read(resources.files("redundancy_eval").joinpath("taxonomy.json").read_bytes(), "taxonomy.json")
 
 
-def _taxonomy(
-    name: str, categories: Mapping[str, Sequence[str]], known: Mapping[str, Any], file: str, mmvp_pairs: bool
-) -> Taxonomy:
-    benchmarks = []
-    for category, members in categories.items():
+def _taxonomy(name: str, own: _File, known: Mapping[str, Benchmark], mmvp_pairs: bool) -> Taxonomy:
+    def error(message: str, *names: str) -> SetupError:
+        return own.source.error(f"taxonomy {name}: {message}", "taxonomies", name, *names)
+
+    benchmarks: list[Benchmark] = []
+    for category, members in own.categories[name].items():
         for member in members:
-            if mmvp_pairs and member + PAIRS in known:
-                member += PAIRS
             if member not in known:
-                raise SetupError(f"{file}: taxonomy {name}: unknown benchmark {member!r}; known: {', '.join(known)}")
-            benchmarks.append(_benchmark(member, category, known[member], file))
-    twice = {b.name for b in benchmarks if sum(other.name == b.name for other in benchmarks) > 1}
-    if twice:
-        raise SetupError(f"{file}: taxonomy {name}: in two categories: {', '.join(sorted(twice))}")
-    return Taxonomy(name, tuple(categories), tuple(benchmarks))
+                raise error(f"unknown benchmark {member!r}; known: {', '.join(known)}", category, member)
+            chosen = known[_BY_PAIRS.get(member, member) if mmvp_pairs else member]
+            if any(other.name == chosen.name for other in benchmarks):
+                raise error(f"in two categories: {chosen.name}", category, member)
+            shared = next((tasks for other in benchmarks if (tasks := _shared(other, chosen))), None)
+            if shared:
+                raise error(f"task {shared[0]} would count in {shared[1]} and in {chosen.name}", category, member)
+            benchmarks.append(replace(chosen, category=category))
+    digest = "" if own is _shipped() else own.digest
+    return Taxonomy(name, tuple(own.categories[name]), tuple(benchmarks), digest)
 
 
-def _benchmark(name: str, category: str, entry: Mapping[str, Any], file: str) -> Benchmark:
-    try:
-        rule, weights = entry.get("rule", "items"), dict(entry.get("weights", {}))
-        if rule not in RULES:
-            raise ValueError(f"rule must be one of {', '.join(RULES)}; not {rule!r}")
-        if weights and abs(sum(weights.values()) - 1) > 1e-9:
-            raise ValueError(f"weights sum to {sum(weights.values()):g}, not to 1")
-        unknown = set(entry) - {"rule", "weights", *FRAMEWORKS}
-        if unknown:
-            raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
-        sources = {
-            framework: tuple(_parts(alternative) for alternative in entry[framework])
-            for framework in FRAMEWORKS
-            if framework in entry
-        }
-        return Benchmark(name, category, rule, weights, sources)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SetupError(f"{file}: benchmark {name}: {error}") from None
+def _shared(one: Benchmark, other: Benchmark) -> tuple[str, str] | None:
+    """A task whose samples count in two benchmarks, and the first one's name."""
+    for framework in FRAMEWORKS:
+        mine, others = (
+            {(part.task, part.where) for parts in b.sources.get(framework, ()) for part in parts} for b in (one, other)
+        )
+        both = sorted(task for task, where in mine for same, there in others if same == task and _overlap(where, there))
+        if both:
+            return both[0], one.name
+    return None
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a sample of one task can count under both conditions; two different ones are taken to part them."""
+    return one == other or not one or not other
+
+
+def _benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
+    """A benchmark as a file describes it, outside any category.
+
+    Raises:
+        ValueError: the description is wrong.
+    """
+    rule, weights = entry.get("rule", "items"), taxonomy_form.check_weights(entry.get("weights", {}))
+    if rule not in tuple(RULES):  # a tuple: whatever stands there can be compared
+        raise ValueError(f"rule must be one of {', '.join(RULES)}; not {rule!r}")
+    unknown = sorted(set(entry) - {"rule", "weights", *FRAMEWORKS})
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    sources = {}
+    for framework in FRAMEWORKS:
+        alternatives = entry.get(framework, [])
+        if not isinstance(alternatives, list):
+            raise ValueError(f"{framework} must be a list of tasks; not {alternatives!r}")
+        if alternatives:
+            sources[framework] = tuple(map(_parts, alternatives))
+    return Benchmark(name, "", rule, weights, sources)
 
 
 def _parts(alternative: Any) -> tuple[Part, ...]:
-    """One alternative: a task, or a list of tasks that together hold the benchmark."""
-    parts = [Part(**entry) for entry in (alternative if isinstance(alternative, list) else [alternative])]
+    """One alternative: a task, or a list of tasks that together hold the benchmark.
+
+    Raises:
+        ValueError: it is neither, or tasks do not make one benchmark.
+    """
+    entries = alternative if isinstance(alternative, list) else [alternative]
+    if not entries:
+        raise ValueError("an empty list of tasks")
+    for entry in entries:
+        taxonomy_form.check_part(entry)
+    parts = [Part(**entry) for entry in entries]
     for part in parts:
         rule, colon, _ = part.score.partition(": ")
         if colon and rule not in SAMPLE_RULES:
             raise ValueError(f"there is no rule {rule!r} for samples; there are {', '.join(SAMPLE_RULES)}")
+    for one, other in combinations(parts, 2):
+        if one.task == other.task and _overlap(one.where, other.where):
+            raise ValueError(f"task {one.task} would count twice")
+    stated = [entry["weight"] for entry in entries if entry.get("weight") is not None]
+    if stated and len(stated) < len(entries):
+        raise ValueError("give all of its tasks a weight, or none")
+    if stated:
+        taxonomy_form.check_sum(stated)
     # A headline that is formed otherwise than the benchmark's score does not give it, unless its weight is stated.
     return tuple(
-        replace(p, weight=None) if p.weight == 1.0 and (p.headline_weights is not None or len(parts) > 1) else p
+        replace(p, weight=None) if not stated and (p.headline_weights is not None or len(parts) > 1) else p
         for p in parts
     )

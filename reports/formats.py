@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from redundancy_eval import shown
 from redundancy_eval.reports.frames import Table
 
 HOLE = "–"  # a score that was not measured
@@ -18,6 +19,10 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--",
 }  # fmt: skip
+# With the backslashes before, which would take the one that is put there.
+_MARKDOWN = re.compile(r"(\\*)([|`<]|(?<=\])\()")
+# Some spreadsheets take full-width signs too, and in some countries `;` parts cells.
+_FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def number(value: Any, table: Table) -> str:
@@ -51,7 +56,7 @@ def table_markdown(table: Table) -> str:
 
 def markdown(rows: Sequence[Sequence[str]], texts: int | None = None) -> str:
     """A Markdown table whose columns line up as plain text too; columns behind the first `texts` to the right."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rows = [[literal(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [texts is not None and i >= texts for i in range(len(widths))]
 
@@ -63,8 +68,19 @@ def markdown(rows: Sequence[Sequence[str]], texts: int | None = None) -> str:
     return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
 
 
+def literal(text: str) -> str:
+    """Text as Markdown shows it literally: no cells, code, links, images or HTML of its own."""
+    return _MARKDOWN.sub(lambda match: match[1] * 2 + "\\" + match[2], shown.text(text))
+
+
+def cell(text: str) -> str:
+    """Text as a cell of a CSV file that no spreadsheet takes for a formula."""
+    return _FORMULA.sub(r"\1'", shown.text(text))
+
+
 def escape(text: str) -> str:
     """Text as LaTeX shows it literally."""
+    text = shown.text(text)
     return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
 
 
@@ -78,7 +94,7 @@ def latex(table: Table, comment: Sequence[str] = ()) -> str:
     arrow = r" $\uparrow$" if table.better else ""
     axis = str(frame.index.names[1])
     lines = [
-        *(f"% {' '.join(line.split())}" for line in comment),
+        *(f"% {shown.line(line)}" for line in comment),
         rf"\begin{{tabular}}{{l{'r' * columns}}}",
         r"\toprule",
     ]

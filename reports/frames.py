@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from redundancy_eval import masks, metrics
+from redundancy_eval import masks, metrics, shown
 from redundancy_eval.scores import ScoreTable
 
 OVERALL = "Overall"
@@ -40,7 +40,8 @@ def model_names(tables: Sequence[ScoreTable]) -> list[str]:
     names: list[str] = []
     several = len({table.framework for table in tables}) > 1
     for table in tables:
-        name = table.checkpoint.rstrip("/").split("/")[-1] or table.model
+        # Redacted as a whole: what would be left of user:password@host/name is not seen to be one.
+        name = shown.text(table.checkpoint).rstrip("/").split("/")[-1] or shown.text(table.model)
         name += f" [{table.framework}]" if several else ""
         taken = sum(other == name or other.startswith(f"{name} (") for other in names)
         names.append(f"{name} ({taken + 1})" if taken else name)
@@ -49,7 +50,7 @@ def model_names(tables: Sequence[ScoreTable]) -> list[str]:
 
 def mask_name(table: ScoreTable, mask: Sequence[str]) -> str:
     """How a mask is called in print."""
-    label = masks.label(mask, table.encoders)
+    label = masks.label(mask, table.encoders, whole=not table.guessed)
     return {"none": FULL, "all": "all dropped"}.get(label, f"without {label}")
 
 
@@ -74,15 +75,16 @@ def variants(table: ScoreTable) -> tuple[pd.DataFrame, pd.DataFrame]:
     every = scores(table).to_numpy()
     rows, names = [], []
     n = len(table.encoders)
-    for dropped in range(n):
+    for dropped in range(n + table.guessed):
         places = [i for i, mask in enumerate(table.masks) if len(mask) == dropped and not np.isnan(every[i, -1])]
         if not places:
             continue
         best = max(places, key=lambda i: every[i, -1])
-        of = math.comb(n, dropped)
+        of = "?" if table.guessed else math.comb(n, dropped)
         chosen = "" if len(places) == of else f" (best of {len(places)}/{of})"
+        size = f"{dropped} dropped" if table.guessed else f"{n - dropped} encoders"
         rows.append(every[best])
-        names.append(f"{n - dropped} encoders: {mask_name(table, table.masks[best])}{chosen}" if dropped else FULL)
+        names.append(f"{size}: {mask_name(table, table.masks[best])}{chosen}" if dropped else FULL)
     columns = [*table.taxonomy.categories, OVERALL]
     values = np.array(rows).reshape(len(rows), len(columns))
     full = values[0] if names[:1] == [FULL] else np.full(len(columns), np.nan)
@@ -99,8 +101,13 @@ def cur(table: ScoreTable) -> pd.DataFrame:
 
 
 def information_gap(tables: Sequence[ScoreTable]) -> pd.DataFrame:
-    """IG of every model in every category, and the range of its overall CURs (overall); fractions."""
-    rows = [pd.Series(metrics.information_gap(frame.to_numpy()), index=frame.columns) for frame in map(cur, tables)]
+    """IG of every model in every category, and the range of its overall CURs (overall); fractions.
+
+    Undefined where a model may have encoders that no mask names: the largest or smallest CUR may be theirs.
+    """
+    curs = list(map(cur, tables))
+    gaps = [metrics.information_gap(np.where(t.guessed, np.nan, c)) for t, c in zip(tables, curs, strict=True)]
+    rows = [pd.Series(gap, index=frame.columns) for gap, frame in zip(gaps, curs, strict=True)]
     return pd.DataFrame(rows, index=pd.Index(model_names(tables), name="model"))
 
 

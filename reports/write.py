@@ -1,16 +1,17 @@
 """Print, write and verify the report of one or several models."""
 
-import difflib
 import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from redundancy_eval import model_args, shown
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.readers import Options
 from redundancy_eval.reports import formats, frames
@@ -31,8 +32,9 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
     parts = [f"### {table.title}\n\n{formats.table_markdown(table)}" for table in frames.report(tables)]
     for table, name in zip(tables, frames.model_names(tables), strict=True):
         whose = f" ({name})" if len(tables) > 1 else ""
-        parts += [f"Note{whose}: {note}." for note in table.notes]
-        parts.append(f"Signature{whose}: `{table.signature}`")
+        whose = formats.literal(whose)
+        parts += [f"Note{whose}: {formats.literal(note)}." for note in table.notes]
+        parts.append(f"Signature{whose}: `{shown.text(table.signature, also='`')}`")
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,7 +56,7 @@ def files(tables: Sequence[ScoreTable], options: Options | None = None) -> dict[
     made["preview.tex"] = _PREVIEW.replace("%s", inputs)
     # With the names of all, so that a later report knows what it may replace.
     told = {**_json(tables, options or Options()), "files": list(made)}
-    made["report.json"] = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    made["report.json"] = shown.json_text(json.dumps(told, indent=1, ensure_ascii=False)) + "\n"
     return made
 
 
@@ -149,13 +151,13 @@ def verify(tables: Sequence[ScoreTable], out: Path, options: Options) -> tuple[i
             continue
         want, found = (_unversioned(t).splitlines() for t in (text, path.read_text(encoding="utf-8")))
         numbers += sum(len(re.findall(r"\d+(?:\.\d+)?", line)) for line in want)
-        for tag, first, _, start, end in difflib.SequenceMatcher(None, found, want, autojunk=False).get_opcodes():
-            if tag != "equal":
-                printed = found[first] if first < len(found) else ""
-                given = want[start] if start < end else ""
-                wrong.append(f"{path}:{first + 1}: printed is {printed.strip()!r}, the runs give {given.strip()!r}")
+        differing = ((i, pair) for i, pair in enumerate(zip_longest(found, want, fillvalue="")) if pair[0] != pair[1])
+        first = next(differing, None)
+        if first or len(found) != len(want):
+            line, (printed, given) = first or (len(want), ("", ""))
+            wrong.append(f"{path}:{line + 1}: printed is {printed.strip()!r}, the runs give {given.strip()!r}")
     if wrong:
-        more = f" (and {len(wrong) - 1} more differences)" if len(wrong) > 1 else ""
+        more = f" (and {len(wrong) - 1} other files differ)" if len(wrong) > 1 else ""
         raise DataError(wrong[0] + more)
     return numbers, len(made)
 
@@ -165,13 +167,16 @@ def _unversioned(text: str) -> str:
 
 
 def _flat(table: frames.Table) -> pd.DataFrame:
-    """A table for CSV: index as columns, changes beside their numbers."""
+    """A table for CSV: index as columns, changes beside their numbers, texts that no spreadsheet runs."""
     frame = table.frame.copy()
     if table.change is not None:
         for column in table.change.columns:
             frame[f"{column} change"] = table.change[column]
     flat = frame.reset_index()
-    return flat.drop(columns="") if "" in flat.columns else flat
+    flat = flat.drop(columns="") if "" in flat.columns else flat
+    for name in flat.columns.intersection(table.frame.index.names):
+        flat[name] = [formats.cell(str(text)) for text in flat[name]]
+    return flat.rename(columns=lambda name: formats.cell(str(name)))
 
 
 def _json(tables: Sequence[ScoreTable], options: Options) -> dict[str, Any]:
@@ -189,11 +194,11 @@ def _json(tables: Sequence[ScoreTable], options: Options) -> dict[str, Any]:
         "models": [
             {
                 "name": name,
-                "model": table.model,
-                "checkpoint": table.checkpoint,
+                "model": model_args.redacted(table.model),
+                "checkpoint": model_args.redacted(table.checkpoint),
                 "framework": table.framework,
                 "encoders": list(table.encoders),
-                "taxonomy": table.taxonomy.name,
+                "taxonomy": table.taxonomy.label,
                 "benchmarks": rows(frames.benchmarks(table)),
                 "scores": rows(frames.scores(table)),
                 "variants": rows(frames.variants(table)[0]),
@@ -201,8 +206,8 @@ def _json(tables: Sequence[ScoreTable], options: Options) -> dict[str, Any]:
                 "ig": gaps[name],
                 "documents": {b.name: n for b, n in zip(table.benchmarks, table.documents, strict=True)},
                 "tasks": {b.name: task for b, task in zip(table.benchmarks, table.tasks, strict=True)},
-                "notes": list(table.notes),
-                "signature": table.signature,
+                "notes": list(map(model_args.redacted, table.notes)),
+                "signature": model_args.redacted(table.signature),
             }
             for table, name in zip(tables, frames.model_names(tables), strict=True)
         ],

@@ -74,3 +74,27 @@ def test_numbers_are_refused_with_the_names_in_order(number):
 def test_mistakes_list_the_encoders(drop, keep):
     with pytest.raises(SetupError, match="clip, convnext, sam, eva02, pix2struct"):
         masks.dropped(X5, drop, keep)
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "ALL", "full", "keep", "../../x", "a/b", "1clip", "-clip", "a b", "", "a|b", "a\nb", "\xe9"]
+)
+def test_what_no_encoder_is_called(name):
+    with pytest.raises(SetupError, match="is no encoder's name"):
+        masks.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "encoders", ["a:m.a+../../x:m.b", "none:m.a+clip:m.b", "clip:m.b+all:m.a", "clip:m.a+CLIP:m.b"]
+)
+def test_nor_one_behind_a_hook(encoders):
+    from redundancy_eval.model_wrappers import families
+
+    with pytest.raises(SetupError, match="is no encoder's name|twice"):
+        families.parse_encoders(encoders)
+
+
+def test_masks_of_a_model_whose_encoders_are_not_known():
+    assert (
+        masks.label(("clip",), ("clip",), whole=False) == "clip" and masks.label((), ("clip",), whole=False) == "none"
+    )

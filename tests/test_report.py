@@ -566,6 +566,73 @@ def test_encoders_named_twice_are_refused(tmp_path):
         scores.read([path], readers.Options(encoders=("clip", "clip", "sam")))
 
 
+def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_encoders_that_are_not_known_have_no_gap(tmp_path):
+    path = csv_of(tmp_path, *(f"x,{mask},ChartQA,{score},10" for mask, score in (("none", 60), ("clip", 45))))
+    options = readers.Options(str(one_category(tmp_path)))
+    (table,) = scores.read([path], options)
+    assert table.guessed and list(frames.scores(table).index) == ["full model", "without clip"]
+    assert frames.cur(table).loc["clip", "Reading"] == 0.25 and frames.information_gap([table]).isna().all(axis=None)
+    assert any("there may be others, so IG is undefined" in note for note in table.notes)
+    assert list(frames.variants(table)[0].index) == ["full model", "1 dropped: without clip (best of 1/?)"]
+    assert "encoders:clip+?|masks:2/?|" in table.signature
+    (told,) = scores.read([path], readers.Options(options.taxonomy, encoders=("clip",)))
+    assert frames.information_gap([told]).iloc[0, 0] == 0 and "|masks:2/2|" in told.signature
+
+
+def one_category(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text('{"schema": 2, "taxonomies": {"mine": {"Reading": ["ChartQA"]}}}')
+    return path
+
+
+def test_runs_of_a_model_that_is_not_known_have_no_gap_either(tmp_path):
+    for drop in ("none", "clip", "sam"):
+        write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
+    table = table_of(tmp_path)
+    assert frames.cur(table)["General"].tolist() == [0, 0] and frames.information_gap([table]).isna().all(axis=None)
+    write_run(tmp_path, "a b", {GENERAL: right(3)}, checkpoint="me/unseen")
+    refused(tmp_path, "drop-a b.*: 'a b' is no encoder's name")
+
+
+def test_two_names_of_one_encoder(tmp_path):
+    path = csv_of(tmp_path, "x,none,GQA,62,9", "x,det,GQA,50,9", "x,eva02,GQA,58,9")
+    with pytest.raises(DataError, match="two runs of one mask: det and eva02 both call the encoder eva02"):
+        scores.read([path])
+
+
+def test_a_full_score_that_is_rounding_gives_no_rate(tmp_path):
+    path = csv_of(tmp_path, "x,none,GQA,1e-300,9", "x,clip,GQA,58,9")
+    (table,) = scores.read([path], readers.Options(scale=1))
+    assert frames.cur(table).isna().all(axis=None) and "the full model scores 0 on: GQA" in table.notes
+
+
+def test_encoders_that_contradict_the_record_are_refused(tmp_path):
+    for drop in ("none", "clip"):
+        path = write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
+        sidecar.write({"encoders": ["clip", "convnext", "sam"]}, path.parent)
+    for given in (("clip", "convnext"), ("clip", "convnext", "eva02"), ("convnext", "clip", "sam")):
+        refused(tmp_path, "--encoders .* contradicts the record of .*drop-.*: clip,convnext,sam", encoders=given)
+    assert table_of(tmp_path, encoders=("clip", "convnext", "sam")).encoders == ("clip", "convnext", "sam")
+    write_run(tmp_path / "demo", "none", {GENERAL: right(3)})
+    refused(tmp_path / "demo", "contradicts what is known of demo", encoders=("clip", "convnext"))
+
+
+def test_a_taxonomy_of_one_s_own_is_signed_with_its_content(tmp_path, capsys):
+    path = csv_of(tmp_path, "x,none,ChartQA,62,9", "x,clip,ChartQA,50,9")
+    command = ["report", str(path), "--taxonomy", str(one_category(tmp_path)), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    label = taxonomy.load(str(tmp_path / "own.json")).label
+    assert f"|taxonomy:{label}|" in capsys.readouterr().out and label.startswith("mine@")
+    (tmp_path / "own.json").write_text((tmp_path / "own.json").read_text() + " ")
+    assert main(["verify", str(tmp_path / "out"), str(path)]) == 3
+
+
 def test_a_csv_without_its_columns(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\nx,1\n")
