@@ -246,6 +246,7 @@ def digest(record: Mapping[str, Any]) -> str:
         model_args.deciding(record["arguments"], full=record["mask"] == "none"),
         *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration")),
         record["versions"].get("vlmevalkit"),
+        launch.EPOCH,
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()
 
