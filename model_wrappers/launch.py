@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,8 @@ OURS = (*families.FAMILIES, *families.HOOKED)
 # Raise this when a change to the code makes a model answer otherwise, so that kept answers are not taken for its:
 # 2 by the slow tokenizers' pieces, pictures of 16 bits, and image tags that are words.
 EPOCH = 2
+# What the run under way finds out of its model, which its record says then.
+FOUND: dict[str, Any] = {}
 _PACKAGES = ("torch", "transformers", "timm")
 
 
@@ -53,6 +55,14 @@ def describe(model: str, given: str | None, packages: Mapping[str, str], command
     record["versions"] = {"redundancy-eval": __version__} | versions
     record["command"] = ["redundancy-eval", *map(model_args.redacted, command)]
     return record
+
+
+def tell_feeds(notes: Iterable[str]) -> None:
+    """Take notes of the form `sam feeds clip` for the record of the run that is under way."""
+    for note in notes:
+        feeder, _, fed = note.partition(" feeds ")
+        if fed and fed not in FOUND.setdefault("feeds", {}).setdefault(feeder, []):
+            FOUND["feeds"][feeder].append(fed)
 
 
 def rank() -> int:

@@ -92,6 +92,7 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
     host = _host()
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _results(out)
+    launch.FOUND.clear()
     if launch.rank() == 0 and "mask" in record:
         sidecar.write(record, out)
     failures: list[BaseException] = []
@@ -107,6 +108,8 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}{mend}")
     if launch.rank() == 0 and _results(out) == before:
         raise SetupError(f"lmms-eval ended without writing results to {out}")
+    if launch.rank() == 0 and "mask" in record and launch.FOUND:
+        sidecar.write({**record, **launch.FOUND}, out)
 
 
 def _host() -> Any:

@@ -155,6 +155,7 @@ class Sweep:
         found = self.store.get(question.key(label))
         if found is None:
             raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
+        launch.tell_feeds(found.notes)
         return found
 
     def _windows(self, questions: Sequence[Question]) -> Iterator[list[tuple[Question, Asked]]]:
