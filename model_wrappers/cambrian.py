@@ -27,7 +27,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import checkpoint, hub, prompts, sva, towers
+from redundancy_eval.model_wrappers import checkpoint, hub, prompts, slow_tokens, sva, towers
 from redundancy_eval.model_wrappers.eagle import llama_config
 from redundancy_eval.model_wrappers.families import CAMBRIAN_REPOSITORIES, cambrian_encoders
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
@@ -163,6 +163,7 @@ class Cambrian(FamilyModel):
         attention: `attn_implementation` of the language model.
     """
 
+    slow_release = (4, 37)
     max_images = 1
 
     def __init__(self, config: Mapping[str, Any], attention: str = "sdpa"):
@@ -461,7 +462,7 @@ def load(
     model.restore_buffers()
     checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not stumble over the model types `cambrian_llama` and `cambrian_phi3`.
-    tokenizer = hub.read_tokenizer(folder, model.language_model.config)
+    tokenizer = slow_tokens.read(folder, model.language_model.config, model.slow_release)
     model.template = template_for(model, tokenizer)
     return model, tokenizer, report
 

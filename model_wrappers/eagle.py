@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, encoders, hub
+from redundancy_eval.model_wrappers import checkpoint, encoders, hub, slow_tokens
 from redundancy_eval.model_wrappers.families import eagle_encoders
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
@@ -97,6 +97,8 @@ class Eagle(FamilyModel):
         keep: names of the encoders to build; the others can't be run, only replaced. None builds all.
         attention: `attn_implementation` of the language model and of CLIP.
     """
+
+    slow_release = (4, 44)
 
     def __init__(self, config: Mapping[str, Any], keep: Collection[str] | None = None, attention: str = "sdpa"):
         super().__init__()
@@ -228,7 +230,7 @@ def load(
     model.restore_buffers()
     checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
-    tokenizer = hub.read_tokenizer(folder, model.language_model.config)
+    tokenizer = slow_tokens.read(folder, model.language_model.config, model.slow_release)
     return model, tokenizer, report
 
 

@@ -201,7 +201,8 @@ class Looped:
         for label in dict.fromkeys(label for _, label in batch):
             places = [i for i, (_, mine) in enumerate(batch) if mine == label]
             answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
-            replies |= {place: Reply(answer) for place, answer in zip(places, answers, strict=True)}
+            fed = tuple(self.views[label].feeds())
+            replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]
 
 

@@ -1,13 +1,13 @@
 """What the entry points of both frameworks share: errors in one line, checked arguments, loading, and what to say."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from redundancy_eval import environment, shown
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import checked_arguments, hf_model, masked
+from redundancy_eval.model_wrappers import checked_arguments, hf_model, launch, masked
 
 Model = masked.MaskedModel | hf_model.HfMaskedModel
 OURS = (SetupError, DataError)
@@ -55,4 +55,16 @@ def remarks(model: Model) -> list[str]:
         (model.first, "prompts have too many images for the model; the first were kept"),
         (model.moved, "prompts have image placeholders that do not fit their images, which were put in front"),
     )
-    return [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]
+    said = [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]
+    if isinstance(model, hf_model.HfMaskedModel):
+        launch.tell_feeds(model.feeds())
+        said += feeding(model.feeds())
+    return said
+
+
+def feeding(feeds: Sequence[str]) -> list[str]:
+    """A line on each dropped encoder that a kept one sees through (`sam feeds clip`)."""
+    return [
+        f"{text}: dropping it changes what the other sees too, so what is lost is not its own share alone"
+        for text in feeds
+    ]

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from redundancy_eval.model_wrappers import checkpoint
+from redundancy_eval.model_wrappers.slow_tokens import Release
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class FamilyModel(nn.Module):
         template: name of the conversation template that the checkpoint was trained with; "" to tell it from the
             tokenizer.
         max_images: how many images a prompt may have; None for any number.
+        slow_release: release of transformers whose slow tokenizer the original code puts prompts through, where a
+            checkpoint has a `tokenizer.model`; None where it takes fast ones.
         eos: token ids that end an answer, where the checkpoint's own configs are not to be trusted with them.
     """
 
@@ -44,6 +47,7 @@ class FamilyModel(nn.Module):
     max_length: int | None = None
     template: str = ""
     max_images: int | None = None
+    slow_release: Release | None = None
     eos: tuple[int, ...] = ()
 
     @staticmethod

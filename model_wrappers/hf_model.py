@@ -6,7 +6,8 @@ r"""Any transformers image-text-to-text model under a mask: encoders named by mo
 The prompt is the model's own chat template, the pixels are its own processor's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ from redundancy_eval.model_wrappers.masked import Answer, Prompt, choose_dtype, 
 MODEL_ID = "hf_masked"
 
 
+@dataclass
+class Feeding:
+    """Encoders that others see through, and these; None before it was found out."""
+
+    known: dict[str, tuple[str, ...]] | None = None
+
+
 class HfMaskedModel:
     """A transformers model and its mask; the same to the frameworks as masked.MaskedModel.
 
@@ -31,6 +39,7 @@ class HfMaskedModel:
         modules: encoder -> the module whose output is the encoder's.
         mask: names of the dropped encoders.
         ablation: what stands in for their outputs.
+        feeding: what is known of encoders that see through others; shared by the model's masks.
     """
 
     site = "encoder"
@@ -42,7 +51,9 @@ class HfMaskedModel:
         modules: Mapping[str, nn.Module],
         mask: Sequence[str] = (),
         ablation: ablations.Ablation | None = None,
+        feeding: Feeding | None = None,
     ):
+        self.feeding = feeding or Feeding()
         self.model, self.processor, self.modules, self.mask = model, processor, dict(modules), tuple(mask)
         self.ablation = ablation or ablations.Ablation()
         self.cut: list[str] = []
@@ -52,7 +63,7 @@ class HfMaskedModel:
 
     def under(self, mask: Sequence[str]) -> "HfMaskedModel":
         """The same loaded model under another mask."""
-        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation)
+        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation, self.feeding)
 
     @property
     def encoder_names(self) -> tuple[str, ...]:
@@ -67,6 +78,22 @@ class HfMaskedModel:
     def hooks(self) -> hooks.Hooks:
         """The hooks that drop the masked encoders."""
         return hooks.Hooks({name: self.modules[name] for name in self.mask}, self._stand_in)
+
+    def feeds(self) -> list[str]:
+        """What is known of dropped encoders that kept ones see through, `sam feeds clip`."""
+        return hooks.told(self.mask, self.feeding.known or {})
+
+    def _learn(self, image: Image.Image) -> dict[str, tuple[str, ...]]:
+        """Which encoders see through others; found out with the first image."""
+        if self.mask and self.feeding.known is None:
+            inputs = self.inputs([Prompt("?", (image,))])
+            once = GenerationConfig(
+                max_new_tokens=1, do_sample=False, pad_token_id=self.processor.tokenizer.pad_token_id
+            )
+            self.feeding.known = hooks.feeds(
+                self.modules, lambda: self.model.generate(**inputs, generation_config=once)
+            )
+        return self.feeding.known or {}
 
     def _stand_in(self, name: str, number: int, output: Tensor) -> Tensor:
         units = [(self._images, row) for row in range(len(output))] if output.ndim else []
@@ -176,22 +203,23 @@ class HfMaskedModel:
         images = [image for prompt in prompts for image in prompt.images]
         if self.ablation.kind != "zero":
             self._images = " ".join(map(ablations.image_hash, images))
-        return _Checked(self.hooks(), bool(images))
+        return _Checked(self.hooks(), lambda: self._learn(images[0]) if images else None)
 
 
 class _Checked:
-    """Hooks around one call, checked behind it when images went in."""
+    """Hooks around one call, checked behind it when images went in; `learn` tells which encoders see through others."""
 
-    def __init__(self, hooked: hooks.Hooks, images: bool):
-        self.hooked, self.images = hooked, images
+    def __init__(self, hooked: hooks.Hooks, learn: Callable[[], Mapping[str, tuple[str, ...]] | None]):
+        self.hooked, self.learn = hooked, learn
 
     def __enter__(self) -> None:
         self.hooked.__enter__()
 
     def __exit__(self, kind: object, *rest: object) -> None:
         self.hooked.__exit__()
-        if kind is None and self.images:
-            self.hooked.check()
+        feeds = self.learn() if kind is None else None
+        if feeds is not None:
+            self.hooked.check(feeds)
 
 
 def load(
@@ -250,6 +278,4 @@ def load(
     if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model = (model if device_map else model.to(place)).eval()
-    return HfMaskedModel(
-        model, processor, {name: hooks.find(model, path) for name, path in paths.items()}, mask, stand_ins
-    )
+    return HfMaskedModel(model, processor, hooks.modules_at(model, paths), mask, stand_ins)

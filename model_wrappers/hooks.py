@@ -4,7 +4,7 @@ For models that no family here knows. What a zeroed output means depends on the 
 come layers with biases. A replaced encoder still runs. A hook that never fires, or that changes nothing, is an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,20 @@ def find(root: Any, path: str) -> nn.Module:
     if not isinstance(here, nn.Module):
         raise SetupError(f"{path!r} is no module but a {type(here).__name__}")
     return here
+
+
+def modules_at(root: Any, paths: Mapping[str, str]) -> dict[str, nn.Module]:
+    """The modules at paths below an object, by encoder.
+
+    Raises:
+        SetupError: there is no such module, or two encoders have the same.
+    """
+    found = {name: find(root, path) for name, path in paths.items()}
+    for name, module in found.items():
+        twin = next((other for other in found if other != name and found[other] is module), None)
+        if twin is not None:
+            raise SetupError(f"encoders: {name} and {twin} name the same module, {paths[name]}")
+    return found
 
 
 @dataclass
@@ -101,8 +115,11 @@ class Hooks:
             return type(output)(self._replaced(name, value, numbers, seen) for value in output)
         return output
 
-    def check(self) -> None:
+    def check(self, feeds: Mapping[str, Collection[str]]) -> None:
         """Fail unless every hook fired and changed something.
+
+        Args:
+            feeds: encoder -> those that see through it (see `feeds`).
 
         Raises:
             SetupError: a hook never fired, or failed.
@@ -115,5 +132,56 @@ class Hooks:
                 raise SetupError(
                     f"the module named for {name} never ran, so nothing was masked; name one that images pass through"
                 )
-            if not seen.changed:
+            # One that sees through another dropped one gave no output of its own that its stand-in could differ from.
+            fed = [feeder for feeder, others in feeds.items() if name in others and feeder in self.seen]
+            if not seen.changed and not any(self.seen[feeder].changed for feeder in fed):
                 raise DataError(f"dropping {name} changed nothing: its output was the same as what replaced it")
+
+
+def feeds(modules: Mapping[str, nn.Module], ask: Callable[[], object]) -> dict[str, tuple[str, ...]]:
+    """For each encoder that others see through, these others: their outputs change when its own is zeros.
+
+    Args:
+        modules: encoder -> module.
+        ask: puts one prompt with an image to the unmasked model; called once more for each encoder.
+    """
+    if len(modules) < 2:
+        return {}
+    usual = _outputs(modules, "", ask)
+    found = {}
+    for name in modules:
+        seen = _outputs(modules, name, ask)
+        found[name] = tuple(
+            other for other in modules if other != name and not _alike(usual.get(other, []), seen.get(other, []))
+        )
+    return {name: others for name, others in found.items() if others}
+
+
+def told(mask: Collection[str], feeds: Mapping[str, Collection[str]]) -> list[str]:
+    """`sam feeds clip` for each dropped encoder and each kept one that sees through it."""
+    return [f"{name} feeds {other}" for name in mask for other in feeds.get(name, ()) if other not in mask]
+
+
+def _outputs(modules: Mapping[str, nn.Module], zeroed: str, ask: Callable[[], object]) -> dict[str, list[Tensor]]:
+    """What each encoder gives first while one is replaced by zeros, or none."""
+    found: dict[str, list[Tensor]] = {}
+
+    def replace(name: str, number: int, output: Tensor) -> Tensor:
+        if number == len(found.setdefault(name, [])):
+            found[name].append(output.detach().clone())
+        return torch.zeros_like(output) if name == zeroed else output
+
+    with Hooks(modules, replace):
+        ask()
+    return found
+
+
+def _alike(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether outputs are the same but for rounding."""
+    if [tensor.shape for tensor in one] != [tensor.shape for tensor in other]:
+        return False
+    return all(
+        torch.allclose(a, b, rtol=0, atol=1e-3 * float(a.abs().max()), equal_nan=True)
+        for a, b in zip(one, other, strict=True)
+        if a.numel()
+    )

@@ -30,7 +30,7 @@ from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, encoders, hub, towers
+from redundancy_eval.model_wrappers import checkpoint, encoders, hub, slow_tokens, towers
 from redundancy_eval.model_wrappers.eagle import llama_config
 from redundancy_eval.model_wrappers.families import imof_encoders, imof_repositories
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
@@ -57,6 +57,7 @@ class IMof(FamilyModel):
     """
 
     template = "vicuna_v1"  # the one it was trained with; the authors' script asks with llava_v1
+    slow_release = (4, 31)
     max_images = 1  # the original code fails on several (llava_arch.py:168-178)
 
     def __init__(
@@ -195,7 +196,7 @@ def load(
     model.restore_buffers()
     checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not take the model type `llava` for transformers' own.
-    tokenizer = hub.read_tokenizer(folder, model.language_model.config)
+    tokenizer = slow_tokens.read(folder, model.language_model.config, model.slow_release)
     return model, tokenizer, report
 
 

@@ -14,6 +14,11 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, identity
 
 OURS = (*families.FAMILIES, *families.HOOKED)
+# Raise this when a change to the code makes a model answer otherwise, so that kept answers are not taken for its:
+# 2 by the slow tokenizers' pieces, pictures of 16 bits, and image tags that are words.
+EPOCH = 2
+# What the run under way finds out of its model, which its record says then.
+FOUND: dict[str, Any] = {}
 _PACKAGES = ("torch", "transformers", "timm")
 
 
@@ -123,6 +128,14 @@ def check_record(record: Mapping[str, Any], folder: Path) -> None:
     other = there and store.difference(*({name: told.get(name) for name in names} for told in (there, record)))
     if other:
         raise SetupError(f"{folder} holds results of another run: {other}; use another output folder")
+
+
+def tell_feeds(notes: Iterable[str]) -> None:
+    """Take notes of the form `sam feeds clip` for the record of the run that is under way."""
+    for note in notes:
+        feeder, _, fed = note.partition(" feeds ")
+        if fed and fed not in FOUND.setdefault("feeds", {}).setdefault(feeder, []):
+            FOUND["feeds"][feeder].append(fed)
 
 
 def rank() -> int:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checked_arguments, families, hooks
-from redundancy_eval.model_wrappers.entry import one_line_errors
+from redundancy_eval.model_wrappers import checked_arguments, families, hooks, launch
+from redundancy_eval.model_wrappers.entry import feeding, one_line_errors
 
 MODEL_ID = "masked"
 
@@ -51,10 +51,11 @@ class Hooked(lmms):
             self.encoder_names = tuple(paths)
             self.mask = masks.dropped(self.encoder_names, drop, keep)
             self.base = self._build(base, settings)
-            modules = {name: hooks.find(self.base, path) for name, path in paths.items()}
+            modules = hooks.modules_at(self.base, paths)
         self.is_simple = self.base.is_simple  # lmms-eval asks the instance what requests it takes
-        self.modules = {name: [modules[name]] for name in self.mask}  # in lists: lmms-eval's clean() looks for modules
+        self.modules = {name: [module] for name, module in modules.items()}  # lmms-eval's clean() looks for modules
         self.probed = not self.mask
+        self.feeds: dict[str, tuple[str, ...]] = {}
         logger.info(f"masked: base={base}, drop={masks.label(self.mask, self.encoder_names)}")
 
     def _build(self, base: str, settings: dict[str, Any]) -> Any:
@@ -115,25 +116,37 @@ class Hooked(lmms):
             with hooked:
                 answers = getattr(self.base, kind)(requests)
             if any(map(self._has_images, requests)):
-                hooked.check()
+                hooked.check(self.feeds)
         return answers
 
     def _hooks(self) -> hooks.Hooks:
         def replace(name: str, number: int, output: Tensor) -> Tensor:
             return torch.zeros_like(output)
 
-        return hooks.Hooks({name: module for name, (module,) in self.modules.items()}, replace)
+        return hooks.Hooks({name: self.modules[name][0] for name in self.mask}, replace)
 
     def _probe(self, kind: str, requests: list[Instance]) -> None:
-        """One request with images first, so that a wrong module is told before hours of answers."""
+        """One request with images first, so that a wrong module is told before hours of answers.
+
+        It tells too which encoders see through others.
+        """
         probe = next((request for request in requests if self._has_images(request)), None)
         if probe is None:
             return
+
+        def ask() -> None:
+            getattr(self.base, kind)([copy.deepcopy(probe)])
+
         hooked = self._hooks()
         with hooked:
-            getattr(self.base, kind)([copy.deepcopy(probe)])
-        hooked.check()
+            ask()
+        hooked.check(self.feeds)
         self.probed = True
+        self.feeds = hooks.feeds({name: module for name, (module,) in self.modules.items()}, ask)
+        fed = hooks.told(self.mask, self.feeds)
+        launch.tell_feeds(fed)
+        for line in feeding(fed):
+            logger.warning(f"drop={masks.label(self.mask, self.encoder_names)}: {line}")
 
     def _has_images(self, request: Instance) -> bool:
         *_, doc_id, task, split = request.args

@@ -122,7 +122,8 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
     host = _host()
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _written(out)
-    if "mask" in record:
+    launch.FOUND.clear()
+    if "mask" in record and launch.rank() == 0:
         launch.check_record(record, out)
     failures: list[BaseException] = []
     with _watched(host, failures), launch.argv("lmms-eval", arguments):
@@ -141,7 +142,7 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
     if not any(path.name.endswith("_results.json") for path in written):
         raise SetupError(f"lmms-eval ended without writing results to {out}")
     if "mask" in record:
-        launch.keep_record(record, out, () if "sweep" in record else written)
+        launch.keep_record({**record, **launch.FOUND}, out, () if "sweep" in record else written)
 
 
 def _host() -> Any:

@@ -18,7 +18,18 @@ from PIL import Image
 
 from redundancy_eval import forms, masks, model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import costs, families, hub, launch, listen, masked, prompts, sweep, sweep_run
+from redundancy_eval.model_wrappers import (
+    costs,
+    families,
+    hub,
+    launch,
+    listen,
+    masked,
+    prompts,
+    slow_tokens,
+    sweep,
+    sweep_run,
+)
 from redundancy_eval.model_wrappers.costs import Costs
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 from redundancy_eval.model_wrappers.listen import Heard
@@ -191,7 +202,7 @@ def _measure(
     if given.get("conv_template"):
         prompts.template(given["conv_template"])
     try:
-        tokenizer = own(folder) if own else hub.read_tokenizer(folder, model.language_model.config)
+        tokenizer = own(folder) if own else slow_tokens.read(folder, model.language_model.config, model.slow_release)
     except SetupError:
         return lambda words, images: 40 + len(words) / 4, "four characters a token and 40 tokens for the template"
     name = given.get("conv_template") or model.template

@@ -151,16 +151,18 @@ def place_images(text: str, images: int, template: Template) -> tuple[str, bool]
 def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> list[int]:
     """Token ids of a prompt with IMAGE_ID at each placeholder.
 
-    Without a placeholder token, the pieces around an image are tokenised on their own; the beginning-of-sequence token
-    that the tokenizer puts before each piece is kept on the first only.
+    Without a placeholder token, the pieces around an image are tokenised on their own, as the original code's slow
+    tokenizer does where there is one (slow_tokens.read); the beginning-of-sequence token that the tokenizer puts before
+    each piece is kept on the first only.
     """
     if template is not None and template.placeholder is not None:
         markup, token = template.placeholder
         mark = tokenizer.convert_tokens_to_ids(token)
         return [IMAGE_ID if i == mark else i for i in tokenizer(prompt.replace(IMAGE, markup)).input_ids]
     ids: list[int] = []
+    slow = getattr(tokenizer, "piece_ids", None)
     for index, piece in enumerate(prompt.split(IMAGE)):
-        tokens = tokenizer(piece).input_ids
+        tokens = slow(piece) if slow else tokenizer(piece).input_ids
         starts_with_bos = bool(tokens) and tokens[0] == tokenizer.bos_token_id
         if index:
             ids.append(IMAGE_ID)

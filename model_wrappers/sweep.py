@@ -17,13 +17,12 @@ from tqdm import tqdm
 
 from redundancy_eval import store
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import engines, hf_model
+from redundancy_eval.model_wrappers import engines, hf_model, launch
 from redundancy_eval.model_wrappers.engines import Asked, Reply
 from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
 from redundancy_eval.store import Key, Store, Stored
 
-# Raise this when a change to the code makes a model answer otherwise, so that stored answers are not taken for its.
-EPOCH = 1
+EPOCH = launch.EPOCH
 FULL = "none"
 # The full model once more, in batches of its own: how far half precision alone makes answers differ.
 ALONE = "none (alone)"
@@ -158,6 +157,7 @@ class Sweep:
         found = self.store.get(question.key(label))
         if found is None:
             raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
+        launch.tell_feeds(found.notes)
         return found
 
     def _windows(self, questions: Sequence[Question]) -> Iterator[list[tuple[Question, Asked]]]:

@@ -15,7 +15,8 @@ from vlmeval.vlm.base import BaseModel
 
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import families, hooks
+from redundancy_eval.model_wrappers import families, hooks, launch
+from redundancy_eval.model_wrappers.entry import feeding
 from redundancy_eval.model_wrappers.vlmevalkit_model import fatal_errors
 
 
@@ -47,8 +48,9 @@ class HookedVlm(BaseModel):
             self.base = bases[key]
             if getattr(self.base, "is_api", False):
                 raise SetupError(f"{name} is behind an API: nothing of it can be masked from here")
-            found = {encoder: hooks.find(self.base, path) for encoder, path in paths.items()}
-        self.modules = {encoder: found[encoder] for encoder in self.mask}
+            self.encoders = hooks.modules_at(self.base, paths)
+        self.modules = {encoder: self.encoders[encoder] for encoder in self.mask}
+        self.feeds: dict[str, tuple[str, ...]] | None = None if self.mask else {}
         self.INTERLEAVE = self.base.INTERLEAVE
         self.allowed_types = self.base.allowed_types
 
@@ -72,12 +74,22 @@ class HookedVlm(BaseModel):
             with hooked:
                 reply = self.base.generate_inner(message, dataset)
             if any(part["type"] == "image" for part in message):
-                hooked.check()
+                hooked.check(self._learn(message, dataset))
         return str(reply)
 
+    def _learn(self, message: Any, dataset: str | None) -> dict[str, tuple[str, ...]]:
+        """Which encoders see through others; found out with the first message that has an image."""
+        if self.feeds is None:
+            self.feeds = hooks.feeds(self.encoders, lambda: self.base.generate_inner(message, dataset))
+            launch.tell_feeds(self._fed())
+        return self.feeds
+
+    def _fed(self) -> list[str]:
+        return hooks.told(self.mask, self.feeds or {})
+
     def remarks(self) -> list[str]:
-        """Nothing is known of the base's prompts."""
-        return []
+        """What to say when all is done."""
+        return feeding(self._fed())
 
 
 def _value(text: str) -> Any:

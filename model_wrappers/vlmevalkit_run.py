@@ -112,6 +112,7 @@ def evaluate(
         SetupError: a data set has no result.
     """
     folder = Path(asked.work_dir) / folder_name(record)
+    launch.FOUND.clear()
     theirs = _theirs(folder.name, asked, rest)
     if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
         theirs.append("--reuse")
@@ -125,6 +126,8 @@ def evaluate(
             sidecar.write(record, folder)
         _start(framework, theirs, asked.judge_key)
     if launch.rank() == 0:
+        if launch.FOUND:
+            sidecar.write({**record, **launch.FOUND}, folder)
         check_results(folder, asked.data)
 
 
@@ -258,6 +261,7 @@ def digest(record: Mapping[str, Any]) -> str:
         model_args.deciding(record["arguments"], full=record["mask"] == "none"),
         *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration")),
         record["versions"].get("vlmevalkit"),
+        launch.EPOCH,
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()
 

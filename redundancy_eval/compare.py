@@ -75,7 +75,7 @@ SAMPLE = {
 RECORD = {
     "schema": OWN, "model": OWN, "encoders": OWN, "mask": OWN, "arguments": OWN, "files": OWN, "resolved": OWN,
     "checkpoint": "weights", "calibration": "calibration", "versions": "versions", "judge": "judge",
-    "passed": "judge", "command": FREE, "sweep": FREE,
+    "passed": "judge", "command": FREE, "sweep": FREE, "feeds": OWN,
 }  # fmt: skip
 # Whose versions decide answers or scores; the others of a record (datasets) decode and store.
 VERSIONS = ("lmms-eval", "vlmevalkit", "torch", "transformers", "timm", "redundancy-eval")
@@ -169,6 +169,12 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
     _check_precision([run for run in runs if run.framework != "csv"], lenient)
     _same([run for run in runs if not run.is_full], "calibration", lambda run: run.calibration, lenient)
     _check_told([run for run in runs if run.told], lenient)
+    for feeder, fed in sorted(
+        {(name, other) for run in runs for name, others in run.feeds.items() for other in others}
+    ):
+        lenient.note(
+            f"{feeder} feeds {fed}: dropping {feeder} changes what {fed} sees too, so its CUR is not its own share alone"
+        )
     silent = [run for run in runs if not run.recorded]
     if silent and len(silent) < len(runs):
         lenient.note(

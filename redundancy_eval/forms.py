@@ -101,6 +101,7 @@ class _Record(TypedDict, total=False):
     sweep: bool
     resolved: Resolved
     files: dict[str, str]
+    feeds: dict[str, list[str]]
 
 
 class Record(_Record):

@@ -101,6 +101,7 @@ def read(path: Path, lenient: Leniency) -> Run:
         resolved=_resolved(config, arguments, record),
         recorded=bool(record),
         hashes=hashes,
+        feeds=record.get("feeds", {}),
     )
 
 

@@ -125,7 +125,7 @@ class Run:
     and `calibration` that of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran
     (`dtype`, `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded`
     whether a record of ours tells, `told` whether the user told the mask. `hashes` are those of its files when they
-    were written.
+    were written. `feeds` tells which encoder's output others take as their input.
     """
 
     path: Path
@@ -144,6 +144,7 @@ class Run:
     recorded: bool = False
     told: bool = False
     hashes: Mapping[Path, str] = field(default_factory=dict)
+    feeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:

@@ -177,6 +177,12 @@ def test_a_record_of_another_run(tmp_path, change, match):
         read(tmp_path)
 
 
+def test_an_encoder_that_others_see_through(tmp_path):
+    found = made(tmp_path)
+    record(found["clip"], lambda r: r.update(feeds={"clip": ["eva02"]}))
+    assert any(note.startswith("clip feeds eva02: dropping clip changes what") for note in read(tmp_path).notes)
+
+
 def test_a_record_that_is_missing_in_one_mask(tmp_path):
     found = made(tmp_path)
     (found["clip"].parent / sidecar.NAME).unlink()

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
-from redundancy_eval import readers, scores
+from redundancy_eval import readers, scores, sidecar
 from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers import families, launch, lmms_eval_plugin, lmms_eval_run
 from tests import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
@@ -82,18 +82,21 @@ def command(*arguments, cwd):
 @pytest.mark.parametrize("model", [name for name in IDS if name != "eagle_masked"])
 def test_the_command_line(model, checkpoints, tmp_path):
     encoders = encoders_of(model, checkpoints[model])
+    dropped = encoders[0] if model == "hf_masked" else encoders[-1]
     command(
-        "run", "--model", model, "--model_args", f"{checkpoints[model]},drop={encoders[-1]}", "--tasks",
+        "run", "--model", model, "--model_args", f"{checkpoints[model]},drop={dropped}", "--tasks",
         "redundancy_demo_ocr", "--limit", 2, "--batch_size", 1, "--device", "cpu", "--log_samples",
         "--output_path", "out",
         cwd=tmp_path,
     )  # fmt: skip
-    label = encoders[-1] if len(encoders) > 1 else "all"
+    label = dropped if len(encoders) > 1 else "all"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{label}"]
     (run,) = readers.read([tmp_path / "out"], scores.taxonomies.load())
-    assert run.model == model and run.encoders == encoders and run.mask[0] == encoders[-1]
+    assert run.model == model and run.encoders == encoders and run.mask[0] == dropped
     (made,) = scores.read([tmp_path / "out"])
-    assert made.masks == ((encoders[-1],),) and made.documents == (2,)
+    assert made.masks == ((dropped,),) and made.documents == (2,)
+    record = sidecar.read([tmp_path / "out" / f"drop-{label}"])
+    assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"
 
 
 def test_models_lists_every_family(capsys):

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval
 from PIL import Image
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import families, hf_model
+from redundancy_eval.model_wrappers import ablations, entry, families, hf_model, launch
 from redundancy_eval.model_wrappers.masked import Prompt
 from tests import tiny_hf
 
@@ -88,10 +88,44 @@ def test_a_hook_that_never_fires_or_changes_nothing_is_an_error(llava):
     assert same.generate(PROMPTS[1:2], 1), "a prompt without images has nothing to mask"
 
 
+def test_an_encoder_that_another_sees_through_is_told(ocr):
+    subject = hf_model.load(ocr, OCR, "sam", device="cpu")
+    subject.generate(PROMPTS[1:2], 1)
+    assert entry.remarks(subject) == [], "a prompt without images tells nothing"
+    launch.FOUND.clear()
+    subject.generate(PROMPTS, 1)
+    (told,) = entry.remarks(subject)
+    assert told.startswith("sam feeds clip: dropping it changes what the other sees too")
+    assert launch.FOUND == {"feeds": {"sam": ["clip"]}}
+    assert subject.under(["clip"]).feeds() == [] and subject.under(["sam"]).feeds() == ["sam feeds clip"]
+    assert subject.under(["sam", "clip"]).feeds() == [], "what sees through it is dropped itself"
+    inner = hf_model.load(ocr, OCR + "+both:model.vision_tower", "clip", device="cpu")
+    inner.generate(PROMPTS[:1], 1)
+    assert inner.feeds() == ["clip feeds both"], "a module within another one"
+
+
+def test_shuffled_encoders_that_see_through_each_other_are_not_taken_for_unchanged(ocr, tmp_path):
+    """With two images, SAM's stand-in is the other image's: CLIP sees it and gives what its own stand-in is."""
+    full = hf_model.load(ocr, OCR, device="cpu")
+    units = lambda image: [(ablations.image_hash(image), 0)]  # noqa: E731
+    sample = [(units(image), full.outputs([image])) for image in (picture(1), picture(2))]
+    made = ablations.calibrate(sample, model="hf_masked", checkpoint=ocr, site="encoder")
+    shuffle = ablations.Ablation("shuffle", made)
+    subject = hf_model.HfMaskedModel(full.model, full.processor, full.modules, ("sam", "clip"), shuffle)
+    other = hf_model.HfMaskedModel(full.model, full.processor, full.modules).generate(
+        [Prompt("What?", (picture(2),))], 6
+    )
+    assert subject.generate([Prompt("What?", (picture(1),))], 6) == other
+
+
 @pytest.mark.parametrize(
     ("encoders", "match"),
     [
         ("", "must say which modules"),
+        (
+            "clip:model.vision_tower+sam:model.vision_tower",
+            "sam and clip name the same module|clip and sam name the same",
+        ),
         ("clip", "must be NAME:MODULE.PATH"),
         ("clip:a+clip:b", "names 'clip' twice"),
         (
