@@ -173,7 +173,7 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
         {(name, other) for run in runs for name, others in run.feeds.items() for other in others}
     ):
         lenient.note(
-            f"{feeder} feeds {fed}: dropping {feeder} changes what {fed} sees too, so its CUR is not its own share alone"
+            f"{feeder} feeds {fed}: dropping {feeder} changes what {fed} sees, so its CUR is not its own share alone"
         )
     silent = [run for run in runs if not run.recorded]
     if silent and len(silent) < len(runs):
