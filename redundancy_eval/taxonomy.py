@@ -109,6 +109,7 @@ def benchmark(name: str) -> Benchmark:
     return known[name]
 
 
+@lru_cache
 def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
     """A taxonomy: `five` (OCR and Chart apart), `paper` (the paper's four categories), or a file of the same form.
 
