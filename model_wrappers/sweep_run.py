@@ -222,10 +222,7 @@ def read_masks(text: str, encoders: Sequence[str]) -> list[str]:
     if text in PRESETS:
         return [masks.label(mask, encoders) for mask in PRESETS[text](encoders)]
     if text.startswith("@"):
-        try:
-            parts = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise SetupError(f"--masks {text}: {error.strerror}") from None
+        parts = masks.read_list(Path(text[1:]))
     else:
         parts = text.split(";")
     named = [part.strip() for part in parts if part.strip() and not part.strip().startswith("#")]

@@ -250,7 +250,8 @@ def _report(args: argparse.Namespace) -> int:
     _check_named(args.out)
     tables = api.read(args.runs, options)
     files = [] if args.out is None else write.write(tables, Path(args.out), options, args.runs)
-    print(write.markdown(tables), end="", flush=True)  # last: whoever reads this may go away
+    text = files[0].read_text(encoding="utf-8") if files else write.markdown(tables)
+    print(text, end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {args.out}", file=sys.stderr)
     return 0
@@ -271,8 +272,12 @@ def _verify(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     options = write.options_of(out)
-    numbers, files = write.verify(api.read(args.runs, options), out, options)
-    print(f"{numbers} numbers in {files} files of {out} follow from the runs")
+    tables = api.read(args.runs, options)
+    numbers, files = write.verify(tables, out, options)
+    print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
+    told = write.told(options, tables)
+    if told:  # the report that is checked says so itself
+        print("\n".join(["read as the report says:", *(f"  {line}" for line in told)]))
     return 0
 
 

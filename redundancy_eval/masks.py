@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
+from pathlib import Path
 
 from redundancy_eval.errors import SetupError
 
@@ -17,6 +18,7 @@ ALIASES = {
 
 
 RESERVED = ("none", "all", "full", "keep", "drop")  # words about masks, not names
+_LONGEST_LIST = 64 * 2**20  # bytes; a million masks
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
 
 
@@ -113,6 +115,25 @@ def label(mask: Sequence[str], encoders: Sequence[str], whole: bool = True) -> s
     if whole and len(names) == len(encoders):
         return "all"
     return "+".join(names) or "none"
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of the file in `--masks @FILE`, with a mask in each.
+
+    Raises:
+        SetupError: it is no text file of a list's size (a device, a pipe, ...), or cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():  # before it is opened: a pipe would wait for ever
+            raise SetupError(f"--masks @{path}: no regular file")
+        if size > _LONGEST_LIST:
+            raise SetupError(f"--masks @{path}: longer than a list of masks is ({_LONGEST_LIST:,} bytes)")
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise SetupError(f"--masks @{path}: {error.strerror}") from None
+    except ValueError:
+        raise SetupError(f"--masks @{path}: not UTF-8 text") from None
 
 
 def every(encoders: Sequence[str]) -> list[tuple[str, ...]]:

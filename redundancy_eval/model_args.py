@@ -72,6 +72,7 @@ _HOST_USER = re.compile(
     r"(?=(?:[\w-]+\.)+[a-z]{2,}\b|localhost\b|\d+\.\d+\.\d+\.\d+)",
     re.IGNORECASE,
 )
+_HINT = re.compile(r"[=@]|--|[\"']\s*:")  # without one of these there is nothing to redact
 REDACTED = "[REDACTED]"
 ALWAYS_SAID = ("drop", "keep", "pretrained")  # empty, they are a script's slip: a variable that was not set
 
@@ -154,6 +155,8 @@ def is_secret(name: str) -> bool:
 
 def redacted(text: str) -> str:
     """A text without the values of keys, tokens and passwords, and without `user:password@` in addresses."""
+    if not _HINT.search(text):
+        return text
     text = _USER.sub(rf"\g<scheme>{REDACTED}@", text)
     text = _HOST_USER.sub(f"{REDACTED}@", text)
     for pattern in (_LISTED, _ASSIGNED, _TYPED):

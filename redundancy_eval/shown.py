@@ -22,6 +22,8 @@ def text(value: object, also: str = "") -> str:
         also: characters that would mean something where it is shown, shown by their number too.
     """
     plain = model_args.redacted(str(value))
+    if plain.isascii() and plain.isprintable() and not also:  # most are
+        return plain
     return "".join(
         f"\\x{ord(c):02x}" if c in also else c.encode("unicode_escape").decode() if unseen(c) else c for c in plain
     )

@@ -1,6 +1,7 @@
 """The tables as data frames: scores under every mask, best variants, CUR and IG, for one or several models."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,15 +38,19 @@ class Table:
 
 def model_names(tables: Sequence[ScoreTable]) -> list[str]:
     """How the models are called in print: the last part of the checkpoint, told apart where two would be alike."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order
+    copies: Counter[str] = Counter()
     several = len({table.framework for table in tables}) > 1
     for table in tables:
         # Redacted as a whole: what would be left of user:password@host/name is not seen to be one.
         name = shown.text(table.checkpoint).rstrip("/").split("/")[-1] or shown.text(table.model)
         name += f" [{table.framework}]" if several else ""
-        taken = sum(other == name or other.startswith(f"{name} (") for other in names)
-        names.append(f"{name} ({taken + 1})" if taken else name)
-    return names
+        apart = name
+        while apart in names:
+            copies[name] += 1
+            apart = f"{name} ({copies[name] + 1})"
+        names[apart] = None
+    return list(names)
 
 
 def mask_name(table: ScoreTable, mask: Sequence[str]) -> str:

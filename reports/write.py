@@ -29,7 +29,11 @@ _PREVIEW = r"""% Every table on a page of its own: pdflatex preview.tex
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """The whole report as Markdown."""
-    parts = [f"### {table.title}\n\n{formats.table_markdown(table)}" for table in frames.report(tables)]
+    return _markdown(tables, frames.report(tables))
+
+
+def _markdown(tables: Sequence[ScoreTable], report: Sequence[frames.Table]) -> str:
+    parts = [f"### {table.title}\n\n{formats.table_markdown(table)}" for table in report]
     for table, name in zip(tables, frames.model_names(tables), strict=True):
         whose = f" ({name})" if len(tables) > 1 else ""
         whose = formats.literal(whose)
@@ -45,8 +49,9 @@ def files(tables: Sequence[ScoreTable], options: Options | None = None) -> dict[
         tables: what is reported.
         options: how the runs were read, kept in report.json for `verify`.
     """
-    made = {"report.md": markdown(tables), "report.json": ""}
-    for table in frames.report(tables):
+    report = frames.report(tables)
+    made = {"report.md": _markdown(tables, report), "report.json": ""}
+    for table in report:
         made[f"{table.stem}.csv"] = _flat(table).to_csv(lineterminator="\n", index=False)
         comment = [table.title, r"needs \usepackage{booktabs}", *(t.signature for t in tables)]
         if table.ranked:
@@ -126,11 +131,43 @@ def options_of(out: Path) -> Options:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise SetupError(f"{path}: schema {content['schema']!r}; this version reads {SCHEMA}")
-        kept: dict[str, Any] = content["options"]
-        lists = ("encoders", "mask_of", "lenient")
-        return Options(**{**kept, **{key: tuple(kept[key]) for key in lists}})
-    except (ValueError, KeyError, TypeError) as error:
+        return _options(content["options"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: not a report ({error})") from None
+
+
+def _options(kept: dict[str, Any]) -> Options:
+    """Options as report.json keeps them.
+
+    Raises:
+        ValueError, KeyError, TypeError: one is not of its kind.
+    """
+    lists = {key: kept[key] for key in ("encoders", "mask_of", "lenient")}
+    fit = [isinstance(value, list) and all(isinstance(text, str) for text in value) for value in lists.values()]
+    options = Options(**{**kept, **{key: tuple(value) for key, value in lists.items()}})
+    if not all(fit) or not isinstance(options.taxonomy, str) or not isinstance(options.mmvp_pairs, bool):
+        raise ValueError("its options are not of their kinds")
+    if options.scale not in (None, 1.0, 100.0):
+        raise ValueError(f"scale {options.scale!r}")
+    return options
+
+
+def told(options: Options, tables: Sequence[ScoreTable]) -> list[str]:
+    """Of the options that a report was made with, those on which its numbers rest beside the runs, in a line each."""
+    lines = [f"--mask-of {shown.text(rule)}: these runs' mask is the report's word" for rule in options.mask_of]
+    if options.encoders:
+        lines.append(
+            f"--encoders {shown.text(','.join(options.encoders))}: the report's word, where no run records them"
+        )
+    for kind in options.lenient:
+        count = sum(note.startswith(f"warning ({kind})") for table in tables for note in table.notes)
+        lines.append(f"--lenient {shown.text(kind)}: {count or 'no'} warning{'s' * (count != 1)}")
+    if options.taxonomy != Options().taxonomy:
+        lines.append(f"--taxonomy {shown.text(options.taxonomy)}: {tables[0].taxonomy.label}")
+    lines += ["--mmvp-pairs"] * options.mmvp_pairs
+    if options.scale is not None:
+        lines.append(f"--scale {options.scale:g}: the report's word on scores in CSV files")
+    return lines
 
 
 def verify(tables: Sequence[ScoreTable], out: Path, options: Options) -> tuple[int, int]:
@@ -149,7 +186,7 @@ def verify(tables: Sequence[ScoreTable], out: Path, options: Options) -> tuple[i
         if not path.is_file():
             wrong.append(f"{path} is missing")
             continue
-        want, found = (_unversioned(t).splitlines() for t in (text, path.read_text(encoding="utf-8")))
+        want, found = (_unversioned(t).splitlines() for t in (text, path.read_text(encoding="utf-8", errors="replace")))
         numbers += sum(len(re.findall(r"\d+(?:\.\d+)?", line)) for line in want)
         differing = ((i, pair) for i, pair in enumerate(zip_longest(found, want, fillvalue="")) if pair[0] != pair[1])
         first = next(differing, None)

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +101,23 @@ def test_masks_of_a_model_whose_encoders_are_not_known():
     assert (
         masks.label(("clip",), ("clip",), whole=False) == "clip" and masks.label((), ("clip",), whole=False) == "none"
     )
+
+
+def test_a_list_of_masks_is_a_regular_file_of_its_size(tmp_path, monkeypatch):
+    path = tmp_path / "masks.txt"
+    path.write_text("none\nclip+sam\n")
+    assert masks.read_list(path) == ["none", "clip+sam"]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    for wrong, match in (
+        (Path("/dev/zero"), "no regular file"),
+        (tmp_path / "pipe", "no regular file"),
+        (tmp_path, "no regular file"),
+        (tmp_path / "latin.txt", "not UTF-8 text"),
+        (tmp_path / "nowhere", "No such file or directory"),
+    ):
+        with pytest.raises(SetupError, match=f"--masks @{wrong}: {match}"):
+            masks.read_list(wrong)
+    monkeypatch.setattr(masks, "_LONGEST_LIST", 5)
+    with pytest.raises(SetupError, match="longer than a list of masks is"):
+        masks.read_list(path)

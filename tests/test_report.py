@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pandas as pd
@@ -344,6 +345,73 @@ def test_verify_finds_a_number_that_the_runs_do_not_give(tmp_path, capsys):
     write_run(runs, "clip", {GENERAL: right(1)})
     assert main(["verify", str(out), str(runs)]) == 3
     assert main(["verify", str(runs), str(runs)]) == 2
+
+
+def test_verify_says_what_it_takes_from_the_report(tmp_path, capsys):
+    path = csv_of(tmp_path, "x,none,GQA,0.6,10", "x,clip,GQA,0.5,9")
+    out = tmp_path / "out"
+    command = ["report", str(path), "-o", str(out), "--encoders", "clip,sam", "--lenient", "documents,headline"]
+    assert main([*command, "--scale", "100", "--taxonomy", "paper"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(out), str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "follow from the runs\nread as the report says:\n" in said
+    assert "--encoders clip,sam: the report's word" in said and "--scale 100: the report's word" in said
+    assert "--lenient documents: 1 warning\n" in said and "--lenient headline: no warnings\n" in said
+    assert "--taxonomy paper: paper\n" in said and "--mask-of" not in said
+
+
+def test_verify_names_told_masks(tmp_path, capsys):
+    for name, drop in (("full", "none"), ("without", "clip")):
+        path = write_run(tmp_path / "runs" / name, drop, {GENERAL: right(3)}, checkpoint=name)
+        path.write_text(path.read_text().replace(f",drop={drop}", "").replace("eagle_masked", "llava"))
+    rules = ["--mask-of", "x:full=none", "--mask-of", "x:without=clip"]
+    assert main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "out"), *rules]) == 0
+    assert main(["verify", str(tmp_path / "out"), str(tmp_path / "runs")]) == 0
+    assert "--mask-of x:without=clip: these runs' mask is the report's word" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        {"encoders": "clip"},
+        {"mask_of": [1]},
+        {"lenient": None},
+        {"taxonomy": 5},
+        {"scale": 3},
+        {"more": 1},
+        {"scale": "x"},
+    ],
+)
+def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
+    path = csv_of(tmp_path, "x,none,GQA,60,10", "x,clip,GQA,50,10")
+    assert main(["report", str(path), "-o", str(tmp_path / "out")]) == 0
+    written = tmp_path / "out" / "report.json"
+    content = json.loads(written.read_text())
+    content["options"].update(bent)
+    written.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "out"), str(path)]) == 3
+    assert "not a report" in capsys.readouterr().err
+
+
+def test_names_are_told_apart_in_any_order(tmp_path):
+    for models in (("a/x", "b/x", "x (2)"), ("x (2)", "a/x", "b/x"), ("a/x", "x (2)", "b/x")):
+        path = csv_of(tmp_path, *(f"{model},{mask},GQA,60,10" for model in models for mask in ("none", "clip")))
+        assert len(set(frames.model_names(scores.read([path])))) == 3
+
+
+def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
+    lines = [f"| m{number % 7} | {number}.00 |" for number in range(20_000)]
+    monkeypatch.setattr(write, "files", lambda *_: {"report.md": "\n".join(lines)})
+    (tmp_path / "report.md").write_text("\n".join(lines[::-1]))
+    started = time.process_time()
+    with pytest.raises(DataError, match="report.md:1: printed is '| m0 | 19999.00 |', the runs give '| m0 | 0.00 |'"):
+        write.verify([], tmp_path, readers.Options())
+    (tmp_path / "report.md").write_text("\n".join(lines[:-1]))
+    with pytest.raises(DataError, match="report.md:20000: printed is ''"):
+        write.verify([], tmp_path, readers.Options())
+    assert time.process_time() - started < 5
 
 
 def lenient(folder, *kinds, **options):
