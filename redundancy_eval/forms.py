@@ -145,6 +145,24 @@ class Finished(TypedDict, total=False):
     decides: dict[str, Any]
 
 
+class ReportOptions(TypedDict):
+    """How the runs behind a report were read; see readers.Options."""
+
+    taxonomy: str
+    mmvp_pairs: bool
+    encoders: list[str]
+    mask_of: list[str]
+    lenient: list[str]
+    scale: float | None
+
+
+class Report(TypedDict):
+    """A written report, as far as `verify` reads it."""
+
+    schema: int
+    options: ReportOptions
+
+
 class StoreHeader(TypedDict):
     """What the answers of a store were given by."""
 
@@ -183,7 +201,7 @@ def check(content: Any, form: type[Form], where: object) -> Form:
     """
     try:
         msgspec.convert(content, form)
-    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
+    except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: {_plain(str(error))}") from None
     return cast(Form, content)
 

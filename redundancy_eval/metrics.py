@@ -49,7 +49,7 @@ def cluster_sums(scores: ArrayLike, clusters: ArrayLike, strata: ArrayLike, rule
     size = np.bincount(index, minlength=len(first)).astype(np.float64)
 
     def per_cluster(items: NDArray[np.float64]) -> NDArray[np.float64]:
-        rows = items.reshape(-1, items.shape[-1])
+        rows = items.reshape(int(np.prod(items.shape[:-1])), items.shape[-1])
         sums = [np.bincount(index, weights=row, minlength=len(first)) for row in rows]
         return np.array(sums, dtype=np.float64).reshape(*items.shape[:-1], len(first))
 

@@ -253,6 +253,8 @@ def _samples(
     if documents is not None and len(lines) != documents:
         lenient.refuse("truncated", f"{path}:{len(lines)}: {len(lines)} samples, but {results.name} counts {documents}")
         return None
+    if lines and not rows:
+        raise Hole(f"{path}: no sample has the field {where}")
     order = sorted(rows, key=lambda doc_id: (len(doc_id), doc_id))
     return Samples(
         path,

@@ -362,10 +362,12 @@ class _Builder:
             return None
         runs = [self.run_of[mask, part.task] for part in parts]
         results = [run.tasks[part.task] for run, part in zip(runs, parts, strict=True)]
-        samples = [s for result, part in zip(results, parts, strict=True) if (s := result.samples(part)) is not None]
-        whole = len(samples) == len(parts)
-        reason = next((s.reason for s in samples if s.reason), "" if whole else "no samples were logged")
+        samples: list[Samples] = []
         try:
+            found = (result.samples(part) for result, part in zip(results, parts, strict=True))
+            samples = [each for each in found if each is not None]
+            whole = len(samples) == len(parts)
+            reason = next((s.reason for s in samples if s.reason), "" if whole else "no samples were logged")
             if not reason:
                 follows = [
                     self._check_headline(benchmark, part, run, result, s)
@@ -380,7 +382,7 @@ class _Builder:
             where = f"{runs[0].path.parent}/"  # the file's name says enough; reports are read elsewhere
             self.notes.append(f"drop={label}: {benchmark.name} has no score: {str(error).replace(where, '')}")
             points = float("nan")
-        return _Scored(points, samples if whole else [])
+        return _Scored(points, samples if len(samples) == len(parts) else [])
 
     def _from_headlines(
         self,

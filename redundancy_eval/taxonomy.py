@@ -109,7 +109,6 @@ def benchmark(name: str) -> Benchmark:
     return known[name]
 
 
-@lru_cache
 def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
     """A taxonomy: `five` (OCR and Chart apart), `paper` (the paper's four categories), or a file of the same form.
 
@@ -128,12 +127,21 @@ def load(name: str = DEFAULT, mmvp_pairs: bool = False) -> Taxonomy:
         file, _, chosen = name.rpartition(":")
     if not Path(file).is_file():
         raise SetupError(f"taxonomy must be one of {', '.join(shipped.categories)}, or a JSON file; not {name!r}")
-    own = _File.read(Path(file).read_bytes(), file)
+    own = _own(Path(file).read_bytes(), file)
     own.check_apart(shipped)
     names = list(own.categories)
     if (chosen or len(names) != 1) and chosen not in names:
         raise SetupError(f"{file} holds the taxonomies {', '.join(names)}; say which one with {file}:NAME")
     return _taxonomy(chosen or names[0], own, {**shipped.benchmarks, **own.benchmarks}, mmvp_pairs)
+
+
+@lru_cache
+def _own(content: bytes, file: str) -> "_File":
+    return _File.read(content, file)
+
+
+# A file that is changed is read anew; what it held before is kept until it is let go here.
+load.cache_clear = _own.cache_clear  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

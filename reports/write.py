@@ -4,15 +4,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from redundancy_eval import model_args, shown
+from redundancy_eval import forms, model_args, shown
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.files import read_json
 from redundancy_eval.readers import Options
 from redundancy_eval.reports import formats, frames
 from redundancy_eval.scores import ScoreTable
@@ -127,29 +128,17 @@ def options_of(out: Path) -> Options:
     path = out / "report.json"
     if not path.is_file():
         raise SetupError(f"{out} holds no report.json; verify wants a folder that report wrote")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise SetupError(f"{path}: schema {content['schema']!r}; this version reads {SCHEMA}")
-        return _options(content["options"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: not a report ({error})") from None
-
-
-def _options(kept: dict[str, Any]) -> Options:
-    """Options as report.json keeps them.
-
-    Raises:
-        ValueError, KeyError, TypeError: one is not of its kind.
-    """
-    lists = {key: kept[key] for key in ("encoders", "mask_of", "lenient")}
-    fit = [isinstance(value, list) and all(isinstance(text, str) for text in value) for value in lists.values()]
-    options = Options(**{**kept, **{key: tuple(value) for key, value in lists.items()}})
-    if not all(fit) or not isinstance(options.taxonomy, str) or not isinstance(options.mmvp_pairs, bool):
-        raise ValueError("its options are not of their kinds")
-    if options.scale not in (None, 1.0, 100.0):
-        raise ValueError(f"scale {options.scale!r}")
-    return options
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise SetupError(f"{path}: schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    kept = forms.check(content, forms.Report, path)["options"]
+    if kept["scale"] not in (None, 1, 100):
+        raise DataError(f"{path}: options.scale: expected 1 or 100, got {kept['scale']:g}")
+    unknown = sorted(set(kept) - {field.name for field in fields(Options)})
+    if unknown:
+        raise DataError(f"{path}: options.{unknown[0]}: not known to this version")
+    lists = {key: tuple(kept[key]) for key in ("encoders", "mask_of", "lenient")}
+    return Options(**{**kept, **lists})
 
 
 def told(options: Options, tables: Sequence[ScoreTable]) -> list[str]:

@@ -392,7 +392,7 @@ def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
     written.write_text(json.dumps(content))
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "out"), str(path)]) == 3
-    assert "not a report" in capsys.readouterr().err
+    assert "report.json: options." in capsys.readouterr().err
 
 
 def test_names_are_told_apart_in_any_order(tmp_path):
