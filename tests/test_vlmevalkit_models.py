@@ -27,8 +27,9 @@ import numpy as np
 
 from redundancy_eval import scores, sidecar, spreadsheets
 from redundancy_eval.cli import main
-from redundancy_eval.read_vlmevalkit import _blank, table
 from redundancy_eval.readers import Options
+from redundancy_eval.vlmevalkit_files import table
+from redundancy_eval.vlmevalkit_judged import plain
 from tests import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
 from tests.outcomes import Outcomes
 
@@ -173,7 +174,7 @@ class Lanes(Outcomes):
     def predictions(self, out, data, model="eagle_masked", drop="none"):
         """Index -> answer."""
         folder = self.at(out, model, drop)
-        found = {row["index"]: _blank(row["prediction"]) for row in table(folder / f"{folder.name}_{data}.xlsx")}
+        found = {row["index"]: plain(row["prediction"]) for row in table(folder / f"{folder.name}_{data}.xlsx")}
         assert found
         return found
 
@@ -325,7 +326,7 @@ def test_answers_are_those_of_the_lmms_eval_side(ran, model):
     for drop, of_mask in answers.items():
         assert set(of_mask) == set(DATA if job == "eagle" else FEW)
         for name, expected in of_mask.items():
-            assert ran.predictions(job, name, model, drop) == {i: _blank(text) for i, text in expected.items()}
+            assert ran.predictions(job, name, model, drop) == {i: plain(text) for i, text in expected.items()}
             assert drop == "all" or len(set(expected.values())) > 1, "all questions get the same answer"
 
 
@@ -564,7 +565,7 @@ def test_a_model_of_vlmevalkit_is_masked(ran, world):
     for name in ("ChartQA_TEST", "MMMU_DEV_VAL"):
         full = ran.predictions("hooked", name, "masked")
         path = world.root / "bare" / "tiny_llava" / f"tiny_llava_{name}.xlsx"
-        assert full == {row["index"]: _blank(row["prediction"]) for row in table(path)}
+        assert full == {row["index"]: plain(row["prediction"]) for row in table(path)}
         assert full != ran.predictions("hooked", name, "masked", "all")
         assert len(set(full.values())) > 1
     assert "never ran, so nothing was masked" in ran.error("hooked", 3)
@@ -581,7 +582,7 @@ def test_any_transformers_model_is_masked(ran):
     ran.done("hf lmms")
     answers = json.loads((ran.jobs / "hf_masked.answers.json").read_text())
     for drop, found in (("none", full), ("clip", blind)):
-        assert found == {i: _blank(text) for i, text in answers[drop]["ChartQA_TEST"].items()}
+        assert found == {i: plain(text) for i, text in answers[drop]["ChartQA_TEST"].items()}
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
