@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from redundancy_eval import readers, scores, sidecar, spreadsheets, taxonomy
+from redundancy_eval import metrics, readers, scores, sidecar, spreadsheets, taxonomy
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.runs import Leniency, MaskOf
 
@@ -372,6 +372,16 @@ def test_of_two_runs_of_one_time_none_is_the_newer(tmp_path):
             os.utime(path, (1746093600, 1746093600))
     with pytest.raises(DataError, match="which is the newer one cannot be told"):
         read(tmp_path, "duplicate-runs")
+
+
+# One encoder.
+
+
+def test_one_encoder_has_no_information_gap(tmp_path):
+    write_pair(tmp_path)
+    table = read(tmp_path, options=readers.Options(encoders=("clip",), mask_of=OPTIONS.mask_of))
+    assert np.isnan(metrics.information_gap(table.cur())).all() and not np.isnan(table.cur()).all()
+    assert "with one encoder there is no gap between encoders" in " ".join(table.notes)
 
 
 # Records of ours.
