@@ -115,6 +115,7 @@ class _Record(TypedDict, total=False):
     arguments: dict[str, str]
     passed: list[str]
     judge: str | None
+    data: dict[str, str]
     command: list[str]
     sweep: bool
     resolved: Resolved

@@ -190,6 +190,12 @@ def _settings(told: _Told) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _settings_of(told: _Told, name: str, judge: str | None) -> dict[str, dict[str, Any]]:
+    """What holds for a data set: who judged, and the hash of the data file that was asked."""
+    data = told.record.get("data", {}).get(name)
+    return {"judge": {"judge": judge} if judge else {}, "dataset": {"data file": data} if data else {}}
+
+
 def _task(
     told: _Told, stem: Path, part: Part, found: tuple[Path, ...], lenient: Leniency
 ) -> tuple[TaskResult, Reading | None]:
@@ -209,7 +215,7 @@ def _task(
     result = TaskResult(
         part.task,
         kit.count_rows(asked) if count and asked else None,
-        {"judge": {"judge": judge} if judge else {}},
+        _settings_of(told, part.task, judge),
         partial(_headline, where, lenient),
         partial(_samples, where, reading, exact, lenient),
         found,
