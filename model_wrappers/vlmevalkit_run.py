@@ -25,7 +25,7 @@ from typing import Any
 
 from redundancy_eval import environment, files, model_args, sidecar
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checked_arguments, families, launch
+from redundancy_eval.model_wrappers import checked_arguments, families, launch, vlmevalkit_folder
 from redundancy_eval.usage import Parser, refusals
 
 _HELP = """\
@@ -113,6 +113,10 @@ def evaluate(
     """
     folder = Path(asked.work_dir) / folder_name(record)
     launch.FOUND.clear()
+    answered = sidecar.read([folder]).get("data", {})
+    data = vlmevalkit_folder.data_digests(asked.data)
+    vlmevalkit_folder.check_data(folder, answered, data)
+    fresh = vlmevalkit_folder.without_pictures(asked.data)
     theirs = _theirs(folder.name, asked, rest)
     if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
         theirs.append("--reuse")
@@ -123,12 +127,20 @@ def evaluate(
     ):
         if launch.rank() == 0:
             (folder / "status.json.lock").unlink(missing_ok=True)  # a killed run's: VLMEvalKit would wait for it
-            sidecar.write(record, folder)
+            vlmevalkit_folder.clear_cut_off(folder, asked.data, _known_data())
+            sidecar.write({**record, "data": {**answered, **data}}, folder)
         _start(framework, theirs, asked.judge_key)
     if launch.rank() == 0:
-        if launch.FOUND:
-            sidecar.write({**record, **launch.FOUND}, folder)
+        data = vlmevalkit_folder.data_digests(asked.data)  # with what was fetched
+        sidecar.write({**record, **launch.FOUND, "data": {**answered, **data}}, folder)
+        vlmevalkit_folder.note_pictures(asked.data, data, fresh)
         check_results(folder, asked.data)
+
+
+def _known_data() -> set[str]:
+    from vlmeval.dataset import DATASET_CLASSES
+
+    return {name for cls in DATASET_CLASSES for name in cls.supported_datasets()}
 
 
 @contextmanager
@@ -319,12 +331,12 @@ def check_data(names: Sequence[str]) -> None:
     Raises:
         SetupError: with names that are near.
     """
-    from vlmeval.dataset import DATASET_CLASSES, supported_video_datasets
+    from vlmeval.dataset import supported_video_datasets
 
     folder = os.environ.get("LMUData")  # noqa: SIM112
     if folder and not Path(folder).is_dir():
         raise SetupError(f"LMUData={folder} is no folder (VLMEvalKit would take ~/LMUData instead)")
-    known = {name for cls in DATASET_CLASSES for name in cls.supported_datasets()}
+    known = _known_data()
     for name in names:
         if name in supported_video_datasets:
             raise SetupError(f"{name} is a video data set; the masked models take images")
@@ -376,11 +388,13 @@ def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> N
 
 @contextmanager
 def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
-    """VLMEvalKit without four faults of its evaluation.
+    """VLMEvalKit without five faults of its evaluation.
 
     Circular ones that end in the same second share a file in /tmp; a judge that does not answer is replaced by exact
-    matching, under the judge's name; the judge's key stands in the log; a reply that begins with `=` becomes a formula.
+    matching, under the judge's name; the judge's key stands in the log; a reply that begins with `=` becomes a formula;
+    sets that need a judge (MathVista) call a remote one where exact matching, which asks no one, was wanted.
     """
+    from vlmeval.api.base import BaseAPI
     from vlmeval.dataset.utils import multiple_choice
 
     make, stamp = logging.getLogRecordFactory(), getattr(multiple_choice, "timestr", None)
@@ -405,6 +419,9 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
     to_excel, frames.to_excel = frames.to_excel, as_text
     logging.setLogRecordFactory(redacted)
     multiple_choice.timestr = lambda *_: uuid.uuid4().hex
+    working = BaseAPI.working
+    if judge == "exact_matching":
+        BaseAPI.working = lambda self: False
     try:
         with warnings.catch_warnings():
             if judge != "exact_matching":
@@ -414,6 +431,7 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
         logging.setLogRecordFactory(make)
         multiple_choice.timestr = stamp
         frames.to_excel = to_excel
+        BaseAPI.working = working
 
 
 @contextmanager

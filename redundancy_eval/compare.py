@@ -75,10 +75,11 @@ SAMPLE = {
 RECORD = {
     "schema": OWN, "model": OWN, "encoders": OWN, "mask": OWN, "arguments": OWN, "files": OWN, "resolved": OWN,
     "checkpoint": "weights", "calibration": "calibration", "versions": "versions", "judge": "judge",
-    "passed": "judge", "command": FREE, "sweep": FREE, "feeds": OWN,
+    "passed": "judge", "data": "dataset", "command": FREE, "sweep": FREE, "feeds": OWN,
 }  # fmt: skip
 # Whose versions decide answers or scores; the others of a record (datasets) decode and store.
-VERSIONS = ("lmms-eval", "vlmevalkit", "torch", "transformers", "timm", "redundancy-eval")
+READING = "vlmevalkit-options"  # how VLMEvalKit's version reads an option from a text, where a score depends on it
+VERSIONS = ("lmms-eval", "vlmevalkit", READING, "torch", "transformers", "timm", "redundancy-eval")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CREDENTIALS = ("token", "use_auth_token")  # of dataset_kwargs: who may fetch, not what
@@ -166,6 +167,7 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
         for vague in (False, True):  # a git tree and a version say nothing of each other
             telling = [run for run in runs if said[id(run)] and said[id(run)].startswith("unknown") is vague]
             _same(telling, "versions", lambda run, said=said: said[id(run)], lenient, f"{name} ")  # type: ignore[misc]
+    _tell_unversioned(runs, lenient)
     _check_precision([run for run in runs if run.framework != "csv"], lenient)
     _same([run for run in runs if not run.is_full], "calibration", lambda run: run.calibration, lenient)
     _check_told([run for run in runs if run.told], lenient)
@@ -181,6 +183,14 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
             f"no record (redundancy_eval.json) is beside {_listed(silent)}: with what versions, weights and precision "
             "it ran is not known"
         )
+
+
+def _tell_unversioned(runs: Sequence[Run], lenient: Leniency) -> None:
+    """Name the runs that do not tell their framework's version, where others do."""
+    silent = [run for run in runs if run.framework not in run.versions]
+    if silent and len(silent) < len(runs):
+        framework = silent[0].framework
+        lenient.note(f"{framework}'s version is not told by {_listed(silent)}: it is not known to agree")
 
 
 def check_files(runs: Iterable[Run], lenient: Leniency) -> None:

@@ -87,6 +87,24 @@ class Resolved(TypedDict, total=False):
     processes: Count
 
 
+class DataSetStatus(TypedDict, total=False):
+    """What VLMEvalKit says of a data set."""
+
+    status: str | None
+    error_message: str | None
+    skip_reason: str | None
+    judge_model: str | None
+
+
+class Status(TypedDict, total=False):
+    """VLMEvalKit's `status.json`."""
+
+    commit: str | None
+    created_at: str | None
+    model_name: str | None
+    datasets: dict[str, DataSetStatus] | None
+
+
 class _Record(TypedDict, total=False):
     model: str
     encoders: list[str]
@@ -97,6 +115,7 @@ class _Record(TypedDict, total=False):
     arguments: dict[str, str]
     passed: list[str]
     judge: str | None
+    data: dict[str, str]
     command: list[str]
     sweep: bool
     resolved: Resolved

@@ -125,6 +125,11 @@ def overall_cur(curs: ArrayLike) -> NDArray[np.float64]:
 
 
 def information_gap(curs: ArrayLike) -> NDArray[np.float64]:
-    """Largest minus smallest CUR over the encoders: (encoders, ...) -> (...); NaN when one is missing."""
+    """Largest minus smallest CUR over the encoders: (encoders, ...) -> (...).
+
+    NaN when one is missing, or where there is one encoder only: no gap between encoders, not a gap of 0.
+    """
     values = np.asarray(curs, dtype=np.float64)
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
     return values.max(axis=0) - values.min(axis=0)

@@ -1,426 +1,427 @@
-"""Read VLMEvalKit work folders as they are: predictions, per-sample verdicts and headline numbers of one model.
+"""Read VLMEvalKit work folders as they are: what was run and judged how, with which numbers and samples.
 
-Files are found by exact name and columns by their names, never by position. Known layouts: ms-vlmeval writes
-`WORK/MODEL/MODEL_DATASET*`, upstream `WORK/MODEL/T<time>/MODEL_DATASET*` with links to them in `WORK/MODEL`. Pickles
-are never opened. Rules of recomputation were checked against ms-vlmeval 0.0.20 and upstream e8e78f05.
+See vlmevalkit_files.py for names of files, vlmevalkit_samples.py for samples, vlmevalkit_judged.py for verdicts.
 """
 
-import ast
-import csv
-import hashlib
-import json
-import os
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 
-from redundancy_eval import sidecar, spreadsheets
-from redundancy_eval.errors import DataError
-from redundancy_eval.files import read_json
-from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, reply_digest
+from redundancy_eval import compare, files, forms, model_args, sidecar
+from redundancy_eval import vlmevalkit_files as kit
+from redundancy_eval import vlmevalkit_judged as judged
+from redundancy_eval import vlmevalkit_samples as samples
+from redundancy_eval.errors import DataError, Hole
+from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, identity
 from redundancy_eval.taxonomy import Part, Taxonomy
+from redundancy_eval.vlmevalkit_judged import Reading
 
 FRAMEWORK = "vlmevalkit"
-_RUN_FOLDER = re.compile(r"T\d{8}[-_].+")
-# Texts that VLMEvalKit and its model wrappers write in place of a reply that could not be had.
-_FAILED = re.compile(
-    r"Fail(?:ed)? to obtain answer|^Image Decode Error$|^Chat Mode: Failed with all possible conversation turns"
-)
-_JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit shortens these in file names
-# What a data set that was run leaves behind, without and with the parts that name a judge.
-_OWN = (".xlsx", ".tsv", "_acc.csv", "_acc.json", "_score.csv", "_score.json")
-_VERDICT = ("index", "prediction", "log", "hit", "g_index")  # what every file of verdicts may hold
-# What pandas reads as no value.
-_NO_VALUE = {
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
+_EXACT = "exact_matching"
+# When VLMEvalKit changed how it reads an option from a text, as folders of runs are dated; newest first.
+_CHANGES = (("20260617", Reading.AFTER_ANSWER_IS), ("20250804", Reading.AMONG_LAST), ("", Reading.ANYWHERE))
+# Commits and releases that are known here; a folder's date is that of the run, which can be later than its commit's.
+_READINGS = {
+    "989e33b2": Reading.ANYWHERE, "c3371551": Reading.AMONG_LAST, "b77b16fb": Reading.AMONG_LAST,
+    "ee9c0f6a": Reading.AMONG_LAST, "354a485c": Reading.AMONG_LAST, "ms-vlmeval 0.0.20": Reading.AMONG_LAST,
+    "a67ace50": Reading.AFTER_ANSWER_IS, "e8e78f05": Reading.AFTER_ANSWER_IS,
 }  # fmt: skip
-_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
-_MILLION = 1_000_000  # rotation k of MMBench's question i has the index k * 10^6 + i
 
-Row = Mapping[str, str]
+
+@dataclass(frozen=True)
+class _Told:
+    """What a folder says of its run: VLMEvalKit's status.json, our record, and upstream's name of the folder."""
+
+    folder: Path
+    status: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @property
+    def data_sets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Status of each data set."""
+        return self.status.get("datasets") or {}
+
+    @property
+    def version(self) -> str | None:
+        """The kit's version: a release as our record has it, upstream's commit."""
+        name = kit.RUN_FOLDER.fullmatch(self.folder.name)
+        recorded = self.record.get("versions", {}).get(FRAMEWORK)
+        if recorded and not name:  # in a release's folder the commit is that of whatever git tree surrounds it
+            return str(recorded)
+        commit = name[3] if name and name[3] else self.status.get("commit")
+        commit = commit if commit and commit != "unknown" else None
+        return f"{recorded} {commit}" if recorded and commit else commit or recorded
+
+    @property
+    def date(self) -> str:
+        """The day of upstream's run, YYYYMMDD; "" where it is not told."""
+        name = kit.RUN_FOLDER.fullmatch(self.folder.name)
+        return name[1] if name else ""
+
+    def judge(self, data_set: str) -> str | None:
+        """The judge that was asked for."""
+        told = self.data_sets.get(data_set, {}).get("judge_model")
+        return told or (self.record.get("judge") or "").partition("@")[0] or None
+
+    def reading(self) -> Reading | None:
+        """How its version reads options; None where that is not known."""
+        version = self.version or ""
+        return next((reading for known, reading in _READINGS.items() if known in version), None)
 
 
 def find(folder: Path, taxonomy: Taxonomy) -> list[Path]:
-    """Every folder below a folder that holds a model's results on one of the taxonomy's data sets."""
-    names = {part.task for part in taxonomy.parts(FRAMEWORK)}
-    found = []
-    for where, _, files in os.walk(folder):
-        path = Path(where)
-        known = {f"{_model(path)}_{name}" for name in names}
-        stems = {re.sub(r"(_acc|_score)?\.(xlsx|tsv|csv|json)$", "", f) for f in files if not (path / f).is_symlink()}
-        # A run of ours that was stopped has a hole with a reason, even where it left no results.
-        stopped = "status.json" in files and not (path / "status.json").is_symlink() and any(sidecar.read(_told(path)))
-        if known & stems or stopped:
-            found.append(path)
-    return sorted(found)
+    """Every folder below a folder that holds a model's results, or a run of ours that was stopped.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    known = _names(taxonomy)
+    names: dict[Path, list[str]] = {}
+    for path in files.below(folder):
+        if not path.is_symlink():
+            names.setdefault(path.parent, []).append(path.name)
+    return sorted(where for where, found in names.items() if kit.models(where, found, known) or _stopped(where, found))
 
 
-def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> Run:
-    """Read one model's folder; samples are read when asked for.
+def _names(taxonomy: Taxonomy) -> set[str]:
+    return {part.task for part in taxonomy.parts(FRAMEWORK)}
+
+
+def _stopped(folder: Path, names: Sequence[str]) -> bool:
+    """A run of ours has a hole with a reason, even where it left no results."""
+    return "status.json" in names and sidecar.find(_record_folders(folder)) is not None
+
+
+def _record_folders(folder: Path) -> list[Path]:
+    """Where a run of ours says what it is: the model's folder, above upstream's folder of a run."""
+    return list(dict.fromkeys([folder, kit.model_folder(folder)]))
+
+
+def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
+    """Read a folder's runs: one, unless results of several models were put together; samples are read when asked for.
 
     Raises:
         DataError: a file is damaged.
     """
-    model = _model(folder)
-    status = _status(folder)
-    told_us = sidecar.read(_told(folder))
-    place = (told_us.get("judge") or "").partition("@")[2]
+    status = folder / "status.json"
+    content = files.read_json(status) if status.exists() and not status.is_symlink() else {}
+    told = _Told(folder, forms.check(content, forms.Status, status), sidecar.read(_record_folders(folder)))
+    names = [path.name for path in folder.iterdir() if not path.is_symlink()]
+    models = kit.models(folder, names, _names(taxonomy)) or [kit.model_folder(folder).name]
+    return [_read(told, model, names, taxonomy, lenient) for model in models]
+
+
+def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, lenient: Leniency) -> Run:
+    folder, record = told.folder, told.record
+    parts = {part.task: part for part in taxonomy.parts(FRAMEWORK)}
+    others = kit.data_sets(model, names, told.data_sets)
     tasks, failures = {}, {}
-    judged = {part.task: "{judge}" in part.file + part.samples for part in taxonomy.parts(FRAMEWORK)}
-    for name in sorted(judged):
-        told = status.get(name, {})
-        stem = folder / f"{model}_{name}"
-        error = told.get("error_message") or told.get("skip_reason")
-        if told.get("error_message") == "":  # of an exception that says nothing
-            error = "an exception without a message"
-        if error:
-            failures[name] = f"VLMEvalKit says: {str(error).strip().splitlines()[0]}"
-        elif told.get("status") in ("pending", "infer", "eval"):
-            failures[name] = f"VLMEvalKit was stopped at stage {told['status']!r}, or is still running"
-        if not any(stem.with_name(stem.name + ending).is_file() for ending in _OWN):
-            continue
-        if error:
-            continue  # numbers of an earlier attempt may still lie there
-        judge = _judge(stem, told.get("judge_model")) if judged[name] else None
-        tasks[name] = TaskResult(
-            name,
-            None,
-            {"judge": {"judge": f"{judge}@{place}" if judge and place else judge}},
-            partial(_headline, stem, judge),
-            partial(_samples, stem, judge, lenient),
-        )
+    readings: set[Reading | None] = set()
+    for name in sorted({*parts, *others}):
+        why, ended = _failure(told.data_sets.get(name, {}))
+        if why and name in parts:
+            failures[name] = why
+        if ended or (name not in others and not any(f"{model}_{name}{ending}" in names for ending in kit.OWN)):
+            continue  # after an error, numbers of an earlier attempt may still lie there
+        found = tuple(kit.own_files(folder, model, name, others))
+        if name in parts:
+            tasks[name], reading = _task(told, folder / f"{model}_{name}", parts[name], found, lenient)
+            readings.add(reading)
+        else:
+            tasks[name] = TaskResult(name, None, {}, lambda part: math.nan, lambda part: None, found)
+    versions = {**record.get("versions", {})}
+    if told.version:
+        versions[FRAMEWORK] = told.version
+    if readings - {None}:
+        versions[compare.READING] = "+".join(sorted(reading.value for reading in readings if reading))
     return Run(
         folder,
         FRAMEWORK,
-        str(told_us.get("model", model)),
-        told_us.get("arguments", {}),
-        {},
+        str(record.get("model", model)),
+        record.get("arguments", {}),
+        _settings(told),
         tasks,
-        tuple(told_us.get("encoders", ())),
-        told_us.get("versions", {}),
+        tuple(record.get("encoders", ())),
+        versions,
         failures=failures,
-        weights=told_us.get("checkpoint"),
+        weights=record.get("checkpoint"),
+        calibration=compare.calibration(record),
+        resolved={name: str(value) for name, value in record.get("resolved", {}).items()},
+        recorded=bool(record),
+        hashes=_hashes(told, tasks.values()),
+        feeds=record.get("feeds", {}),
     )
 
 
-def _told(folder: Path) -> list[Path]:
-    """Where a run of ours says what it is: the model's folder, above upstream's folder of a run."""
-    return [folder, folder.parent] if _RUN_FOLDER.fullmatch(folder.name) else [folder]
+def _hashes(told: _Told, tasks: Iterable[TaskResult]) -> dict[Path, str]:
+    """Hashes of the files that are read, as they were when they were written."""
+    record = sidecar.find(_record_folders(told.folder))
+    read_here = {path for task in tasks for path in task.files}
+    return {path: digest for path, digest in (sidecar.hashes(record) if record else {}).items() if path in read_here}
 
 
-def _model(folder: Path) -> str:
-    return folder.parent.name if _RUN_FOLDER.fullmatch(folder.name) else folder.name
+def _failure(status: Mapping[str, Any]) -> tuple[str, bool]:
+    """Why a data set has no results, and whether it ended so (else it was stopped and may have some)."""
+    error = status.get("error_message")
+    if error is not None or status.get("skip_reason"):
+        said = (str(error or status.get("skip_reason") or "").strip() or "an exception without a message").splitlines()
+        return f"VLMEvalKit says: {said[0]}", True
+    if status.get("status") in ("pending", "infer", "eval"):
+        return f"VLMEvalKit was stopped at stage {status['status']!r}, or is still running", False
+    return "", False
 
 
-def _status(folder: Path) -> dict[str, Any]:
-    path = folder / "status.json"
-    return dict(read_json(path).get("datasets", {})) if path.is_file() else {}
+def _settings(told: _Told) -> dict[str, dict[str, Any]]:
+    """What a record tells of the arguments that were passed on to VLMEvalKit and hold for all data sets."""
+    passed, found = list(told.record.get("passed", [])), dict[str, dict[str, Any]]()
+    while passed:
+        name = passed.pop(0)
+        values = [passed.pop(0)] if passed and not passed[0].startswith("--") else []
+        if name == "--limit":
+            found["limit"] = {"limit": " ".join(values)}
+        elif name not in ("--judge", "--judge-base-url"):
+            found.setdefault("judge", {})[name] = model_args.redacted(" ".join(values)) or "given"
+    return found
 
 
-def _judge(stem: Path, told: str | None) -> str | None:
-    """The judge as file names spell it; None when no file carries one."""
-    if told:
-        return _JUDGES.get(told, told) if _table_path(stem, f"_{_JUDGES.get(told, told)}_result") else told
-    start = f"{stem.name}_"
-    rests = [path.name.removeprefix(start) for path in stem.parent.iterdir() if path.name.startswith(start)]
-    # Data sets begin alike: MMBench_DEV_EN_V11's files are not MMBench_DEV_EN's by a judge called V11_...
-    others = {rest.rpartition(".")[0] for rest in rests if rest.endswith((".xlsx", ".tsv"))}
-    found = [re.fullmatch(r"(.+)(?:_result\.(?:xlsx|tsv)|_score\.csv)", rest) for rest in rests]
-    names = {match[1] for match in found if match}
-    names = {name for name in names if not any(name.startswith(f"{other}_") for other in others)}
-    if len(names) > 1:
-        raise DataError(f"{stem.parent}: results of {stem.name} by several judges: {', '.join(sorted(names))}")
-    return names.pop() if names else None
+def _settings_of(told: _Told, name: str, judge: str | None) -> dict[str, dict[str, Any]]:
+    """What holds for a data set: who judged, and the hash of the data file that was asked."""
+    data = told.record.get("data", {}).get(name)
+    return {"judge": {"judge": judge} if judge else {}, "dataset": {"data file": data} if data else {}}
 
 
-def _table_path(stem: Path, suffix: str) -> Path | None:
-    for ending in (".xlsx", ".tsv"):
-        path = stem.with_name(stem.name + suffix + ending)
-        if path.is_file():
-            return path
-    return None
+def _task(
+    told: _Told, stem: Path, part: Part, found: tuple[Path, ...], lenient: Leniency
+) -> tuple[TaskResult, Reading | None]:
+    """A data set of the taxonomy, and how options were read in it, where its score depends on that."""
+    asks = "{judge}" in part.file + part.samples
+    in_names = kit.judge_in_names(stem, told.judge(part.task)) if asks else None
+    where = samples.Files(stem, in_names)
+    path = where.verdicts(part)
+    judge = _judge(told, part.task, in_names, path, lenient) if asks or part.samples == "_auxmatch" else None
+    exact = (judge or "").startswith(_EXACT)
+    reading, telling = Reading.AMONG_LAST, None
+    if part.score.startswith("mathvista") and path is not None:
+        reading, telling = _reading(told, where, part, in_names, lenient)
+    asked = where.predictions()
+    # Where verdicts do not tell how many questions there were, predictions do.
+    count = asked is not None and (path is None or part.cluster == "g_index")
+    result = TaskResult(
+        part.task,
+        kit.count_rows(asked) if count and asked else None,
+        _settings_of(told, part.task, judge),
+        partial(_headline, where, lenient),
+        partial(_samples, where, reading, exact, lenient),
+        found,
+    )
+    return result, telling
 
 
-def table(path: Path, only: Collection[str] = ()) -> list[dict[str, str]]:
-    """The rows of an xlsx, tsv or csv file as texts; `only` these columns, where they are there.
+def _judge(told: _Told, name: str, in_names: str | None, path: Path | None, lenient: Leniency) -> str | None:
+    """Who judged: what the verdicts' log says counts first, then what the run says, then the file's name."""
+    asked_for = told.judge(name)
+    named = kit.as_in_names(asked_for) if asked_for else in_names
+    if named != _EXACT and path is not None and kit.mentions(path, judged.EXACT):
+        lenient.warnings.append(
+            f"{path}: the judge was {named}, by the file's name or status, but the log says that no one was asked "
+            f"({_EXACT})"
+        )
+        return _EXACT
+    if asked_for and in_names and kit.as_in_names(asked_for) != in_names:
+        lenient.warnings.append(
+            f"{path}: the verdicts are {in_names}'s by their file's name, the run asked {asked_for}"
+        )
+    place = (told.record.get("judge") or "").partition("@")[2]
+    return f"{named}@{place}" if named and named != _EXACT and place else named
+
+
+def _reading(
+    told: _Told, where: samples.Files, part: Part, judge: str | None, lenient: Leniency
+) -> tuple[Reading, Reading | None]:
+    """How options were read, for scores that are made anew; second: the same, if another would give other scores."""
+    expected = next(reading for since, reading in _CHANGES if told.date >= since)
+    silent = Leniency(lenient.kinds)
+    scores = {}
+    for reading in Reading:
+        found = samples.read(where, part, reading, False, silent)
+        if found is None:
+            return expected, None
+        scores[reading] = found.scores
+    if all(np.array_equal(scores[expected], other) for other in scores.values()):
+        return expected, None
+    known = told.reading()
+    if known:
+        return known, known
+    points = _headline_as_reported(where, part) * part.scale
+    fitting = [reading for reading in Reading if abs(100 * float(scores[reading].mean()) - points) < 1e-6]
+    chosen = expected if expected in fitting or not fitting else fitting[-1]
+    if not (told.date and expected in fitting):
+        lenient.warnings.append(
+            f"{where.stem}: VLMEvalKit's version is not known, and options are read by its rule {chosen.value}"
+            + (", which gives the number that it reports" if fitting else "")
+        )
+    return chosen, chosen if len(fitting) == 1 else None
+
+
+def _samples(where: samples.Files, reading: Reading, exact: bool, lenient: Leniency, part: Part) -> Samples | None:
+    return samples.read(where, part, reading, exact, lenient)
+
+
+def _headline(where: samples.Files, lenient: Leniency, part: Part) -> float:
+    """The number that VLMEvalKit reports; NaN where it reports none.
 
     Raises:
-        DataError: the file is damaged.
+        Hole: it counts answers as wrong that failed.
     """
-    cells: list[list[Any]]
-    try:
-        if path.suffix == ".xlsx":
-            cells = spreadsheets.read(path)
-        else:
-            csv.field_size_limit(1 << 30)
-            with path.open(encoding="utf-8", newline="") as handle:
-                cells = [list(row) for row in csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: damaged or not a table ({error})") from None
-    if not cells:
-        raise DataError(f"{path}:1: an empty table")
-    header = [_text(cell) for cell in cells[0]]
-    if any(len(row) != len(header) for row in cells):
-        line = next(i for i, row in enumerate(cells, 1) if len(row) != len(header))
-        raise DataError(f"{path}:{line}: truncated row")
-    picked = [(place, name) for place, name in enumerate(header) if not only or name in only]
-    rows = []
-    for row in cells[1:]:
-        rows.append({name: cell if type(cell := row[place]) is str else _text(cell) for place, name in picked})
-    return rows
+    if where.verdicts(part) is None:
+        found = samples.read(where, part, Reading.AMONG_LAST, False, Leniency(lenient.kinds))
+        if found is not None and found.missing.any():
+            said = (
+                f"{where.stem.parent}: {found.missing.sum()} of {len(found.missing)} answers on {part.task} are missing"
+            )
+            if "missing-answers" not in lenient.kinds:
+                raise Hole(f"{said}, and there are no verdicts on the others (--lenient missing-answers)")
+            lenient.refuse("missing-answers", f"{said}; without verdicts on the others, VLMEvalKit's number is shown")
+    return _headline_as_reported(where, part)
 
 
-def _text(cell: object) -> str:
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
-
-
-def _headline(stem: Path, judge: str | None, part: Part) -> float:
-    """The number that VLMEvalKit reports; NaN where it reports none.
+def _headline_as_reported(where: samples.Files, part: Part) -> float:
+    """The number in VLMEvalKit's own file.
 
     `part.metric` may name alternatives ("Average|Overall": the first column that exists) or a condition ("Overall if
     Average": only where that other column exists); both tell versions apart whose columns changed meaning.
+
+    Raises:
+        Hole: the file holds no such number.
+        DataError: it is damaged.
     """
-    file = part.file.replace("{judge}", judge or "")
-    found = [p for ending in (".csv", ".json") if (p := stem.with_name(stem.name + file + ending)).is_file()]
-    if not found:
-        return float("nan")
-    path = found[0]
-    if path.suffix == ".json":
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: truncated or damaged JSON ({error})") from None
-        rows = [dict(row) for row in (content if isinstance(content, list) else [content])]
-    else:
-        rows = table(path)
+    path = kit.existing(where.stem, part.file.replace("{judge}", where.judge or ""), (".csv", ".json"))
+    if path is None:
+        return math.nan
+    rows = _json_rows(path) if path.suffix == ".json" else kit.table(path)
     rows = [row for row in rows if all(str(row.get(key)) == value for key, value in part.row.items())]
     if len(rows) != 1:
         wanted = ", ".join(f"{key}={value}" for key, value in part.row.items()) or "the only"
-        raise DataError(f"{path}: {len(rows)} rows where {wanted} one is wanted")
+        raise Hole(f"{path}: {len(rows)} rows where {wanted} one is wanted")
     names, _, condition = part.metric.partition(" if ")
     column = next((name for name in names.split("|") if name in rows[0]), None)
     if column is None:
-        raise DataError(f"{path}: no column {names!r}")
+        raise Hole(f"{path}: no column {names!r}")
     if condition and condition not in rows[0]:
-        return float("nan")
+        return math.nan
+    return _number(rows[0][column], f"{path}: {column}")
+
+
+def _json_rows(path: Path) -> list[Mapping[str, Any]]:
+    content = files.parse_json(path.read_bytes(), path)
+    rows = content if isinstance(content, list) else [content]
+    if not all(isinstance(row, dict) for row in rows):
+        raise Hole(f"{path}: not a table of numbers")
+    return rows
+
+
+def _number(value: object, where: str) -> float:
     try:
-        return float(rows[0][column])
-    except ValueError:
-        raise DataError(f"{path}: {column} is {rows[0][column]!r}, not a number") from None
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or "_" in str(value):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        shown = repr(value) if len(str(value)[:100]) < 100 else "something"
+        raise Hole(f"{where} is {shown}, not a number") from None
+    if math.isinf(number):
+        raise Hole(f"{where} is {value!r}, not a number")
+    return number
 
 
-def _samples(stem: Path, judge: str | None, lenient: Leniency, part: Part) -> Samples | None:
-    """Per-sample scores, joined with the predictions; None when either file is not there."""
-    asked_path, path = _table_path(stem, ""), _table_path(stem, part.samples.replace("{judge}", judge or ""))
-    if asked_path is None or path is None:
-        return None
-    asked: dict[str, Row] = {}
-    for line, row in enumerate(table(asked_path), 2):
-        index = _field(row, "index", asked_path, line)
-        if index in asked:
-            lenient.refuse("duplicate-samples", f"{asked_path}:{line}: document {index} stands twice")
-        asked[index] = row
-    lost = sum(row.get("prediction") == spreadsheets.FORMULA for row in asked.values())
-    if lost:
-        lenient.warnings.append(
-            f"{asked_path}: {lost} of {len(asked)} predictions began with '=' and were written as formulas; what they "
-            "said is lost, and VLMEvalKit scored 0 in their place"
-        )
-    keep, score = _where(part.where), _score(part)
-    columns = {*_VERDICT, part.score, part.cluster, part.stratum, part.where.partition("=")[0]}
-    judged_here = part.samples == "" or ": " in part.score  # a rule may look at any column
-    verdicts = enumerate(table(path, () if judged_here else columns), 2)
-    rows = {_field(row, "index", path, line): (line, row) for line, row in verdicts if keep(row)}
-    whole = {index for index, row in asked.items() if keep(row)}
-    groups: dict[str, list[str]] = {}
-    if part.cluster == "g_index":  # circular: a verdict stands for all rotations of a question
-        for index in sorted(whole):
-            groups.setdefault(str(int(index) % _MILLION), []).append(index)
-        whole = set(groups)
-    if set(rows) != whole:
-        only = sorted(set(rows) ^ whole)[0]
-        lenient.refuse("truncated", f"{path}: document {only} is only here or only in {asked_path.name}")
-        return None
-    order = sorted(rows, key=lambda index: (len(index), index))
-    clusters = _clusters(part, order, rows)
-    scores, missing, digests, empty = [], [], [], []
-    for index in order:
-        line, row = rows[index]
-        replies = [asked[member]["prediction"] for member in groups.get(index, [index])]
-        if spreadsheets.FORMULA not in replies:
-            _check_fresh(asked[index], row, path, line, lenient)
-        missing.append(any(reply == spreadsheets.FORMULA or _FAILED.search(reply) for reply in replies))
-        # Rotations that were all answered alike count as that one text.
-        known = "\x1f".join(replies if len(set(replies)) > 1 else replies[:1])
-        digests.append(0 if spreadsheets.FORMULA in replies else reply_digest(known))
-        empty.append(spreadsheets.FORMULA not in replies and not any(reply.strip() for reply in replies))
-        try:
-            scores.append(score(row))
-        except (KeyError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise DataError(f"{path}:{line}: no score {part.score} in the row of document {index}") from None
-    stratum = part.stratum.removeprefix("=")
-    question = sorted(set(next(iter(asked.values()), {})) - {"prediction"})
-    return Samples(
-        path,
-        np.array(order, dtype=np.str_),
-        np.array([rows[index][0] for index in order], dtype=np.int64),
-        np.array([_digest(asked[index], question) for index in order], dtype=np.uint64),
-        np.array(scores, dtype=np.float64),
-        np.array(clusters, dtype=np.str_),
-        np.array(
-            [stratum if part.stratum.startswith("=") else rows[i][1].get(stratum, "") for i in order], dtype=np.str_
-        ),
-        np.array(missing, dtype=np.bool_),
-        np.zeros(len(order), dtype=np.bool_),  # VLMEvalKit does not count tokens
-        np.array(digests, dtype=np.uint64),
-        np.array(empty, dtype=np.bool_),
-    )
+def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
+    """Runs whose masks are known, each data set once: copies are one run, and of two runs the newer one counts.
 
-
-def _field(row: Row, name: str, path: Path, line: int) -> str:
-    if name not in row:
-        raise DataError(f"{path}:{line}: no column {name!r}")
-    return row[name]
-
-
-def _where(condition: str) -> Callable[[Row], bool]:
-    """`column=a|b`: rows with one of these values; all rows when empty."""
-    if not condition:
-        return lambda row: True
-    column, _, values = condition.partition("=")
-    wanted = set(values.split("|"))
-    return lambda row: row.get(column) in wanted
-
-
-def _clusters(part: Part, order: Sequence[str], rows: Mapping[str, tuple[int, Row]]) -> list[str]:
-    """Cluster of each document: a column, `pair` (consecutive by number), else the document itself."""
-    if part.cluster == "pair":
-        place = {index: number for number, index in enumerate(sorted(order, key=int))}
-        return [str(place[index] // 2) for index in order]
-    return [rows[index][1].get(part.cluster, "") or f"document {index}" for index in order]
-
-
-def _digest(row: Row, columns: Sequence[str]) -> int:
-    asked = "\x1f".join([*columns, *(row[name] for name in columns)])
-    return int.from_bytes(hashlib.blake2b(asked.encode(), digest_size=8).digest(), "big")
-
-
-def _check_fresh(asked: Row, verdict: Row, path: Path, line: int, lenient: Leniency) -> None:
-    """VLMEvalKit resumes by file name, so a verdict can belong to an earlier prediction."""
-    prediction, judged = asked["prediction"], verdict.get("prediction", "")
-    log = verdict.get("log", "")
-    stale = _blank(prediction) != _blank(judged)
-    if log.startswith("Match Log: ") and "Failed in Prefetch" not in log and "randomly generate" not in log:
-        # The text that the option was read from: the prediction, or a judge's reply where it names none.
-        options = {letter: asked[letter] for letter in ascii_uppercase if asked.get(letter)}
-        if _blank(log.removeprefix("Match Log: ").removesuffix(". ")) != _blank(prediction):
-            stale |= _infer(prediction, options) is not None
-    if "Failed in Prefetch" in log and "g_index" not in verdict:  # circular groups can fail by another rotation
-        stale |= verdict.get("hit") == "0" and prediction.strip(" .()") == asked.get("answer")
-    if stale:
-        lenient.refuse(
-            "stale", f"{path}:{line}: the verdict belongs to another prediction than {asked['prediction']!r}"
-        )
-
-
-def _blank(text: str) -> str:
-    """A reply as it is compared: xlsx files escape control characters, once more with each time they are written.
-
-    Where VLMEvalKit reads its own file, `N/A` is no value, and a column of numbers loses how they were written.
+    Raises:
+        DataError: two runs of one mask, or no data set is in the taxonomy.
     """
-    for _ in range(3):
-        text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
-    text = text.strip()
-    try:
-        return "" if text in _NO_VALUE else str(float(text))
-    except ValueError:
-        return text
+    known = _names(taxonomy)
+    mine = [run for run in runs if run.framework == FRAMEWORK]
+    outside = sorted({task for run in mine for task in run.tasks if task not in known})
+    if outside and not any(known & {*run.tasks, *run.failures} for run in mine):
+        raise DataError(
+            f"{mine[0].path}: none of the data sets is in the taxonomy {taxonomy.name}: {', '.join(outside)} "
+            "(--taxonomy FILE adds data sets)"
+        )
+    kept = [run for run in runs if not _is_aside(run, known, lenient)]
+    rivals: dict[tuple[Any, ...], list[Run]] = {}
+    for run in kept:
+        for task in run.tasks if run.framework == FRAMEWORK and any(run.mask) else ():
+            rivals.setdefault((identity(run), _mask(run), task), []).append(run)
+    lost = {(id(run), key[-1]) for key, found in rivals.items() for run in _losers(found, key[-1], lenient)}
+    settled = []
+    for run in kept:
+        tasks = {name: task for name, task in run.tasks.items() if (id(run), name) not in lost}
+        if tasks or not run.tasks or run.failures:
+            settled.append(replace(run, tasks=tasks) if len(tasks) < len(run.tasks) else run)
+    return settled
 
 
-def _score(part: Part) -> Callable[[Row], float]:
-    rule, colon, column = part.score.partition(": ")
-    if colon:
-        judge = _RULES[rule]
-        return lambda row: judge(row, row[column])
-    return lambda row: (
-        {"True": 1.0, "False": 0.0}[row[part.score]] if row[part.score] in ("True", "False") else float(row[part.score])
-    )
+def _is_aside(run: Run, known: set[str], lenient: Leniency) -> bool:
+    """Whether a run without a mask holds other data sets only, so that no one needs its mask."""
+    aside = run.framework == FRAMEWORK and not any(run.mask) and bool(run.tasks) and not known & {*run.tasks}
+    if aside:
+        lenient.warnings.append(f"{run.path}: only data sets that are not in the taxonomy ({', '.join(run.tasks)})")
+    return aside
 
 
-def _best(row: Row, matches: str) -> float:
-    """ChartQA: right if it matches one of the answers."""
-    return float(max(ast.literal_eval(matches)))
+def _mask(run: Run) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sorted(text.lower().replace(" ", "").split("+"))) for text in run.mask)
 
 
-def _anls(row: Row, distances: str) -> float:
-    """DocVQA: 1 - the smallest normalized edit distance, 0 below one half."""
-    similarity = 1 - min(ast.literal_eval(distances))
-    return float(similarity) if similarity >= 0.5 else 0.0
+def _losers(runs: Sequence[Run], task: str, lenient: Leniency) -> list[Run]:
+    """Of runs of one mask on one task, those that do not count."""
+    kept: dict[object, Run] = {}
+    for run in sorted(runs, key=lambda run: kit.model_folder(run.path) == run.path):  # upstream's folders of runs first
+        kept.setdefault(_content(run.tasks[task]), run)
+    distinct = list(kept.values())
+    if len(distinct) > 1:
+        # What lies in the model's folder has no time of its own: it was copied from the folder of a run.
+        folders = {run.path.parent for run in distinct}
+        dated = [run for run in distinct if run.path not in folders]
+        *_, last = dated = sorted(dated, key=lambda run: _time(run, task))
+        if len(dated) > 1 and _time(dated[-2], task) == _time(last, task):
+            raise DataError(
+                f"two runs of drop={last.mask[0]} on task {task}: {dated[-2].path} and {last.path}; which is the newer "
+                "one cannot be told: keep one of them"
+            )
+        older = " and ".join(str(run.path) for run in distinct if run is not last)
+        lenient.refuse(
+            "duplicate-runs", f"two runs of drop={last.mask[0]} on task {task}: {older} and {last.path}, the newer one"
+        )
+        distinct = [last]
+    return [run for run in runs if not any(run is one for one in distinct)]
 
 
-def _ocrbench(row: Row, prediction: str) -> float:
-    """OCRBench: one of the answers occurs in the prediction (vlmeval/dataset/image_vqa.py, OCRBench)."""
-    formula = row["category"] == "Handwritten Mathematical Expression Recognition"
-
-    def plain(text: object) -> str:
-        words = str(text).strip().replace("\n", " ")
-        return words.replace(" ", "") if formula else words.lower()
-
-    return float(any(plain(answer) in plain(prediction or "nan") for answer in ast.literal_eval(row["answer"])))
+def _content(task: TaskResult) -> object:
+    """What tells two runs apart, whatever their folders are called."""
+    return frozenset(files.sha256(path) for path in task.files)
 
 
-def _mathvista(row: Row, extracted: str) -> float:
-    """MathVista: the judge's extraction is the right option, integer or float (vlmeval/dataset/utils/mathvista.py)."""
-    extracted = extracted or "nan"
-    if row["question_type"] == "multi_choice":
-        options = {chr(65 + i): str(text) for i, text in enumerate(ast.literal_eval(row["choices"]))}
-        return float(_infer(extracted, options) == row["answer_option"])
-    kinds: dict[str, Callable[[str], float]] = {"integer": int, "float": float}
-    if row["answer_type"] not in kinds:
-        return float(row["answer"] == "None")
-    try:
-        return float(kinds[row["answer_type"]](extracted) == kinds[row["answer_type"]](row["answer"]))
-    except ValueError:
-        return 0.0
-
-
-_REJECTED = (
-    "Sorry, I can't help with images of people yet.",
-    "I can't process this file.",
-    "I'm sorry, but without the image provided",
-    "Cannot determine the answer",
-)
-
-
-def _infer(answer: str, options: Mapping[str, str]) -> str | None:
-    """VLMEvalKit's reading of a reply without a judge (vlmeval/utils/matching_util.py, can_infer)."""
-    if "Failed to obtain answer via API" not in answer:
-        if any(text in answer for text in _REJECTED):
-            return "Z"
-        words = re.sub(r"[.()\[\],:;!*#{}]", " ", answer).split()
-        found = [letter for letter in options if letter in words]
-        if len(found) == 1 and words.index(found[0]) > len(words) - 5:
-            return found[0]
-        if not found and "Z" in words:
-            return "Z"
-    lowered = answer.lower()
-    if len(lowered) > 2 * sum(map(len, options.values())):
-        return None
-    named = [letter for letter, text in options.items() if text.lower() in lowered]
-    return named[0] if len(named) == 1 else None
-
-
-_RULES: dict[str, Callable[[Row, str], float]] = {
-    "max": _best,
-    "anls": _anls,
-    "ocrbench": _ocrbench,
-    "mathvista": _mathvista,
-}
+def _time(run: Run, task: str) -> tuple[float, float]:
+    """When a run was made: by its folder's name or status.json, else by its files; then by its files."""
+    changed = max((path.stat().st_mtime for path in run.tasks[task].files), default=0.0)
+    name = kit.RUN_FOLDER.fullmatch(run.path.name)
+    if name:
+        told = f"{name[1]}{name[2] or '000000'}"
+        try:
+            return datetime.strptime(told, "%Y%m%d%H%M%S").timestamp(), changed
+        except ValueError:
+            return changed, changed
+    status = run.path / "status.json"
+    if status.is_file() and not status.is_symlink():
+        try:
+            return datetime.fromisoformat(str(files.read_json(status).get("created_at"))).timestamp(), changed
+        except (ValueError, OverflowError, OSError):
+            pass
+    return changed, changed

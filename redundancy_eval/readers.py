@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redundancy_eval import files, read_csv, read_lmms_eval, read_vlmevalkit
+from redundancy_eval import files, read_csv, read_lmms_eval, read_vlmevalkit, vlmevalkit_files
 from redundancy_eval.errors import SetupError
 from redundancy_eval.runs import Leniency, MaskOf, Run, tell_masks
 from redundancy_eval.taxonomy import DEFAULT, Taxonomy
@@ -57,11 +57,14 @@ def read(
             if path.resolve() not in runs:
                 runs[path.resolve()] = read_one(path)
     masked = tell_masks([run for found in runs.values() for run in found], told)
+    masked = read_vlmevalkit.settle(masked, taxonomy, lenient)
     for run in masked:
         if run.framework == read_vlmevalkit.FRAMEWORK and not any(run.mask):
+            alike = sum(run.model == other.model for other in masked)
+            name = run.model if alike == 1 else vlmevalkit_files.model_folder(run.path).name
             raise SetupError(
-                f"{run.path}: VLMEvalKit does not record which encoders {run.model} dropped; say so with "
-                f"--mask-of '{run.model}=none' (or =clip, =clip+sam, ...)"
+                f"{run.path}: VLMEvalKit does not record which encoders {name} dropped; say so with "
+                f"--mask-of '{name}=none' (or =clip, =clip+sam, ...)"
             )
     return masked
 
@@ -83,7 +86,7 @@ def _readers(
         return [read_lmms_eval.read(path, lenient)]
 
     def folder(path: Path) -> list[Run]:
-        return [read_vlmevalkit.read(path, taxonomy, lenient)]
+        return read_vlmevalkit.read(path, taxonomy, lenient)
 
     if not given.exists():
         raise SetupError(f"no such file or folder: {given}")

@@ -40,6 +40,7 @@ KINDS = {
     "stale": "VLMEvalKit's verdicts that belong to earlier predictions",
     "headline": "a framework's number that does not follow from its samples: the framework's is shown",
     "missing-answers": "answers that are missing: the score is that of the others",
+    "drawn": "options that VLMEvalKit drew at random, as no one could read the reply: they count as they are",
 }
 
 
@@ -106,13 +107,17 @@ def reply_digest(reply: str | None) -> int:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One task of a run: its headline number and samples (read when asked for), document count and settings."""
+    """One task of a run: its headline number and samples (read when asked for), document count and settings.
+
+    `files` are those that it was read from, where runs may be copies of each other.
+    """
 
     task: str
     documents: int | None
     settings: Mapping[str, Any]
     headline: Callable[[Part], float]
     samples: Callable[[Part], Samples | None]
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,8 @@ class MaskOf:
     def matches(self, run: Run) -> bool:
         """Whether the pattern (with * and ?) is the run's model id, its checkpoint, or fits its path."""
         names = (run.model, run.checkpoint, run.path.as_posix())
-        return any(fnmatchcase(name, self.pattern) for name in names) or fnmatchcase(names[2], f"*/{self.pattern}/*")
+        folders = f"{names[2]}/"  # the path of a run of VLMEvalKit is a folder
+        return any(fnmatchcase(name, self.pattern) for name in names) or fnmatchcase(folders, f"*/{self.pattern}/*")
 
 
 def tell_masks(runs: Sequence[Run], told: Sequence[MaskOf]) -> list[Run]:

@@ -569,6 +569,8 @@ class _Builder:
             zero = [b.name for b, value in zip(benchmarks, full, strict=True) if value < metrics.NOTHING]
             if zero:
                 self.notes.append(f"the full model scores 0 on: {', '.join(zero)}")
+        if len(self.encoders) == 1 and not self.guessed:
+            self.notes.append("with one encoder there is no gap between encoders, so IG is undefined")
         absent = [name for name in self.encoders if (name,) not in self.rows]
         if absent:
             self.notes.append(

@@ -1,5 +1,6 @@
 """Spreadsheets whose cells are formulas, or lie where no table has any."""
 
+import os
 import zipfile
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from redundancy_eval import spreadsheets
 from redundancy_eval.errors import DataError
 
+NAMESPACE = "http://schemas.openxmlformats.org"
 REPLIES = ["=5", "====", "=A", "no = here", "N/A"]
 
 
@@ -45,3 +47,81 @@ def test_what_is_no_spreadsheet_is_refused(tmp_path):
         archive.writestr("hello.txt", "no sheet")
     with pytest.raises(DataError, match=r"b\.xlsx: damaged"):
         spreadsheets.read(tmp_path / "b.xlsx")
+
+
+def book(path, sheet, strings="", name="worksheets/sheet1.xml"):
+    """A workbook with one sheet, as small as can be."""
+    relations = f"{NAMESPACE}/officeDocument/2006/relationships"
+    main = f'xmlns="{NAMESPACE}/spreadsheetml/2006/main"'
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part, kind, target in (("_rels/.rels", "officeDocument", "xl/workbook.xml"),
+                                   ("xl/_rels/workbook.xml.rels", "worksheet", name)):  # fmt: skip
+            told = f'<Relationship Id="r" Type="{relations}/{kind}" Target="{target}"/>'
+            if kind == "worksheet":
+                told += f'<Relationship Id="s" Type="{relations}/sharedStrings" Target="sharedStrings.xml"/>'
+            archive.writestr(
+                part, f'<Relationships xmlns="{NAMESPACE}/package/2006/relationships">{told}</Relationships>'
+            )
+        sheets = '<sheets><sheet name="S" sheetId="1" r:id="r"/></sheets>'
+        archive.writestr("xl/workbook.xml", f'<workbook {main} xmlns:r="{relations}">{sheets}</workbook>')
+        archive.writestr("xl/sharedStrings.xml", f"<sst {main}>{strings}</sst>")
+        archive.writestr(f"xl/{name}", f"<worksheet {main}><sheetData>{sheet}</sheetData></worksheet>")
+    return path
+
+
+TEXT = '<c r="A1" t="s"><v>0</v></c>'
+
+
+def test_sheets_of_any_writer_are_read(tmp_path):
+    strings = "<si><t>index</t></si><si><t>=5</t></si>"
+    plain = f'<row r="1">{TEXT}<c r="B1"><f>1+1</f><v>2</v></c></row>'
+    bare = '<row><c t="s"><v>0</v></c><c><f>1+1</f><v>2</v></c></row>'
+    quoted = plain.replace('"', "'")
+    for number, (sheet, name) in enumerate(((plain, "first"), (quoted, "sheet1"), (bare, "sheet7"))):
+        name = f"worksheets/{name}.xml"
+        path = book(tmp_path / f"{number}.xlsx", sheet, strings, name)
+        assert spreadsheets.read(path) == [["index", spreadsheets.FORMULA]]
+        assert spreadsheets.count_rows(path) == 1
+        assert spreadsheets.mentions(path, "=5") and not spreadsheets.mentions(path, "=6")
+
+
+@pytest.mark.parametrize(
+    "astray",
+    [
+        "<row><c r='XFD1048576'><v>1</v></c></row>",
+        '<row><c s="1" r="XFD1048576"><v>1</v></c></row>',
+        '<row r="1048576"><c/></row><row r="2"><c r="XFD2"><v>1</v></c></row>',
+        '<row><c x=">" r="XFD1048576"><v>1</v></c></row>',
+        '<row r="99999999999999999999999"><c/></row>',
+        '<row><c r="A99999999999999999999999"/></row>',
+    ],
+)
+def test_cells_astray_are_found_however_they_are_written(tmp_path, astray):
+    path = book(
+        tmp_path / "a.xlsx", f'<row r="1">{TEXT}</row>{astray}', "<si><t>index</t></si>", "worksheets/other.xml"
+    )
+    with pytest.raises(DataError, match=r"a\.xlsx: .*(a cell lies astray|damaged)"):
+        spreadsheets.read(path)
+
+
+def test_what_unpacks_to_more_than_a_table_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(spreadsheets, "_MOST_BYTES", 10**6)
+    path = book(tmp_path / "bomb.xlsx", f"<row>{TEXT}</row>" + " " * 10**6, "<si><t>index</t></si>")
+    assert path.stat().st_size < 10**4
+    with pytest.raises(DataError, match=r"bomb\.xlsx: 1,00.,... bytes, packed; this is no table of answers"):
+        spreadsheets.read(path)
+
+
+def test_one_long_text_in_many_cells_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(spreadsheets, "_MOST_TEXT", 10**6)
+    rows = "".join(f'<row r="{n}"><c r="A{n}" t="s"><v>1</v></c></row>' for n in range(1, 2000))
+    strings = f"<si><t>index</t></si><si><t>{'x' * 1000}</t></si>"
+    with pytest.raises(DataError, match=r"a\.xlsx: 2,0..,... bytes of text in its cells"):
+        spreadsheets.read(book(tmp_path / "a.xlsx", rows, strings))
+    assert len(spreadsheets.read(book(tmp_path / "b.xlsx", rows.replace("<v>1<", "<v>0<"), strings))) == 1999
+
+
+def test_a_pipe_is_no_spreadsheet(tmp_path):
+    os.mkfifo(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match=r"a\.xlsx: no regular file"):
+        spreadsheets.read(tmp_path / "a.xlsx")

@@ -27,8 +27,9 @@ import numpy as np
 
 from redundancy_eval import scores, sidecar, spreadsheets
 from redundancy_eval.cli import main
-from redundancy_eval.read_vlmevalkit import _blank, table
 from redundancy_eval.readers import Options
+from redundancy_eval.vlmevalkit_files import table
+from redundancy_eval.vlmevalkit_judged import plain
 from tests import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
 from tests.outcomes import Outcomes
 
@@ -173,7 +174,7 @@ class Lanes(Outcomes):
     def predictions(self, out, data, model="eagle_masked", drop="none"):
         """Index -> answer."""
         folder = self.at(out, model, drop)
-        found = {row["index"]: _blank(row["prediction"]) for row in table(folder / f"{folder.name}_{data}.xlsx")}
+        found = {row["index"]: plain(row["prediction"]) for row in table(folder / f"{folder.name}_{data}.xlsx")}
         assert found
         return found
 
@@ -189,6 +190,7 @@ def ran(world):
     judged = ("--judge", "my-judge", "--judge-base-url", world.url, f"--judge-key={SECRET}", "--judge-retry", "1")
     absent = ("--judge", "my-judge", "--judge-base-url", NOWHERE, "--judge-retry", "1")
     two = ("MathVista_MINI", "ChartQA_TEST")
+    remote = {"OPENAI_API_BASE": f"{world.url}/chat/completions", "OPENAI_API_KEY": "sk-x"}
     published = dict(dtype="float32", max_new_tokens=None)
     settings = ({}, {}, {"more": batch}, {"max_new_tokens": 7}, {"more": ("--limit", "3")})
     settings += ({"attn_implementation": "eager"},)
@@ -219,7 +221,7 @@ def ran(world):
             inject={"most": LIMIT}, record=True),
     ]  # fmt: skip
     second = [
-        job("mathvista", command("mathvista", data=two, more=("--judge-retry", "1")), background=True),
+        job("mathvista", command("mathvista", data=two), background=True, env=remote),
         job("cambrian", *(
             command("cambrian", "cambrian_masked", drop, FEW, batch) for drop in CAMBRIAN_MASKS
         ), few=True),
@@ -325,7 +327,7 @@ def test_answers_are_those_of_the_lmms_eval_side(ran, model):
     for drop, of_mask in answers.items():
         assert set(of_mask) == set(DATA if job == "eagle" else FEW)
         for name, expected in of_mask.items():
-            assert ran.predictions(job, name, model, drop) == {i: _blank(text) for i, text in expected.items()}
+            assert ran.predictions(job, name, model, drop) == {i: plain(text) for i, text in expected.items()}
             assert drop == "all" or len(set(expected.values())) > 1, "all questions get the same answer"
 
 
@@ -384,6 +386,7 @@ def test_a_failed_evaluation_is_an_error_beside_the_results_of_others(ran, world
     printed = report(world, "mathvista", capsys)
     assert "tasks:ChartQA_TEST|" in printed
     assert "no results on MathVista_MINI; VLMEvalKit says: " in printed
+    assert "exact_matching" not in [model for _, _, model in world.judge.asked], "no one is asked"
 
 
 # --- stopped and continued -----------------------------------------------------------------------------------------
@@ -564,7 +567,7 @@ def test_a_model_of_vlmevalkit_is_masked(ran, world):
     for name in ("ChartQA_TEST", "MMMU_DEV_VAL"):
         full = ran.predictions("hooked", name, "masked")
         path = world.root / "bare" / "tiny_llava" / f"tiny_llava_{name}.xlsx"
-        assert full == {row["index"]: _blank(row["prediction"]) for row in table(path)}
+        assert full == {row["index"]: plain(row["prediction"]) for row in table(path)}
         assert full != ran.predictions("hooked", name, "masked", "all")
         assert len(set(full.values())) > 1
     assert "never ran, so nothing was masked" in ran.error("hooked", 3)
@@ -581,7 +584,7 @@ def test_any_transformers_model_is_masked(ran):
     ran.done("hf lmms")
     answers = json.loads((ran.jobs / "hf_masked.answers.json").read_text())
     for drop, found in (("none", full), ("clip", blind)):
-        assert found == {i: _blank(text) for i, text in answers[drop]["ChartQA_TEST"].items()}
+        assert found == {i: plain(text) for i, text in answers[drop]["ChartQA_TEST"].items()}
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
