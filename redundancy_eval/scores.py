@@ -516,11 +516,11 @@ class _Builder:
             empty = {task: s for task, s in mine.items() if len(s.empty) and s.empty.mean() >= 0.5}
             if empty:
                 counts = sum(int(s.empty.sum()) for s in empty.values()), sum(len(s.empty) for s in empty.values())
-                where = f" ({', '.join(empty)})" * (len(empty) < len(mine))
-                self.notes.append(f"drop={label}: {counts[0]} of {counts[1]} replies are empty{where}")
+                where = f" on {', '.join(empty)}" if len(mine) == 1 or len(empty) < len(mine) else ""
+                self.notes.append(f"drop={label}: {counts[0]} of {counts[1]} replies{where} are empty")
             for task, s in mine.items():
                 if task not in empty and replies.uniform(s.replies) and len(mask) < len(self.encoders):
-                    self.notes.append(f"drop={label}: all {len(s.replies)} replies on {task} are one and the same")
+                    self.notes.append(f"drop={label}: all {len(s.replies)} replies on {task} are the same text")
 
     def _check_applied(
         self, label: str, mine: Mapping[str, Samples], points: NDArray[np.float64], full: NDArray[np.float64]

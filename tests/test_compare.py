@@ -251,9 +251,9 @@ def test_equal_scores_without_samples_are_a_note(tmp_path):
 def test_a_model_that_fell_silent(tmp_path):
     found = made(tmp_path, count=20)
     say(found["clip"], [" "] * 20)
-    assert "drop=clip: 20 of 20 replies are empty" in read(tmp_path).notes
+    assert f"drop=clip: 20 of 20 replies on {GENERAL} are empty" in read(tmp_path).notes
     say(found["clip"], ["A"] * 20)
-    assert f"drop=clip: all 20 replies on {GENERAL} are one and the same" in read(tmp_path).notes
+    assert f"drop=clip: all 20 replies on {GENERAL} are the same text" in read(tmp_path).notes
 
 
 def test_replies_that_are_alike():
