@@ -77,7 +77,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     command = ["redundancy-eval", "sweep", *map(model_args.redacted, arguments)]
     if own.judge_key:
         command = [part.replace(own.judge_key, "[REDACTED]") for part in command]
-    if done(Path(own.out), command, around):
+    if done(Path(own.out), command, checkpoint, around):
         print(f"finished: {len(labels)} masks in {own.out}", file=sys.stderr)
         return 0
     passed = ["--model", own.model, "--model_args", own.model_args]
@@ -100,7 +100,9 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
             raise SetupError(f"results are missing for {len(problems)} of {len(labels)} masks: {listed}")
         folders = [route.folder(label).name for label in labels]
         around["files"] = deciding_files(own.framework, rest)  # VLMEvalKit fetches its own on the way
-        write_json(route.out / DONE, {"schema": 1, "command": command, "folders": folders, "decides": around})
+        del around["checkpoint"]
+        told = {"command": command, "folders": folders, "checkpoint": checkpoint, "around": around}
+        write_json(route.out / DONE, {"schema": 1, **told})
     return 0
 
 
@@ -187,8 +189,14 @@ def deciding_files(framework: str, rest: Sequence[str]) -> dict[str, str]:
     return {name: files.sha256(path) for name, path in found.items() if path.is_file()}
 
 
-def done(out: Path, command: Sequence[str], around: Mapping[str, Any]) -> bool:
+def done(out: Path, command: Sequence[str], checkpoint: Any, around: Mapping[str, Any] | None = None) -> bool:
     """Whether the very same command has finished, as far as can be told without the framework.
+
+    Args:
+        out: of the sweep.
+        command: as it stands in records.
+        checkpoint: its identity.
+        around: what else decides answers, see `surroundings`; None for whatever it was.
 
     Raises:
         DataError: files were changed or lost since.
@@ -197,7 +205,10 @@ def done(out: Path, command: Sequence[str], around: Mapping[str, Any]) -> bool:
     if not path.is_file():
         return False
     found = forms.check(files.read_json(path), forms.Finished, path)
-    if found.get("command") != list(command) or store.difference(found.get("decides"), around):
+    if found.get("command") != list(command) or found.get("checkpoint") != checkpoint:
+        return False
+    there = found.get("around", {})
+    if around is not None and store.difference(there, {key: around.get(key) for key in there}):
         return False
     return all(intact(out / folder) is not None for folder in found.get("folders", []))
 

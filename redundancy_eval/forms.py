@@ -161,7 +161,8 @@ class Finished(TypedDict, total=False):
     schema: int
     command: list[str]
     folders: list[str]
-    decides: dict[str, Any]
+    checkpoint: Any
+    around: dict[str, Any]
 
 
 class ReportOptions(TypedDict):

@@ -403,7 +403,7 @@ class _Builder:
         for part, run, result in zip(parts, runs, results, strict=True):
             points = result.headline(part) * part.scale
             if not np.isnan(points) and not -1e-9 <= points <= 100 + 1e-9:
-                raise DataError(f"{run.path}: {part.task} {part.metric} gives {points:g} points, outside 0..100")
+                raise DataError(f"{run.path}: {part.task} {part.metric} gives {points:.10g} points, outside 0..100")
             total += (part.weight or 0.0) * points
         if np.isnan(total):
             self.notes.append(f"drop={label}: the framework reports no number for {benchmark.name}")
