@@ -27,30 +27,22 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import checkpoint, hub, prompts, slow_tokens, sva, towers
-from redundancy_eval.model_wrappers.eagle import llama_config
-from redundancy_eval.model_wrappers.families import CAMBRIAN_REPOSITORIES, cambrian_encoders
+from redundancy_eval.model_wrappers import (
+    checkpoint,
+    config_keys,
+    families,
+    hub,
+    language,
+    prompts,
+    slow_tokens,
+    sva,
+    towers,
+)
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 CONTEXT = "global_context"
 CONTEXTS = ("keep", "zero")  # what becomes of it when SigLIP is dropped behind its projector
 _CONTEXT_ENCODER = "siglip"
-_PHI3_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "original_max_position_embeddings",
-    "initializer_range", "rms_norm_eps", "sliding_window", "pad_token_id", "bos_token_id", "eos_token_id",
-    "tie_word_embeddings",
-)  # fmt: skip
-_NEEDED = (
-    "mm_vision_tower_aux_token_len_list", "image_token_len", "image_position", "vision_hidden_size", "connector_depth",
-    "num_of_vision_sampler_layers", "start_of_vision_sampler_layers", "stride_of_vision_sampler_layers",
-    "hidden_size", "num_hidden_layers",
-)  # fmt: skip
-# What all releases have and this port takes for granted.
-_FIXED = {
-    "connector_only": False, "num_query_group": 1, "image_aspect_ratio": "pad", "mm_use_im_start_end": False,
-    "mm_use_im_patch_token": False, "unfreeze_mm_vision_tower": False,
-}  # fmt: skip
 # Sizes that decide the channels of an encoder's output, and those that no repository's config says.
 RELEASED: dict[str, dict[str, Any]] = {
     "siglip": {"embed_dim": 1152},
@@ -69,28 +61,17 @@ TOWERS: dict[str, type[towers.Tower]] = {
 }
 
 
-def phi3_config(config: Mapping[str, Any], attention: str | None = None) -> Phi3Config:
-    """The language model's part of the config of a checkpoint on Phi-3.
-
-    The sliding window is the config's: Phi-3-mini-4k says 2047, and both the original code and transformers then mask
-    what is further back.
-    """
-    rope = {"rope_type": "default", **(config.get("rope_scaling") or {}), "rope_theta": config.get("rope_theta", 1e4)}
-    keys = {key: config[key] for key in _PHI3_KEYS if key in config}
-    return Phi3Config(**keys, rope_parameters=rope, attn_implementation=attention)
-
-
 def language_model(config: Mapping[str, Any], attention: str | None = None) -> nn.Module:
     """The language model that a checkpoint is built on, told from `model_type` or `architectures`.
 
     Raises:
         SetupError: neither Llama nor Phi-3.
     """
-    told = f"{config.get('model_type')} {' '.join(config.get('architectures') or [])}".lower()
-    if "phi3" in told:
-        return Phi3ForCausalLM(phi3_config(config, attention))
-    if "llama" in told:
-        return LlamaForCausalLM(llama_config(config, attention))
+    told = config_keys.language_of(config)
+    if told == "phi3":
+        return Phi3ForCausalLM(language.phi3(config, attention))
+    if told == "llama":
+        return LlamaForCausalLM(language.llama(config, attention))
     raise SetupError(f"the language model must be Llama or Phi-3; model_type is {config.get('model_type')!r}")
 
 
@@ -128,17 +109,13 @@ def check_config(config: Mapping[str, Any], names: Sequence[str]) -> None:
     Raises:
         SetupError: what it is that differs.
     """
-    absent = [key for key in _NEEDED if key not in config]
-    if absent:
-        raise SetupError(f"the checkpoint's config lacks {', '.join(absent)}")
     tokens, counts = config["image_token_len"], config["mm_vision_tower_aux_token_len_list"]
-    for key, value in {**_FIXED, "query_num_list": [tokens]}.items():
-        if config.get(key, value) != value:
-            raise SetupError(f"{key} must be {value}; not {config[key]!r}")
+    if config.get("query_num_list", [tokens]) != [tokens]:
+        raise SetupError(f"query_num_list must be {[tokens]}; not {config['query_num_list']!r}")
     if names[0] != _CONTEXT_ENCODER:
         raise SetupError(f"the first tower must be {_CONTEXT_ENCODER}, which gives the global context; not {names[0]}")
     side = math.isqrt(tokens)
-    wrong = [n for n in (tokens, *counts) if math.isqrt(n) ** 2 != n or math.isqrt(n) % side]
+    wrong = [n for n in (tokens, *counts) if n < 1 or math.isqrt(n) ** 2 != n or math.isqrt(n) % side]
     if wrong or len(counts) != len(names):
         raise SetupError(f"mm_vision_tower_aux_token_len_list {counts} does not fit {len(names)} towers and {tokens}")
     unknown = set(config.get("encoder_configs", {})) - set(config["mm_vision_tower_aux_list"])
@@ -168,7 +145,7 @@ class Cambrian(FamilyModel):
 
     def __init__(self, config: Mapping[str, Any], attention: str = "sdpa"):
         super().__init__()
-        self.encoder_names = cambrian_encoders(config)
+        self.encoder_names = families.cambrian_encoders(config)
         self.released_names = dict(zip(config["mm_vision_tower_aux_list"], self.encoder_names, strict=True))
         check_config(config, self.encoder_names)
         self.side = math.isqrt(config["image_token_len"])
@@ -255,7 +232,7 @@ class Cambrian(FamilyModel):
             return f"samplers.{found[1]}.{sva.rename(found[2])}"
         if re.fullmatch(r"mm_projector\..+|vision_query|image_newline", rest):
             return rest
-        if re.fullmatch(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq", rest):
+        if re.fullmatch(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq", rest):
             return None
         return f"language_model.{released}"
 
@@ -447,16 +424,18 @@ def load(
     if dino_positions not in towers.POSITIONS:
         raise SetupError(f"dino_positions must be one of {', '.join(towers.POSITIONS)}; not {dino_positions!r}")
     config = hub.read_config(folder) if config is None else config
-    with torch.device("meta"):
+    families.check("cambrian_masked", config, str(folder / "config.json"))
+    with checkpoint.building(folder):
         model = Cambrian(config, attention)
     run = [name for name in model.encoder_names if keep is None or name in keep]
-    weights = {name: hub.locate_encoder(CAMBRIAN_REPOSITORIES[name], encoder_weights) for name in run}
+    weights = {name: hub.locate_encoder(families.CAMBRIAN_REPOSITORIES[name], encoder_weights) for name in run}
     for name, path in weights.items():
         model.add_encoder(name, path, attention, dino_positions)
     device = checkpoint.spread(model, device, dtype, model.whole())
     report = checkpoint.load(
-        model, folder, model.rename, dtype, device, expected=lambda own: not own.startswith("encoders.")
-    )
+        model, folder, model.rename, dtype, device, expected=lambda own: not own.startswith("encoders."),
+        release=model.release, tied=language.tied(config),
+    )  # fmt: skip
     for name, path in weights.items():
         towers.load(model.encoders[name], path, dtype, checkpoint.device_of(device, f"encoders.{name}"))
     model.restore_buffers()

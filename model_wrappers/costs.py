@@ -20,7 +20,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from redundancy_eval.model_wrappers import families, hub
+from redundancy_eval.model_wrappers import checkpoint, families, hub
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
@@ -92,7 +92,8 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
     settings: dict[str, Any] = {key: given[key] for key in family.settings if key in given and key in taken}
     if family.repositories and "keep" in taken:  # the encoders' sizes are not in this config
         settings["keep"] = ()
-    with torch.device("meta"):
+    families.check(model_id, config, str(folder / "config.json"))
+    with checkpoint.building(folder):
         model: FamilyModel = kind(config, **settings)
     return model.eval().requires_grad_(False)
 

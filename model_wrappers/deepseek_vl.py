@@ -31,9 +31,8 @@ from transformers import DeepseekVLHybridConfig, DeepseekVLHybridImageProcessor,
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, hub
+from redundancy_eval.model_wrappers import checkpoint, families, hub, language
 from redundancy_eval.model_wrappers.encoders import CLIP_MEAN, CLIP_STD
-from redundancy_eval.model_wrappers.families import deepseek_vl_encoders
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 BACKGROUND = (122, 116, 104)  # int(255 * CLIP_MEAN)
@@ -125,17 +124,37 @@ def native_name(released: str) -> str:
     return re.sub(r"^model\.", "vision.", released)
 
 
+def original_release(own: str) -> str:
+    """The inverse of `original_name`; q, k and v are one tensor in the release."""
+    if own.startswith(_SIGLIP):
+        own = re.sub(r"\.self_attn\.[qkv]_proj\.", ".attn.qkv.", own).replace(".self_attn.out_proj.", ".attn.proj.")
+        own = own.replace("embeddings.position_embedding.weight", "pos_embed")
+    elif own.startswith("vision.high_res_vision_"):
+        numbers = {name: number for number, name in _NECK.items()}
+        own = re.sub(r"neck\.(\w+)\.", lambda found: f"neck.{numbers.get(found[1], found[1])}.", own)
+    own = re.sub(r"(layers\.\d+)\.layer_norm([12])\.", r"\1.norm\2.", own)
+    starts = [(new, old) for old, new in _ORIGINAL.items() if own.startswith(new)]
+    if starts:
+        new, old = max(starts, key=lambda pair: len(pair[0]))
+        return old + own.removeprefix(new)
+    return _LOW + own.removeprefix(_SIGLIP) if own.startswith(_SIGLIP) else own
+
+
+def native_release(own: str) -> str:
+    """The inverse of `native_name`."""
+    own = re.sub(r"^language_model\.lm_head\.", "lm_head.", own)
+    own = re.sub(r"^language_model\.model\.", "model.language_model.", own)
+    return re.sub(r"^vision\.", "model.", own)
+
+
 def native_config(config: Mapping[str, Any], attention: str = "sdpa") -> DeepseekVLHybridConfig:
     """The transformers config of a checkpoint of either layout.
 
     Raises:
         SetupError: not DeepSeek-VL-7B, or fused in another way.
     """
-    deepseek_vl_encoders(config)
-    if config["model_type"] == "deepseek_vl_hybrid":
-        made = DeepseekVLHybridConfig.from_dict(dict(config))
-    else:
-        made = _translate(config)
+    families.deepseek_vl_encoders(config)
+    made = _native(config) if config["model_type"] == "deepseek_vl_hybrid" else _translate(config)
     # The class's default ties the output layer to the embeddings; the releases have both.
     made.tie_word_embeddings = made.text_config.tie_word_embeddings = False
     made.vision_config.vision_use_head = False
@@ -149,18 +168,26 @@ def native_config(config: Mapping[str, Any], attention: str = "sdpa") -> Deepsee
     return made
 
 
+def _native(config: Mapping[str, Any]) -> DeepseekVLHybridConfig:
+    parts = {key: config.get(key) or {} for key in ("vision_config", "high_res_vision_config")}
+    return DeepseekVLHybridConfig(**parts, text_config=_text(config.get("text_config") or {}))
+
+
+def _text(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's part, its rotary positions under the newest names."""
+    return {**language.llama(told).to_dict(), "model_type": "llama"}
+
+
 def _translate(config: Mapping[str, Any]) -> DeepseekVLHybridConfig:
-    aligner, vision = (config.get(key, {}).get("params", {}) for key in ("aligner_config", "vision_config"))
+    aligner, vision = ((config.get(key) or {}).get("params") or {} for key in ("aligner_config", "vision_config"))
     if aligner.get("projector_type") != "low_high_hybrid_split_mlp_gelu" or aligner.get("depth", 2) != 2:
         raise SetupError(
             f"aligner_config must be a low_high_hybrid_split_mlp_gelu of depth 2; "
             f"not {aligner.get('projector_type')!r} of depth {aligner.get('depth')!r}"
         )
-    if vision.get("concat_type", "tuple") != "tuple":
-        raise SetupError(f"vision_config.concat_type must be tuple; not {vision['concat_type']!r}")
     sizes = {}
     for name, (key, table) in _TOWERS.items():
-        tower, overrides = vision.get(key, {}), config.get("encoder_configs", {}).get(name, {})
+        tower, overrides = vision.get(key) or {}, config.get("encoder_configs", {}).get(name, {})
         if tower.get("model_name") != table:
             raise SetupError(f"vision_config.{key}.model_name must be {table}; not {tower.get('model_name')!r}")
         unknown = sorted(set(overrides) - set(RELEASED[name]))
@@ -173,9 +200,8 @@ def _translate(config: Mapping[str, Any]) -> DeepseekVLHybridConfig:
     if tuple(sam["downsample_channels"]) != (2 * neck, 4 * neck):
         raise SetupError(f"downsample_channels must be {2 * neck} and {4 * neck}; not {sam['downsample_channels']}")
     shared = {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}
-    language = {k: v for k, v in config.get("language_config", {}).items() if k not in ("torch_dtype", "dtype")}
     return DeepseekVLHybridConfig(
-        text_config={**_LLAMA, **language},
+        text_config=_text({**_LLAMA, **(config.get("language_config") or {})}),
         vision_config={
             "model_type": "siglip_vision_model",
             "image_size": siglip["image_size"],
@@ -224,7 +250,7 @@ class DeepseekVl(FamilyModel):
         super().__init__()
         if processor not in ("original", "native"):
             raise SetupError(f"processor must be original or native; not {processor!r}")
-        self.encoder_names = deepseek_vl_encoders(config)
+        self.encoder_names = families.deepseek_vl_encoders(config)
         self.released_names = {name: name for name in self.encoder_names}
         self.original = config["model_type"] == "multi_modality"
         made = native_config(config, attention)
@@ -258,6 +284,10 @@ class DeepseekVl(FamilyModel):
         owner, _, rest = first.partition(".")
         gone = {part for name in set(self.encoder_names) - self.built for part in _OF_ENCODER[name]}
         return None if owner == "vision" and rest.partition(".")[0] in gone else own
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
+        return original_release(own) if self.original else native_release(own)
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
@@ -370,10 +400,14 @@ def load(
         SetupError: not a DeepSeek-VL-7B checkpoint, or tensors are missing.
     """
     config = hub.read_config(folder) if config is None else config
-    with torch.device("meta"):
+    families.check("deepseek_vl_masked", config, str(folder / "config.json"))
+    with checkpoint.building(folder):
         model = DeepseekVl(config, keep, attention, processor)
     device = checkpoint.spread(model, device, dtype, model.whole())
-    report = checkpoint.load(model, folder, model.rename, dtype, device)
+    report = checkpoint.load(
+        model, folder, model.rename, dtype, device, release=model.release,
+        tied=language.tied(config, config.get("text_config") or config.get("language_config") or {}),
+    )  # fmt: skip
     model.restore_buffers()
     checkpoint.settle(model, device)
     tokenizer = hub.read_tokenizer(folder, model.language_model.config)

@@ -23,12 +23,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, encoders, hub, slow_tokens
-from redundancy_eval.model_wrappers.families import eagle_encoders
+from redundancy_eval.model_wrappers import checkpoint, encoders, families, hub, language, slow_tokens
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 # Kind of tower in `mm_vision_tower` -> its module; families.EAGLE_TOWERS has the names.
@@ -39,12 +38,10 @@ MODULES: dict[str, type[nn.Module]] = {
     "det": encoders.EvaEncoder,
     "pix2struct": encoders.Pix2StructEncoder,
 }
+# Towers that the original code knows, with the sizes that it hard-codes.
+RELEASED = ("clip-448", "convnext-1024", "sam-1024", "det-1024", "pix2struct-1024")
 _PREFIX = "model.vision_tower.vision_towers."
-_LLAMA_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
-    "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim",
-)  # fmt: skip
+_LLAMA_ROTARY = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,19 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
     Raises:
         SetupError: no Eagle checkpoint, an unknown tower, or a size the encoder does not have.
     """
-    names, overrides = eagle_encoders(config), config.get("encoder_configs", {})
+    names, overrides = families.eagle_encoders(config), config.get("encoder_configs", {})
+    listed = families.eagle_towers(config)
     found = []
-    for index, (name, released) in enumerate(zip(names, config["mm_vision_tower"].split(";"), strict=True)):
+    for index, (name, released) in enumerate(zip(names, listed, strict=True)):
+        if released not in RELEASED and "input_size" not in overrides.get(released, {}):
+            raise SetupError(
+                f"mm_vision_tower names {released!r}, whose sizes are not known: {', '.join(RELEASED)} are"
+            )
         module = MODULES[released.partition("-")[0]]
         sizes = {**module.released, **overrides.get(released, {})}
-        unknown = set(sizes) - set(module.released)
-        if unknown:
-            raise SetupError(f"encoder_configs[{released!r}] has unknown settings: {', '.join(sorted(unknown))}")
+        strange = sorted(set(sizes) - set(module.released))
+        if strange:
+            raise SetupError(f"encoder_configs[{released!r}] has unknown settings: {', '.join(strange)}")
         found.append(Tower(index, released, name, module, sizes, module.channels(sizes)))
     total, declared = sum(tower.channels for tower in found), config.get("mm_hidden_size")
     if declared is not None and declared != total:
@@ -80,13 +82,6 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
             f"mm_hidden_size is {declared}, but the encoders of {config['mm_vision_tower']} have {total} channels"
         )
     return tuple(found)
-
-
-def llama_config(config: Mapping[str, Any], attention: str | None = None) -> LlamaConfig:
-    """The language model's part of an Eagle config."""
-    rope = {"rope_type": "default", **(config.get("rope_scaling") or {}), "rope_theta": config.get("rope_theta", 1e4)}
-    keys = {key: config[key] for key in _LLAMA_KEYS if key in config}
-    return LlamaConfig(**keys, rope_parameters=rope, attn_implementation=attention)
 
 
 class Eagle(FamilyModel):
@@ -102,10 +97,6 @@ class Eagle(FamilyModel):
 
     def __init__(self, config: Mapping[str, Any], keep: Collection[str] | None = None, attention: str = "sdpa"):
         super().__init__()
-        if config.get("image_aspect_ratio", "pad") != "pad":
-            raise SetupError(f"image_aspect_ratio must be pad; not {config['image_aspect_ratio']!r}")
-        if config.get("mm_projector_type", "mlp2x_gelu") != "mlp2x_gelu":
-            raise SetupError(f"mm_projector_type must be mlp2x_gelu; not {config['mm_projector_type']!r}")
         self.towers = towers(config)
         self.image_size: int = config.get("image_size", 1024)
         self.grid_size: int = config.get("grid_size", 32)
@@ -119,7 +110,7 @@ class Eagle(FamilyModel):
         self.mm_projector = nn.Sequential(
             nn.Linear(sum(t.channels for t in self.towers), hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
-        self.language_model = LlamaForCausalLM(llama_config(config, attention))
+        self.language_model = LlamaForCausalLM(language.llama(config, attention))
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of each encoder's output as it enters the fusion."""
@@ -138,7 +129,7 @@ class Eagle(FamilyModel):
             return f"encoders.{tower.name}.{tower.module.rename(rest)}"
         if released.startswith("model.mm_projector."):
             return released.removeprefix("model.")
-        if re.fullmatch(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", released):
+        if _LLAMA_ROTARY.fullmatch(released):
             return None
         return f"language_model.{released}"
 
@@ -223,10 +214,13 @@ def load(
         SetupError: not an Eagle checkpoint, or tensors are missing.
     """
     config = hub.read_config(folder) if config is None else config
-    with torch.device("meta"):
+    families.check("eagle_masked", config, str(folder / "config.json"))
+    with checkpoint.building(folder):
         model = Eagle(config, keep, attention)
     device = checkpoint.spread(model, device, dtype, model.whole())
-    report = checkpoint.load(model, folder, model.rename, dtype, device)
+    report = checkpoint.load(
+        model, folder, model.rename, dtype, device, release=model.release, tied=language.tied(config)
+    )
     model.restore_buffers()
     checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.

@@ -26,27 +26,20 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer, SiglipVisionConfig, SiglipVisionModel
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, encoders, hub
-from redundancy_eval.model_wrappers.families import eagle2_encoders
+from redundancy_eval.model_wrappers import checkpoint, encoders, families, hub, language
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
 SIGLIP: dict[str, Any] = dict(
     hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, num_channels=3,
     patch_size=14, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6,
 )  # fmt: skip
-_LLM_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
-    "use_sliding_window", "sliding_window", "max_window_layers", "pad_token_id", "bos_token_id", "eos_token_id",
-)  # fmt: skip
-# Settings that the architecture has and that no known release uses.
-_FIXED = {"downsample_ratio": 0.5, "keep_aspect_ratio": False, "pre_feature_reduction": False}
 _TOWER = re.compile(r"vision_model\.vision_model\.vision_towers\.\d+\.vision_tower\.(.+)")
 _UNUSED = re.compile(r"(vision_model\.)?head\..*|norm_pre\..*|vision_model\.embeddings\.position_ids")
+_ROTARY = re.compile(r"language_model\.model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _END = "<|im_end|>"
 _MARKS = ("<img>", "<IMG_CONTEXT>", "</img>", _END)
 
@@ -108,21 +101,6 @@ def convnext_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**encoders.ConvNextEncoder.released, **told, "input_size": vision.get("convnext_img_size", 512)}
 
 
-def qwen2_config(config: Mapping[str, Any], attention: str | None = None) -> Qwen2Config:
-    """The language model's part of an Eagle2 config.
-
-    Raises:
-        SetupError: the language model is no Qwen2.
-    """
-    told = config.get("llm_config") or {}
-    if told.get("model_type", "qwen2") != "qwen2":
-        raise SetupError(f"llm_config.model_type must be qwen2; not {told['model_type']!r}")
-    rope = {"rope_type": "default", **(told.get("rope_scaling") or {}), "rope_theta": told.get("rope_theta", 1e6)}
-    keys = {key: told[key] for key in _LLM_KEYS if key in told}
-    # The output layer has a tensor of its own in the file, whatever the two configs say about tying.
-    return Qwen2Config(**keys, rope_parameters=rope, tie_word_embeddings=False, attn_implementation=attention)
-
-
 def pixel_shuffle(tokens: Tensor) -> Tensor:
     """(units, tokens, channels) of a square grid -> a quarter of the tokens, each the channels of a square of four."""
     grid = encoders.to_grid(tokens)
@@ -157,15 +135,10 @@ class Eagle2(FamilyModel):
         max_tiles: int | str | None = None,
     ):
         super().__init__()
-        self.encoder_names = eagle2_encoders(config)
+        self.encoder_names = families.eagle2_encoders(config)
         self.released_names = {name: name for name in self.encoder_names}
         self.template = "qwen2-chat"
         vision = config["vision_config"]
-        for key, value in _FIXED.items():
-            if config.get(key, value) != value:
-                raise SetupError(f"{key} must be {value}; not {config[key]!r}")
-        if vision.get("normalize_type", "siglip") != "siglip":
-            raise SetupError(f"normalize_type must be siglip; not {vision['normalize_type']!r}")
         self.tile_size: int = config.get("force_image_size") or 448
         self.thumbnail: bool = config.get("use_thumbnail", True)
         self.max_tiles = _count(config.get("max_dynamic_patch", 12) if max_tiles is None else max_tiles)
@@ -184,12 +157,12 @@ class Eagle2(FamilyModel):
             self.encoders["siglip"] = SiglipVisionModel(siglip)
         if keep is None or "convnext" in keep:
             self.encoders["convnext"] = encoders.ConvNextEncoder(convnext, attention)
-        language = qwen2_config(config, attention)
-        total, hidden = sum(channels.values()), language.hidden_size
+        llm = language.qwen2(config["llm_config"], attention)
+        total, hidden = sum(channels.values()), llm.hidden_size
         self.mlp1 = nn.Sequential(
             nn.LayerNorm(total), nn.Linear(total, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )  # fmt: skip
-        self.language_model = Qwen2ForCausalLM(language)
+        self.language_model = Qwen2ForCausalLM(llm)
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a tile of each encoder, as they enter the concatenation."""
@@ -211,7 +184,7 @@ class Eagle2(FamilyModel):
         """
         found = _TOWER.fullmatch(released)
         if not found:
-            return released
+            return None if _ROTARY.fullmatch(released) else released
         rest = found[1]
         name = "siglip" if rest.startswith("vision_model.") else "convnext"
         if name not in self.encoders or _UNUSED.fullmatch(rest):
@@ -299,6 +272,7 @@ def read_tokenizer(folder: Path) -> Any:
         # Missing and damaged files raise many kinds; the user needs one line of any.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SetupError(f"cannot read the tokenizer in {folder}: {reason}") from error
+    hub.check_tokenizer(tokenizer, folder)
     absent = [mark for mark in _MARKS if mark not in tokenizer.get_vocab()]
     if absent:
         raise SetupError(f"the tokenizer in {folder} has no token {' or '.join(absent)}")
@@ -329,10 +303,14 @@ def load(
         SetupError: not an Eagle2 checkpoint, or tensors are missing.
     """
     config = hub.read_config(folder) if config is None else config
-    with torch.device("meta"):
+    families.check("eagle2_masked", config, str(folder / "config.json"))
+    with checkpoint.building(folder):
         model = Eagle2(config, keep, attention, max_tiles)
     device = checkpoint.spread(model, device, dtype, model.whole())
-    report = checkpoint.load(model, folder, model.rename, dtype, device)
+    report = checkpoint.load(
+        model, folder, model.rename, dtype, device, release=model.release,
+        tied=language.tied(config, config["llm_config"]),
+    )  # fmt: skip
     model.restore_buffers()
     checkpoint.settle(model, device)
     tokenizer = read_tokenizer(folder)

@@ -149,7 +149,8 @@ class Native:
         window = getattr(self.full.model.language_model.config, "sliding_window", None)
         if window is not None and 2 * max(map(len, sequences)) + limit > window:
             shared = []  # a window counts the padding between a prefix and the rest
-        answers = self.full.decode(sequences, visuals, limit, shared, **settings)
+        names = [self.views[label].called(asked.prompt) for asked, label in batch]
+        answers = self.full.decode(sequences, visuals, limit, shared, names, **settings)
         return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import hub
+from redundancy_eval.model_wrappers import config_keys, hub
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Family:
     """A model family that can be masked.
 
     `encoders` reads the encoder names, in order, from a checkpoint's config; it raises SetupError for a config of
-    another family. `module` holds the computation (its `MODEL`, a family_model.FamilyModel, and `load`), `recorded`
+    another family. `keys` are those that its config may have, told from the config. `module` holds the computation
+    (its `MODEL`, a family_model.FamilyModel, and `load`), `recorded`
     reads recorded tensors for `parity`; `settings` are the family's own model arguments, with their meaning. `costs`
     are the released encoders' parameters in millions and GFLOPs (2 per multiply-add) for an image or tile, counted on
     the meta device; `skipped` says when a dropped encoder is not run; `published` is None where the authors' code for
@@ -59,6 +60,7 @@ class Family:
     module: str
     default: str
     encoders: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    keys: Callable[[Mapping[str, Any]], config_keys.Keys]
     checkpoints: tuple[Checkpoint, ...]
     sites: tuple[str, ...]
     checked_with: str
@@ -97,6 +99,11 @@ ABLATIONS = ("zero", "mean", "noise", "shuffle")  # what may stand in for a drop
 EAGLE_TOWERS = {"clip": "clip", "convnext": "convnext", "sam": "sam", "det": "eva02", "pix2struct": "pix2struct"}
 
 
+def eagle_towers(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Entries of Eagle's `mm_vision_tower`; the original code passes over empty ones (`"convnext-1024;"`)."""
+    return tuple(tower for tower in str(config.get("mm_vision_tower")).split(";") if tower)
+
+
 def eagle_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Encoders of an Eagle X checkpoint, in the order of its `mm_vision_tower`.
 
@@ -109,7 +116,9 @@ def eagle_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
             f"not an Eagle X checkpoint: model_type is {config.get('model_type')!r} (expected 'eagle_llama') "
             f"and mm_vision_tower is {listed!r}"
         )
-    kinds = [tower.partition("-")[0] for tower in listed.split(";")]
+    kinds = [tower.partition("-")[0] for tower in eagle_towers(config)]
+    if not kinds:
+        raise SetupError(f"mm_vision_tower names no encoder: {listed!r}")
     unknown = [kind for kind in kinds if kind not in EAGLE_TOWERS]
     if unknown:
         raise SetupError(
@@ -138,7 +147,9 @@ def cambrian_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
             f"not a Cambrian-1 checkpoint: mm_projector_type is {config.get('mm_projector_type')!r} (expected 'sva') "
             f"and mm_vision_tower_aux_list is {listed!r}"
         )
-    names = []
+    names: list[str] = []
+    if not listed or not all(isinstance(tower, str) for tower in listed):
+        raise SetupError(f"mm_vision_tower_aux_list must be a list of towers; not {listed!r}")
     for tower in listed:
         name = next((name for start, name in CAMBRIAN_TOWERS.items() if tower.lower().startswith(start)), None)
         if name is None or name in names:
@@ -174,7 +185,8 @@ def deepseek_vl_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     kind = config.get("model_type")
     if kind == "deepseek_vl_hybrid":
         return ("sam", "siglip")
-    vision = config.get("vision_config") or {}
+    vision = config.get("vision_config")
+    vision = vision if isinstance(vision, dict) else {}
     if kind == "deepseek_vl" or (kind == "multi_modality" and vision.get("cls") == "CLIPVisionTower"):
         raise SetupError("DeepSeek-VL-1.3B has one vision encoder (SigLIP): there is nothing to compare it with")
     if kind != "multi_modality" or vision.get("cls") != "HybridVisionTower":
@@ -191,7 +203,8 @@ def eagle2_encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         SetupError: no such config, or one with another set of towers.
     """
-    vision = config.get("vision_config") or {}
+    vision = config.get("vision_config")
+    vision = vision if isinstance(vision, dict) else {}
     if config.get("model_type") != "eagle_chat" or vision.get("model_type") != "MOB":
         raise SetupError(
             f"not an Eagle2-9B checkpoint: model_type is {config.get('model_type')!r} (expected 'eagle_chat') "
@@ -235,6 +248,7 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.eagle",
         default="NVEagle/Eagle-X5-7B",
         encoders=eagle_encoders,
+        keys=lambda config: config_keys.EAGLE,
         # Orders: the released configs of X4-8B-Plus and X5-13B were read; X5-7B's and X4-13B-Plus's follow NVIDIA's
         # scripts and the 8B release, and are read from the config when it is at hand.
         checkpoints=(
@@ -269,6 +283,7 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.cambrian",
         default="nyu-visionx/cambrian-8b",
         encoders=cambrian_encoders,
+        keys=config_keys.cambrian,
         checkpoints=tuple(
             Checkpoint(f"nyu-visionx/cambrian-{size}", ("siglip", "clip", "dinov2", "convnext"), template, licence)
             for size, template, licence in (
@@ -303,6 +318,7 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.imof",
         default="MMVP/MoF_Models",
         encoders=imof_encoders,
+        keys=lambda config: config_keys.IMOF,
         checkpoints=(Checkpoint("MMVP/MoF_Models", ("clip", "dinov2"), "vicuna_v1", "see its card; Vicuna inside"),),
         sites=("encoder", "projected"),
         checked_with="recorded tensors",
@@ -321,6 +337,7 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.deepseek_vl",
         default="deepseek-ai/deepseek-vl-7b-chat",
         encoders=deepseek_vl_encoders,
+        keys=config_keys.deepseek_vl,
         checkpoints=tuple(
             Checkpoint(hub_id, ("sam", "siglip"), "deepseek", "DeepSeek model licence")
             for hub_id in ("deepseek-ai/deepseek-vl-7b-chat", "deepseek-community/deepseek-vl-7b-chat")
@@ -338,6 +355,7 @@ FAMILIES = {
         module="redundancy_eval.model_wrappers.eagle2",
         default="nvidia/Eagle2-9B",
         encoders=eagle2_encoders,
+        keys=lambda config: config_keys.EAGLE2,
         checkpoints=(Checkpoint("nvidia/Eagle2-9B", ("siglip", "convnext"), "qwen2-chat", "CC-BY-NC-4.0"),),
         sites=("encoder",),
         checked_with="recorded tensors",
@@ -358,6 +376,22 @@ def family(model_id: str) -> Family:
     if model_id not in FAMILIES:
         raise SetupError(f"model must be one of {', '.join(FAMILIES)}; not {model_id!r}")
     return FAMILIES[model_id]
+
+
+def check(model_id: str, config: Mapping[str, Any], where: str = "config.json") -> None:
+    """Refuse the config of a checkpoint that says anything which is not read here and may decide answers.
+
+    Args:
+        model_id: of its family.
+        config: its config.json.
+        where: that file, for messages.
+
+    Raises:
+        SetupError: of another family, quantised, or with a key that is not known or not supported.
+    """
+    found = family(model_id)
+    found.encoders(config)
+    config_keys.check(config, found.keys(config), where)
 
 
 def encoders_of(model_id: str, pretrained: str | None = None, revision: str | None = None) -> tuple[str, ...]:

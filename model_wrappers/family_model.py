@@ -109,6 +109,10 @@ class FamilyModel(nn.Module):
         """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
         raise NotImplementedError
 
+    def release(self, own: str) -> str:
+        """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
+        raise NotImplementedError
+
     def whole(self) -> set[str]:
         """Names of the classes that a device map must not split: encoders and the language model's layers."""
         encoders = getattr(self, "encoders", None)

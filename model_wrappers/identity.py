@@ -63,8 +63,11 @@ def revisions(folders: Mapping[str, Path]) -> dict[str, str]:
 def _folder(folder: Path) -> dict[str, Any]:
     root = folder.parent if folder.is_file() else folder
     weights = {path.relative_to(root).as_posix(): _weights(path) for path in sorted(hub.weight_files(folder))}
-    small = {path for pattern in _SMALL_FILES for path in folder.glob(pattern) if not path.name.startswith(".")}
-    return {"files": {path.name: _small(path) for path in sorted(small)}, "weights": weights}
+    there = {path for pattern in _SMALL_FILES for path in folder.glob(pattern) if path.is_file()}
+    small = {path for path in there if not path.name.startswith(".")}
+    # A second set of weights is not read, so its index is no part either.
+    unread = {folder / other.index for other in hub.weight_sets(folder)[1:]} if folder.is_dir() else set()
+    return {"files": {path.name: _small(path) for path in sorted(small - unread)}, "weights": weights}
 
 
 def _small(path: Path) -> str:
@@ -77,7 +80,7 @@ def _weights(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     try:
         tensors, middles = _safetensors(path, size) if path.suffix == ".safetensors" else (_zip(path), [])
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         raise SetupError(f"{path} is damaged: {error}") from None
     # Evenly spread, the first and the last bytes among them; of a small file, all of it.
     count = _BLOCKS if size > _BLOCKS * _BLOCK else 1
@@ -95,7 +98,9 @@ def _safetensors(path: Path, size: int) -> tuple[str, list[int]]:
             raise ValueError(f"its header would end at byte {length + 8}, the file at {size}")
         header = handle.read(length)
     tensors = [tensor["data_offsets"] for name, tensor in json.loads(header).items() if name != "__metadata__"]
-    return _hash(header), sorted(8 + length + sum(offsets) // 2 for offsets in tensors)
+    if any(not 0 <= start <= end <= size - 8 - length for start, end in tensors):
+        raise ValueError("a tensor would end outside of the file")
+    return _hash(header), sorted(8 + length + (start + end) // 2 for start, end in tensors)
 
 
 def _zip(path: Path) -> str:

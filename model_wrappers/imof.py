@@ -17,6 +17,7 @@ Source: tsb0601/MMVP at 7635005; LLaVA/llava/model/llava_arch.py, multimodal_enc
 llava/mm_utils.py and scripts/evaluate_mllm.py.
 """
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -30,19 +31,15 @@ from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, encoders, hub, slow_tokens, towers
-from redundancy_eval.model_wrappers.eagle import llama_config
-from redundancy_eval.model_wrappers.families import imof_encoders, imof_repositories
+from redundancy_eval.model_wrappers import checkpoint, encoders, families, hub, language, slow_tokens, towers
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
+
+log = logging.getLogger(__name__)
 
 IMAGE_MODES = ("pad", "crop")
 _PROJECTORS = {"clip": "model.mm_projector.", "dinov2": "model.dino_mm_projector."}
-_UNREAD = re.compile(r"model\.(vision_tower|dino_tower)\..*|model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-_FIXED = {  # fields of the config that the original code acts on, with the one value that is supported
-    "mm_projector_type": "mlp2x_gelu",
-    "mm_vision_select_feature": "patch",
-    "mm_use_im_start_end": False,
-}
+_UNREAD = re.compile(r"model\.(vision_tower|dino_tower)\..*|model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+_COPIES = {"clip": "model.vision_tower.vision_tower.", "dinov2": "model.dino_tower.vision_tower."}
 
 
 class IMof(FamilyModel):
@@ -69,15 +66,12 @@ class IMof(FamilyModel):
         image_mode: str = "pad",
     ):
         super().__init__()
-        for key, value in _FIXED.items():
-            if config.get(key, value) != value:
-                raise SetupError(f"{key} must be {value!r}; not {config[key]!r}")
         if image_mode not in IMAGE_MODES:
             raise SetupError(f"image_mode must be one of {', '.join(IMAGE_MODES)}; not {image_mode!r}")
         self.image_mode = image_mode
         self.image_size: int = config.get("image_size", 336)
         self.grid_size: int = config.get("grid_size", 24)
-        self.encoder_names = imof_encoders(config)
+        self.encoder_names = families.imof_encoders(config)
         self.released_names = {name: name for name in self.encoder_names}
         self.channels, self.hidden = config.get("mm_hidden_size", 1024), config["hidden_size"]
         own = {name: (sizes or {}).get(name) for name in self.encoder_names}
@@ -104,7 +98,7 @@ class IMof(FamilyModel):
                 for name in self.encoder_names
             }
         )
-        self.language_model = LlamaForCausalLM(llama_config(config, attention))
+        self.language_model = LlamaForCausalLM(language.llama(config, attention))
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of each encoder's output as it enters its projector, or behind it."""
@@ -117,6 +111,13 @@ class IMof(FamilyModel):
             if released.startswith(prefix):
                 return f"projectors.{name}.{released.removeprefix(prefix)}"
         return None if _UNREAD.fullmatch(released) else f"language_model.{released}"
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
+        for name, prefix in _PROJECTORS.items():
+            if own.startswith(f"projectors.{name}."):
+                return prefix + own.removeprefix(f"projectors.{name}.")
+        return own.removeprefix("language_model.")
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
@@ -178,21 +179,26 @@ def load(
         SetupError: not an I-MoF checkpoint, or an encoder or tensors are missing.
     """
     config = hub.read_config(folder)
+    families.check("imof_masked", config, str(folder / "config.json"))
     kinds: dict[str, type[towers.Tower]] = {"clip": towers.ClipTower, "dinov2": towers.DinoTower}
     weights = {
         name: hub.locate_encoder(repository, encoder_weights)
-        for name, repository in imof_repositories(config).items()
+        for name, repository in families.imof_repositories(config).items()
         if keep is None or name in keep
     }
     own = {name: {**kinds[name].sizes(path), **(sizes or {}).get(name, {})} for name, path in weights.items()}
-    with torch.device("meta"):
+    with checkpoint.building(folder):
         model = IMof(config, keep, attention, own, image_mode)
     device = checkpoint.spread(model, device, dtype, model.whole())
     report = checkpoint.load(
-        model, folder, model.rename, dtype, device, expected=lambda name: not name.startswith("encoders.")
-    )
+        model, folder, model.rename, dtype, device, expected=lambda name: not name.startswith("encoders."),
+        release=model.release, tied=language.tied(config),
+    )  # fmt: skip
     for name, tower in model.encoders.items():
         towers.load(tower, weights[name], dtype, checkpoint.device_of(device, f"encoders.{name}"))
+        other = checkpoint.differing(folder, _COPIES[name], weights[name], tower.rename)
+        if other:
+            log.warning("%s: %s differs from %s, which is what runs", folder, other, weights[name])
     model.restore_buffers()
     checkpoint.settle(model, device)
     # With the config at hand AutoTokenizer does not take the model type `llava` for transformers' own.

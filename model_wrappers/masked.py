@@ -6,7 +6,7 @@ mask is fixed for the run, its weights are not loaded); its place in the fusion 
 
 import importlib
 import inspect
-import json
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +15,27 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
 
 from redundancy_eval import masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import ablations, families, hub, prompts
 from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
 
+log = logging.getLogger(__name__)
+
 Outputs = Mapping[str, Tensor]
 
 # What a language model takes and gives its keys and values as; transformers renamed it in 5.24, the old name warns.
 CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
+_GENERATION = "generation_config.json"
+# Settings of generation that steer greedy answers too, and the value that does nothing.
+_STEERING: Mapping[str, Any] = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0, "bad_words_ids": [],
+    "suppress_tokens": [], "begin_suppress_tokens": [], "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "sequence_bias": {}, "guidance_scale": 1.0,
+}  # fmt: skip
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -59,6 +68,42 @@ class Answer:
     prompt_tokens: int
     new_tokens: int
     capped: bool
+
+
+class Numbers(LogitsProcessor):
+    """Stops at the first step whose logits are not numbers: such an answer would be empty, and count as wrong.
+
+    Args:
+        names: what each sequence is, for the message.
+        dtype: of the model.
+    """
+
+    def __init__(self, names: Sequence[str], dtype: torch.dtype):
+        self.names, self.dtype = names, dtype
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits (sequences, vocabulary), as they are.
+
+        Raises:
+            SetupError: with the first sequence that has others than numbers.
+        """
+        bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)
+        return scores
+
+
+def not_numbers(name: str, dtype: torch.dtype) -> SetupError:
+    """What to say of logits that are not numbers."""
+    kind = str(dtype).removeprefix("torch.")
+    if dtype == torch.float32:
+        advice = "the weights, in float32, may be damaged"
+    elif dtype == torch.float16:
+        advice = "float16 overflows (try dtype=bfloat16 or float32)"
+    else:
+        advice = f"in {kind} (try dtype=float32)"
+    return SetupError(f"{name or 'prompt'}: the logits are not numbers; {advice}")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -227,7 +272,17 @@ class MaskedModel:
         if ids.count(prompts.IMAGE_ID) != len(prompt.images):
             raise DataError(f"{prompt.name or 'prompt'}: its text holds the model's own image markup")
         self.model.check_ids(ids, prompt.name)
+        most = self.model.language_model.get_input_embeddings().num_embeddings
+        if max(ids, default=0) >= most:
+            raise SetupError(
+                f"{prompt.name or 'prompt'}: the tokenizer gives token {max(ids)}, but the model has embeddings of "
+                f"{most}: they are not of one checkpoint"
+            )
         return ids
+
+    def called(self, prompt: Prompt) -> str:
+        """A prompt and the mask, for messages."""
+        return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
 
     def embed(self, ids: Sequence[int], visuals: Sequence[Visual], name: str = "") -> Tensor:
         """Input embeddings (length, hidden) of token ids whose image placeholders take the images' embeddings.
@@ -282,7 +337,8 @@ class MaskedModel:
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
         """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
-        return self.decode(*self.embed_prompts(batch), max_new_tokens, **settings)
+        names = [self.called(prompt) for prompt in batch]
+        return self.decode(*self.embed_prompts(batch), max_new_tokens, names=names, **settings)
 
     @torch.inference_mode()
     def decode(
@@ -291,6 +347,7 @@ class MaskedModel:
         visuals: Sequence[Sequence[Visual]],
         max_new_tokens: int,
         prefixes: Sequence[Prefix] = (),
+        names: Sequence[str] = (),
         **settings: Any,
     ) -> list[Answer]:
         """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each.
@@ -300,7 +357,11 @@ class MaskedModel:
             visuals: of each sequence, of each image.
             max_new_tokens: most tokens of an answer.
             prefixes: of each sequence, where they are shared; every sequence goes on behind its prefix.
+            names: of each sequence, for messages.
             settings: transformers' generation settings.
+
+        Raises:
+            SetupError: the logits of one are not numbers.
         """
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -324,8 +385,9 @@ class MaskedModel:
             offsets = (attention == 0).sum(-1).tolist()
         with self.model.prefill(visuals, offsets):
             tokens = self.model.language_model.generate(
-                inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past}
-            )
+                inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
+                logits_processor=[Numbers(names, self.dtype)],
+            )  # fmt: skip
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
             ends = [index for index, token in enumerate(row) if token in self.eos]
@@ -379,8 +441,10 @@ class MaskedModel:
                 inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
             ).logits
         scored = []
-        for row, target in zip(logits, targets, strict=True):
+        for row, target, prompt in zip(logits, targets, batch, strict=True):
             predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)
+            if predicted.isnan().any():
+                raise not_numbers(self.called(prompt), self.dtype)
             total = predicted.gather(-1, target[:, None]).sum().item()
             scored.append((total, bool((predicted.argmax(-1) == target).all())))
         return scored
@@ -456,7 +520,8 @@ def load(
         folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
     )
     template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
-    eos = model.eos or end_tokens(folder, config)
+    tell_unused(folder)
+    eos = model.eos or all_end_tokens(folder, config, tokenizer)
     return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, many_images, site, settings, stand_ins)
 
 
@@ -480,8 +545,48 @@ def read_ablation(
 
 
 def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:
-    """Token ids that end an answer: generation_config.json's, else config.json's."""
-    path = folder / "generation_config.json"
-    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    """Token ids that end an answer: generation_config.json's, else config.json's.
+
+    Raises:
+        SetupError: they are no ids, or the file is damaged.
+    """
+    path = folder / _GENERATION
+    found = hub.read_config(folder, _GENERATION).get("eos_token_id") if path.exists() else None
+    where = path if found is not None else folder / "config.json"
     found = config.get("eos_token_id") if found is None else found
-    return [found] if isinstance(found, int) else list(found or [])
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
+        raise SetupError(f"{where}: eos_token_id must be a token id, or a list of them; not {found!r}")
+    return list(ids)
+
+
+def all_end_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Any) -> list[int]:
+    """`end_tokens`, and the tokenizer's own: some releases have ids in their configs that are off by one.
+
+    Raises:
+        SetupError: there are none.
+    """
+    told, own = end_tokens(folder, config), tokenizer.eos_token_id
+    if own is None and not told:
+        raise SetupError(f"{folder}: neither its configs nor its tokenizer say which token ends an answer")
+    if own is None or own in told:
+        return told
+    if told:
+        log.warning(
+            "%s: eos_token_id is %s; %s (%s), the tokenizer's end token, ends answers too", folder, told, own,
+            tokenizer.eos_token,
+        )  # fmt: skip
+    return [*told, own]
+
+
+def tell_unused(folder: Path) -> None:
+    """Name settings of generation_config.json that would change greedy answers in transformers, and are not applied.
+
+    How answers are drawn is said by the frameworks' tasks, the same for all models.
+    """
+    if not (folder / _GENERATION).exists():
+        return
+    told = hub.read_config(folder, _GENERATION)
+    unused = [f"{key}={told[key]}" for key, idle in _STEERING.items() if told.get(key) not in (None, idle)]
+    if unused:
+        log.warning("%s: not applied to answers: %s", folder / _GENERATION, ", ".join(unused))

@@ -29,12 +29,14 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checkpoint, hub
+from redundancy_eval.model_wrappers import checkpoint, config_keys, hub
 from redundancy_eval.model_wrappers.encoders import CLIP_MEAN, CLIP_STD, to_grid
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 POSITIONS = ("offset", "size")
+# The side of CLIP that reads texts, and what compares the two.
+_CLIP_TEXT = re.compile(r"text_model\..*|(text|visual)_projection\..*|logit_scale")
 
 
 def load(tower: "Tower", weights: Path, dtype: torch.dtype, device: torch.device | str) -> checkpoint.LoadReport:
@@ -43,7 +45,7 @@ def load(tower: "Tower", weights: Path, dtype: torch.dtype, device: torch.device
     Raises:
         SetupError: tensors are missing or have another shape.
     """
-    report = checkpoint.load(tower, weights, tower.rename, dtype, device)
+    report = checkpoint.load(tower, weights, tower.rename, dtype, device, release=tower.release)
     tower.restore_buffers()
     tower.to(device).eval()
     return report
@@ -144,6 +146,10 @@ class Tower(nn.Module):
         """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
         raise NotImplementedError
 
+    def release(self, own: str) -> str:
+        """The inverse of `rename`: the name that the repository gives to one of our tensors."""
+        raise NotImplementedError
+
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
 
@@ -214,20 +220,29 @@ class ClipTower(Tower):
     def sizes(cls, weights: Path) -> dict[str, Any]:
         """From the config.json of a CLIPModel or CLIPVisionModel."""
         config = hub.read_config(weights)
-        vision = config.get("vision_config", config)
-        if config.get("model_type") not in ("clip", "clip_vision_model") or not isinstance(vision, dict):
-            raise SetupError(f"{weights} holds no CLIP: model_type is {config.get('model_type')!r}")
+        kind = config.get("model_type")
+        if kind not in ("clip", "clip_vision_model"):
+            raise SetupError(f"{weights} holds no CLIP: model_type is {kind!r}")
+        config_keys.check(
+            config, config_keys.CLIP if kind == "clip" else config_keys.CLIP_VISION, f"{weights / 'config.json'}"
+        )
+        vision = config.get("vision_config") or {} if kind == "clip" else config
+        vision = {**vision, **(config.get("vision_config_dict") or {})}  # which goes before, in old configs
         own = {key: vision[key] for key in cls.released if key in vision}
         return _config_sizes(CLIPVisionConfig(**own), list(cls.released))
 
     def rename(self, released: str) -> str | None:
         """Released tensor name -> own name; None for the text side and for layers behind the selected one."""
         if not released.startswith("vision_model."):
-            return None
+            return None if _CLIP_TEXT.fullmatch(released) else released
         own = released.removeprefix("vision_model.").removeprefix("encoder.")
         layer = re.match(r"layers\.(\d+)\.", own)
         behind = layer is not None and int(layer[1]) >= self.depth
         return None if behind or own.startswith("post_layernorm.") or own == "embeddings.position_ids" else own
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`."""
+        return f"vision_model.{'encoder.' if own.startswith('layers.') else ''}{own}"
 
     def restore_buffers(self) -> None:
         """The table of position indices."""
@@ -312,6 +327,7 @@ class DinoTower(Tower):
         config = hub.read_config(weights)
         if config.get("model_type") != "dinov2":
             raise SetupError(f"{weights} holds no DINOv2: model_type is {config.get('model_type')!r}")
+        config_keys.check(config, config_keys.DINOV2, str(weights / "config.json"))
         own = {key: config[key] for key in cls.released if key in config}
         return _config_sizes(Dinov2Config(**own), list(cls.released))
 
@@ -326,6 +342,21 @@ class DinoTower(Tower):
             if fused in name:
                 return {name.replace(fused, part): partial(_part, i, len(parts)) for i, part in enumerate(parts)}
         return name
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`, to the names of transformers' hub repositories."""
+        for pattern, new in (
+            (r"^layers\.", "encoder.layer."),
+            (r"^norm\.", "layernorm."),
+            (r"\.attention\.q_proj\.", ".attention.attention.query."),
+            (r"\.attention\.k_proj\.", ".attention.attention.key."),
+            (r"\.attention\.v_proj\.", ".attention.attention.value."),
+            (r"\.attention\.o_proj\.", ".attention.output.dense."),
+            (r"\.mlp\.(gate|up)_proj\.", ".mlp.weights_in."),
+            (r"\.mlp\.down_proj\.", ".mlp.weights_out."),
+        ):
+            own = re.sub(pattern, new, own)
+        return own
 
     def position_table(self, side: int) -> Tensor:
         """The position table for side x side patches, class token first: (1, 1 + side**2, channels)."""
@@ -359,15 +390,23 @@ class _OpenClipTower(Tower):
     def sizes(cls, weights: Path) -> dict[str, Any]:
         """{}: open_clip_config.json names the timm model, and that says all; it is only checked here."""
         config = hub.read_config(weights, hub.OPEN_CLIP_CONFIG)
-        name = config.get("model_cfg", {}).get("vision_cfg", {}).get("timm_model_name")
+        vision = config.get("model_cfg")
+        vision = vision.get("vision_cfg") if isinstance(vision, dict) else None
+        name = vision.get("timm_model_name") if isinstance(vision, dict) else None
         if name != cls.timm_name:
             raise SetupError(f"{weights} holds timm model {name!r}; expected {cls.timm_name!r}")
         return {}
 
     def rename(self, released: str) -> str | None:
         """Released tensor name -> own name; None for the text side and the head."""
+        if not released.startswith("visual.") or released.startswith("visual.head."):
+            return None
         own = released.removeprefix("visual.trunk.")
-        return None if own == released or self.unused.match(own) else f"trunk.{own}"
+        return None if self.unused.match(own) else f"trunk.{own}"
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`."""
+        return f"visual.{own}"
 
 
 class SiglipTower(_OpenClipTower):

@@ -104,7 +104,7 @@ def test_pixels_are_the_recorded_ones(original, name):
 def test_both_layouts_are_the_same_model(original, native):
     model, tokenizer, report = original
     theirs = native.model.state_dict()
-    assert report.unexpected == () and report.skipped == 17
+    assert report.skipped == 17
     assert {name: value.shape for name, value in model.state_dict().items()} == {k: v.shape for k, v in theirs.items()}
     assert all(torch.equal(value, theirs[name]) for name, value in model.state_dict().items())
     assert model.eos == native.model.eos == (401,) and native.eos == [401]
@@ -230,7 +230,7 @@ def refused(copy, match, **options):
 
 def test_missing_tensors_are_listed(folder, tmp_path):
     copy = bent(folder, tmp_path, lambda t: t.pop("model.high_res_vision_alpha"))
-    refused(copy, r"1 tensors are missing.*vision\.high_res_vision_alpha")
+    refused(copy, r"1 tensors are missing.*model\.high_res_vision_alpha")
     assert masked.load("deepseek_vl_masked", str(copy), "sam", device="cpu").mask == ("sam",)
 
 
@@ -239,7 +239,7 @@ def test_the_output_layer_is_not_tied(folder, tmp_path):
     subject = masked.load("deepseek_vl_masked", str(folder), device="cpu")
     language = subject.model.language_model
     assert not torch.equal(language.lm_head.weight, language.get_input_embeddings().weight)
-    refused(bent(folder, tmp_path, lambda t: t.pop("lm_head.weight")), r"missing.*language_model\.lm_head\.weight")
+    refused(bent(folder, tmp_path, lambda t: t.pop("lm_head.weight")), r"missing from the checkpoint: lm_head\.weight")
 
 
 def test_original_layout_with_missing_or_misshapen_tensors(tmp_path):
@@ -249,11 +249,13 @@ def test_original_layout_with_missing_or_misshapen_tensors(tmp_path):
 
     source = golden("deepseek_vl", "tiny", "checkpoint")
     copy = bent(source, tmp_path, take)
-    with pytest.raises(SetupError, match=r"3 tensors are missing.*layers\.1\.self_attn\.k_proj\.bias"):
+    with pytest.raises(
+        SetupError,
+        match=r"1 tensors are missing.*blocks\.1\.attn\.qkv\.bias; 1 are of another model, e.g. some",
+    ):
         recorded_deepseek_vl.load(copy)
     tensors = load_file(source / "model.safetensors")
     tensors["vision_model.vision_tower_low.vision_tower.blocks.1.attn.qkv.bias"] = torch.zeros(141)
-    tensors["something.new"] = torch.zeros(3)
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(SetupError, match=r"attn\.qkv\.bias has shape \(47,\), the model expects \(48,\)"):
         recorded_deepseek_vl.load(copy)
@@ -261,18 +263,18 @@ def test_original_layout_with_missing_or_misshapen_tensors(tmp_path):
         json.loads((copy / "config.json").read_text()), json.loads((copy / "tiny_overrides.json").read_text())
     )
     model, _, report = deepseek_vl.load(copy, ["sam"], config=config)
-    assert report.unexpected == ("something.new",) and model.vision.vision_model is None
+    assert report.skipped > 17 and model.vision.vision_model is None
 
 
 def test_one_tensor_may_fill_several(tmp_path):
     module = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 1, bias=False), "b": torch.nn.Linear(2, 1, bias=False)})
-    save_file({"ab": torch.arange(4.0).reshape(2, 2), "a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    save_file({"ab": torch.arange(4.0).reshape(2, 2)}, tmp_path / "model.safetensors")
 
     def rename(released):
         return {"a.weight": lambda v: v[:1], "b.weight": lambda v: v[1:]} if released == "ab" else released
 
     report = checkpoint.load(module, tmp_path, rename, torch.bfloat16, "cpu")
-    assert (report.loaded, report.unexpected) == (2, ("a",)) and module["b"].weight.tolist() == [[2, 3]]
+    assert report.loaded == 2 and module["b"].weight.tolist() == [[2, 3]]
     assert module["a"].weight.dtype == torch.bfloat16
 
 
@@ -324,6 +326,7 @@ def original_config(**changes):
 )
 def test_original_configs_that_are_not_ours(changes, match):
     with pytest.raises(SetupError, match=match):
+        families.check("deepseek_vl_masked", original_config(**changes))
         deepseek_vl.native_config(original_config(**changes))
 
 

@@ -185,6 +185,7 @@ def test_a_changed_tensor_of_a_pytorch_file_shows_in_its_checksum(tmp_path):
         (SHARDS[0], b"\xff" * 100, "model-1.safetensors is damaged: its header would end"),
         (SHARDS[0], b"", "model-1.safetensors is damaged"),
         (SHARDS[0], (4).to_bytes(8, "little") + b"[{}]", "model-1.safetensors is damaged"),
+        (SHARDS[0], (34).to_bytes(8, "little") + b'{"a": {"data_offsets": [0, 9999]}}', "a tensor would end outside"),
         ("config.json", b"{", "not valid JSON"),
     ],
 )

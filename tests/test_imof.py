@@ -149,7 +149,7 @@ def test_recorded_towers(recording, name):
     weights = hub.locate_encoder(repository, folder / "towers")
     with torch.device("meta"):
         tower = kind({**kind.sizes(weights), **sizes}, **settings)
-    assert towers.load(tower, weights, torch.float32, "cpu").unexpected == ()
+    towers.load(tower, weights, torch.float32, "cpu")
     image = Image.open(folder / "inputs" / "a.png")
     # I-MoF's DINOv2 sees CLIP's pixels.
     pixels = (tower if recording.startswith("cambrian") else towers.ClipTower()).preprocess([image])
@@ -240,7 +240,7 @@ def test_dino_weights_of_the_original_release(tmp_path, swiglu):
         weights = hub.locate_encoder(families.IMOF_DINO, root)
         with torch.device("meta"):
             tower = towers.DinoTower({**sizes, **towers.DinoTower.sizes(weights)}, input_size=56)
-        assert towers.load(tower, weights, torch.float32, "cpu").unexpected == ()
+        towers.load(tower, weights, torch.float32, "cpu")
         with torch.inference_mode():
             outputs.append(tower(torch.ones(1, 3, 56, 56)))
     assert torch.equal(*outputs)
@@ -348,14 +348,13 @@ def test_a_checkpoint_without_a_projector_is_refused(written, tmp_path, prefix):
         for name in [name for name in tensors if name.startswith(f"{prefix}.")]:
             del tensors[name]
 
-    own = "projectors.dinov2" if "dino" in prefix else "projectors.clip"
-    refused(bent(written, tmp_path, remove), rf"4 tensors are missing from the checkpoint: {own}\.0\.bias, ")
+    refused(bent(written, tmp_path, remove), rf"4 tensors are missing from the checkpoint: {prefix}\.0\.bias, ")
 
 
 def test_encoders_in_the_checkpoint_are_not_read(written):
     folder, weights = written
     _, _, report = imof.load(folder, encoder_weights=weights)
-    assert report.unexpected == () and report.skipped == 4
+    assert report.skipped == 4
 
 
 def test_missing_encoder_tensors_are_listed(written, tmp_path):
@@ -365,7 +364,7 @@ def test_missing_encoder_tensors_are_listed(written, tmp_path):
     tensors = load_file(file)
     del tensors["encoder.layer.1.layer_scale2.lambda1"]
     save_file(tensors, file)
-    refused((folder, tmp_path / "towers"), r"1 tensors are missing.*layers\.1\.layer_scale2\.lambda1")
+    refused((folder, tmp_path / "towers"), r"1 tensors are missing.*: encoder\.layer\.1\.layer_scale2\.lambda1")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +372,7 @@ def test_missing_encoder_tensors_are_listed(written, tmp_path):
     [
         ({"model_type": "eagle_llama"}, "not an I-MoF checkpoint: model_type is 'eagle_llama'"),
         ({"mm_vision_tower": "google/siglip"}, "not an I-MoF checkpoint"),
-        ({"mm_projector_type": "linear"}, "mm_projector_type must be 'mlp2x_gelu'; not 'linear'"),
+        ({"mm_projector_type": "linear"}, "mm_projector_type must be mlp2x_gelu; not 'linear'"),
         ({"mm_use_im_start_end": True}, "mm_use_im_start_end must be False; not True"),
         ({"mm_hidden_size": 7}, "clip gives 16 tokens of 16 channels at 56 px; the checkpoint expects 16 of 7 at 56"),
         ({"grid_size": 5}, "the checkpoint expects 25 of 16 at 56 px"),
