@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import entry, hf_model, masked
+from redundancy_eval.model_wrappers import entry, hf_model, masked, pictures
 from redundancy_eval.store import Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
@@ -34,17 +34,30 @@ def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any]
 
 
 def images(visuals: Any, task: str, model_id: str) -> tuple[Image.Image, ...]:
-    """A document's images, as a task gives them.
+    """A document's images, as a task gives them, decoded.
 
     Raises:
         SetupError: they are no images.
+        OSError: one cannot be read (see pictures.eight_bits).
     """
     for visual in visuals or ():
         if not isinstance(visual, Image.Image):
             raise SetupError(
                 f"{model_id} takes images only; task {task} gives {type(visual).__name__} (video or audio)"
             )
-    return tuple(visuals or ())
+    return tuple(map(pictures.eight_bits, visuals or ()))
+
+
+def shown(documents: Any, doc_to_visual: Any, doc_id: int, task: str, model_id: str) -> tuple[Image.Image, ...]:
+    """The images of a document of a task.
+
+    Raises:
+        SetupError: they are no images.
+        DataError: one cannot be read.
+    """
+    with pictures.named(f"task {task}, document {doc_id}"):
+        # Before the task sees them: many convert to RGB, which shows pictures of 16 bits white.
+        return images(doc_to_visual(pictures.within(documents[doc_id])), task, model_id)
 
 
 def result(answer: masked.Answer | Stored, until: list[str]) -> GenerationResult:
@@ -93,7 +106,7 @@ class MaskedLmms(lmms):
         del self.masked
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> masked.Prompt:
-        visuals = images(doc_to_visual(self.task_dict[task][split][doc_id]), task, self.model_id)
+        visuals = shown(self.task_dict[task][split], doc_to_visual, doc_id, task, self.model_id)
         return masked.Prompt(context, visuals, f"{task} document {doc_id}")
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:

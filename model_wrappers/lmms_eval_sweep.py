@@ -25,7 +25,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run
 from redundancy_eval.model_wrappers.entry import one_line_errors
 from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
-from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
+from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, result, shown
 from redundancy_eval.model_wrappers.sweep import Question, Sweep
 
 _Standing: type[lmms]  # what lmms-eval makes, by this name
@@ -66,7 +66,7 @@ class Swept(lmms):
         return Question(task, split, str(doc_id), context, limit, settings, show), until
 
     def _images(self, doc_to_visual: Any, doc_id: int, task: str, split: str) -> tuple[Any, ...]:
-        return images(doc_to_visual(self.task_dict[task][split][doc_id]), task, "sweep")
+        return shown(self.task_dict[task][split], doc_to_visual, doc_id, task, "sweep")
 
     def loglikelihood(self, requests: list[Instance]) -> Any:
         """Not offered: the benchmarks of the paper are answered in words."""
