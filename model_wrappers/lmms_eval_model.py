@@ -1,5 +1,6 @@
 """The masked models as lmms-eval sees them (`lmms-eval --model eagle_masked --model_args drop=clip`)."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import entry, hf_model, masked, pictures
+from redundancy_eval.model_wrappers import entry, hf_model, masked, pictures, prompts
 from redundancy_eval.store import Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
@@ -60,6 +61,14 @@ def shown(documents: Any, doc_to_visual: Any, doc_id: int, task: str, model_id: 
         return images(doc_to_visual(pictures.within(documents[doc_id])), task, model_id)
 
 
+def worded(requests: Sequence[Instance]) -> set[str]:
+    """Tasks in whose texts an image tag is a word: most have none. In others it is the image's place."""
+    tags: dict[str, list[bool]] = {}
+    for request in requests:
+        tags.setdefault(request.args[-2], []).append(prompts.IMAGE in request.args[0])
+    return {task for task, found in tags.items() if 2 * sum(found) <= len(found)}
+
+
 def result(answer: masked.Answer | Stored, until: list[str]) -> GenerationResult:
     """An answer as lmms-eval takes it, cut at the first of the texts that end it."""
     text = answer.text
@@ -75,6 +84,7 @@ class MaskedLmms(lmms):
 
     is_simple = True
     model_id = ""
+    worded: Collection[str] = ()  # tasks in whose texts an image tag is a word
 
     def __init__(
         self,
@@ -106,8 +116,9 @@ class MaskedLmms(lmms):
         del self.masked
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> masked.Prompt:
+        text = prompts.as_words(context) if task in self.worded else context
         visuals = shown(self.task_dict[task][split], doc_to_visual, doc_id, task, self.model_id)
-        return masked.Prompt(context, visuals, f"{task} document {doc_id}")
+        return masked.Prompt(text, visuals, f"{task} document {doc_id}", text != context)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests in batches of equal generation settings, longest first."""
@@ -118,6 +129,7 @@ class MaskedLmms(lmms):
             grouping=True,
         )
         results, capped = [], 0
+        self.worded = worded(requests)
         progress = tqdm(total=len(requests), disable=self.rank != 0, desc=f"drop={self.masked.mask_label}")
         with entry.one_line_errors():
             for chunk in order.get_batched(n=self.batch_size):
@@ -137,6 +149,7 @@ class MaskedLmms(lmms):
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(negative log-likelihood, greedy) of each continuation; lmms-eval compares losses, smallest first."""
         results = []
+        self.worded = worded(requests)
         with entry.one_line_errors():
             for start in range(0, len(requests), self.batch_size):
                 batch, continuations = [], []

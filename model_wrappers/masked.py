@@ -33,11 +33,15 @@ _DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp3
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is put to a model: the user's text (with or without image placeholders) and its images."""
+    """What is put to a model: the user's text (with or without image placeholders) and its images.
+
+    `name` is task and document, for messages; `reworded` tells that tags in the text were made words.
+    """
 
     text: str
     images: tuple[Image.Image, ...] = ()
-    name: str = ""  # task and document, for messages
+    name: str = ""
+    reworded: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ class MaskedModel:
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
         text, moved = prompts.place_images(prompt.text, len(prompt.images), self.template)
-        if moved:
+        if moved or prompt.reworded:
             self.moved.append(prompt.name)
         ids = prompts.tokenize(self.tokenizer, self.template.render([text]), self.template)
         if ids.count(prompts.IMAGE_ID) != len(prompt.images):

@@ -64,13 +64,20 @@ def question(
     if not {"text", "image"}.issuperset(kinds):
         raise SetupError(f"the masked models take texts and images only; not {(set(kinds) - {'text', 'image'}).pop()}")
     paths = [str(part["value"]) for part in message if part["type"] == "image"]
-    texts = [part["value"] for part in message if part["type"] == "text"]
+    # A tag in a text is a word there: pictures come as parts of their own.
+    texts = [prompts.as_words(part["value"]) for part in message if part["type"] == "text"]
     if published:
         paths = paths[:1] if published.one_image else paths
         return prompts.IMAGE * len(paths) + "\n" + published.joint.join(texts), paths
     if sum(a != b for a, b in pairwise(kinds)) <= 1 or model_id in _IN_FRONT:
         return "".join(texts), paths
-    return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in message), paths
+    rest = iter(texts)
+    return "".join(prompts.IMAGE if kind == "image" else next(rest) for kind in kinds), paths
+
+
+def reworded(message: Message) -> bool:
+    """Whether a text of a message has image tags, which `question` makes words."""
+    return any(part["type"] == "text" and prompts.IMAGE in part["value"] for part in message)
 
 
 def token_limit(arguments: Mapping[str, str], published: families.Published | None) -> int:
@@ -212,7 +219,8 @@ class MaskedVlm(Worded):
     def prompt(self, message: Message, dataset: str) -> masked.Prompt:
         """What is put to the model for a message."""
         text, paths = question(message, self.published, self.model_id)
-        return masked.Prompt(text, pictures(paths), f"{dataset} {' '.join(Path(path).name for path in paths)}")
+        name = f"{dataset} {' '.join(Path(path).name for path in paths)}"
+        return masked.Prompt(text, pictures(paths), name, reworded(message))
 
     def _seed(self, prompt: masked.Prompt) -> int:
         """Of an answer that is drawn: from document (its images' names and its text) and mask."""
