@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import ablations, entry, families, masked
+from redundancy_eval.model_wrappers import ablations, entry, families, masked, pictures
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -99,8 +99,8 @@ def from_folder(folder: Path, count: int) -> list[Image.Image]:
     images = []
     for path in paths:
         try:
-            images.append(Image.open(path).convert("RGB"))
-        except OSError as error:  # PIL's own errors are of this kind too
+            images.append(pictures.read(path))
+        except pictures.UNREADABLE as error:
             raise SetupError(f"{path} is no image: {error}") from None
     return images
 
@@ -124,7 +124,9 @@ def from_task(name: str, count: int) -> list[Image.Image]:
     step = max(1, len(documents) // count)
     images: list[Image.Image] = []
     for number in range(0, len(documents), step):
-        images += [v.convert("RGB") for v in task.doc_to_visual(documents[number]) if isinstance(v, Image.Image)]
+        with pictures.named(f"task {name}, document {number}"):
+            shown = task.doc_to_visual(pictures.within(documents[number]))
+            images += [pictures.eight_bits(v).convert("RGB") for v in shown if isinstance(v, Image.Image)]
         if len(images) >= count:
             break
     if not images:

@@ -183,12 +183,14 @@ class Looped:
     """
 
     def __init__(self, full: hf_model.HfMaskedModel, views: Mapping[str, hf_model.HfMaskedModel]):
+        self.full = full
         self.views, self.half, self.device = dict(views), full.model.dtype != torch.float32, full.model.device.type
         self.cache = 0  # not known
 
     def ask(self, prompt: Prompt) -> Asked:
         """Make a prompt ready."""
-        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)))
+        moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
+        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """Nothing is known of what lies behind a hook."""

@@ -53,7 +53,10 @@ def remarks(model: Model) -> list[str]:
     kinds = (
         (model.cut, "prompts were cut at the model's length limit"),
         (model.first, "prompts have too many images for the model; the first were kept"),
-        (model.moved, "prompts have image placeholders that do not fit their images, which were put in front"),
+        (
+            model.moved,
+            "prompts have image tags that are words, or that do not fit their images, which were put in front",
+        ),
     )
     said = [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]
     if isinstance(model, hf_model.HfMaskedModel):

@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import ablations, families, hooks, hub
+from redundancy_eval.model_wrappers import ablations, families, hooks, hub, prompts
 from redundancy_eval.model_wrappers.masked import Answer, Prompt, choose_dtype, read_ablation
 
 MODEL_ID = "hf_masked"
@@ -103,9 +103,13 @@ class HfMaskedModel:
 
     def inputs(self, batch: Sequence[Prompt], generation: bool = True) -> dict[str, Any]:
         """What the model takes for prompts, by its own chat template and processor."""
+        for prompt in batch:
+            if prompt.reworded or self.worded(prompt.text) != prompt.text:
+                self.moved.append(prompt.name)
         conversations = [
             [{"role": "user", "content": [
-                *({"type": "image", "image": image} for image in prompt.images), {"type": "text", "text": prompt.text},
+                *({"type": "image", "image": image} for image in prompt.images),
+                {"type": "text", "text": self.worded(prompt.text)},
             ]}]
             for prompt in batch
         ]  # fmt: skip
@@ -121,6 +125,11 @@ class HfMaskedModel:
             return value.to(device, dtype) if value.is_floating_point() else value.to(device)
 
         return {key: move(value) for key, value in made.items()}
+
+    def worded(self, text: str) -> str:
+        """A text in which image tags are words: the chat template puts images in front."""
+        own = getattr(self.processor, "image_token", None) or prompts.IMAGE
+        return prompts.as_words(text).replace(own, own.strip("<>|[]"))
 
     def _groups(self, batch: Sequence[Prompt]) -> list[list[int]]:
         """Prompts that are answered together: with images, and without; one by one where images seed the stand-in."""
@@ -143,9 +152,9 @@ class HfMaskedModel:
             **{"do_sample": False, **settings},
         )
         for group in self._groups(batch):
-            prompts = [batch[i] for i in group]
-            inputs = self.inputs(prompts)
-            with self._masked(prompts):
+            asked = [batch[i] for i in group]
+            inputs = self.inputs(asked)
+            with self._masked(asked):
                 tokens = self.model.generate(**inputs, generation_config=config)
             length = inputs["input_ids"].shape[1]
             for i, row, attention in zip(group, tokens[:, length:].tolist(), inputs["attention_mask"], strict=True):

@@ -42,6 +42,7 @@ def by_lmms_eval(route: Any) -> list[Heard]:
         SetupError: it asks nothing, or what a sweep does not answer.
     """
     from redundancy_eval.model_wrappers import lmms_eval_run, lmms_eval_sweep
+    from redundancy_eval.model_wrappers.lmms_eval_model import worded
 
     heard: list[Question] = []
     data: Mapping[str, Any] = {}
@@ -50,7 +51,8 @@ def by_lmms_eval(route: Any) -> list[Heard]:
         def generate_until(self, requests: Any) -> Any:
             """Listen."""
             nonlocal data
-            heard.extend(self.question(request)[0] for request in requests)
+            words = worded(requests)
+            heard.extend(self.question(request, words)[0] for request in requests)
             data = self.task_dict
             raise _Enough
 

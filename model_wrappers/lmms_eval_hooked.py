@@ -18,7 +18,7 @@ from torch import Tensor
 
 from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import checked_arguments, families, hooks, launch
+from redundancy_eval.model_wrappers import checked_arguments, families, hooks, launch, pictures
 from redundancy_eval.model_wrappers.entry import feeding, one_line_errors
 
 MODEL_ID = "masked"
@@ -110,6 +110,7 @@ class Hooked(lmms):
         self.base.task_dict = self.task_dict
         self.base._rank, self.base._world_size = self._rank, self._world_size
         with one_line_errors():
+            self._check_pictures(requests)
             if not self.probed:
                 self._probe(kind, requests)
             hooked = self._hooks()
@@ -118,6 +119,17 @@ class Hooked(lmms):
             if any(map(self._has_images, requests)):
                 hooked.check(self.feeds)
         return answers
+
+    def _check_pictures(self, requests: list[Instance]) -> None:
+        """Name what the base would not: pictures that cannot be read, and those that it may show white."""
+        deep = []
+        for doc_id, task, split in dict.fromkeys(request.args[-3:] for request in requests):
+            with pictures.named(f"task {task}, document {doc_id}"):
+                document = self.task_dict[task][split][doc_id]
+                if pictures.within(document) is not document:
+                    deep.append(f"{task} {doc_id}")
+        if deep:
+            logger.warning(f"{len(deep)} {pictures.DEEP}: {', '.join(deep)}")
 
     def _hooks(self) -> hooks.Hooks:
         def replace(name: str, number: int, output: Tensor) -> Tensor:

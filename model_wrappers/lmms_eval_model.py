@@ -1,5 +1,6 @@
 """The masked models as lmms-eval sees them (`lmms-eval --model eagle_masked --model_args drop=clip`)."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import entry, hf_model, masked
+from redundancy_eval.model_wrappers import entry, hf_model, masked, pictures, prompts
 from redundancy_eval.store import Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
@@ -35,17 +36,38 @@ def generation_settings(gen_kwargs: dict[str, Any]) -> tuple[int, dict[str, Any]
 
 
 def images(visuals: Any, task: str, model_id: str) -> tuple[Image.Image, ...]:
-    """A document's images, as a task gives them.
+    """A document's images, as a task gives them, decoded.
 
     Raises:
         SetupError: they are no images.
+        OSError: one cannot be read (see pictures.eight_bits).
     """
     for visual in visuals or ():
         if not isinstance(visual, Image.Image):
             raise SetupError(
                 f"{model_id} takes images only; task {task} gives {type(visual).__name__} (video or audio)"
             )
-    return tuple(visuals or ())
+    return tuple(map(pictures.eight_bits, visuals or ()))
+
+
+def shown(documents: Any, doc_to_visual: Any, doc_id: int, task: str, model_id: str) -> tuple[Image.Image, ...]:
+    """The images of a document of a task.
+
+    Raises:
+        SetupError: they are no images.
+        DataError: one cannot be read.
+    """
+    with pictures.named(f"task {task}, document {doc_id}"):
+        # Before the task sees them: many convert to RGB, which shows pictures of 16 bits white.
+        return images(doc_to_visual(pictures.within(documents[doc_id])), task, model_id)
+
+
+def worded(requests: Sequence[Instance]) -> set[str]:
+    """Tasks in whose texts an image tag is a word: most have none. In others it is the image's place."""
+    tags: dict[str, list[bool]] = {}
+    for request in requests:
+        tags.setdefault(request.args[-2], []).append(prompts.IMAGE in request.args[0])
+    return {task for task, found in tags.items() if 2 * sum(found) <= len(found)}
 
 
 def result(answer: masked.Answer | Stored, until: list[str]) -> GenerationResult:
@@ -63,6 +85,7 @@ class MaskedLmms(lmms):
 
     is_simple = True
     model_id = ""
+    worded: Collection[str] = ()  # tasks in whose texts an image tag is a word
 
     def __init__(
         self,
@@ -94,8 +117,9 @@ class MaskedLmms(lmms):
         del self.masked
 
     def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> masked.Prompt:
-        visuals = images(doc_to_visual(self.task_dict[task][split][doc_id]), task, self.model_id)
-        return masked.Prompt(context, visuals, f"{task} document {doc_id}")
+        text = prompts.as_words(context) if task in self.worded else context
+        visuals = shown(self.task_dict[task][split], doc_to_visual, doc_id, task, self.model_id)
+        return masked.Prompt(text, visuals, f"{task} document {doc_id}", text != context)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests in batches of equal generation settings, longest first."""
@@ -106,6 +130,7 @@ class MaskedLmms(lmms):
             grouping=True,
         )
         results, capped = [], 0
+        self.worded = worded(requests)
         progress = tqdm(total=len(requests), disable=self.rank != 0, desc=f"drop={self.masked.mask_label}")
         with entry.one_line_errors():
             for chunk in order.get_batched(n=self.batch_size):
@@ -125,6 +150,7 @@ class MaskedLmms(lmms):
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(negative log-likelihood, greedy) of each continuation; lmms-eval compares losses, smallest first."""
         results = []
+        self.worded = worded(requests)
         with entry.one_line_errors():
             for start in range(0, len(requests), self.batch_size):
                 batch, continuations = [], []

@@ -6,7 +6,7 @@ their own mask's answers from the store. No image is decoded for what is there.
 
 import argparse
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,10 @@ from lmms_eval.tasks import TaskManager
 
 from redundancy_eval import compare, model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run
+from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run, prompts
 from redundancy_eval.model_wrappers.entry import one_line_errors
 from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
-from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, images, result
+from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, result, shown, worded
 from redundancy_eval.model_wrappers.sweep import Question, Sweep
 
 _ELSEWHERE = (compare.FREE, compare.OWN)  # arguments that decide nothing, or stand with the model
@@ -55,20 +55,22 @@ class Swept(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """The mask's answers; those that are missing are asked for first, under every mask."""
-        questions = [self.question(request) for request in requests]
+        words = worded(requests)
+        questions = [self.question(request, words) for request in requests]
         with one_line_errors():
             self.sweep.fill([question for question, _ in questions], show=self.rank == 0)
             return [result(self.sweep.answer(question, self.label), until) for question, until in questions]
 
-    def question(self, request: Instance) -> tuple[Question, list[str]]:
-        """What a request asks, and the texts that end its answer."""
+    def question(self, request: Instance, worded: Collection[str]) -> tuple[Question, list[str]]:
+        """What a request asks, and the texts that end its answer; image tags are words in tasks of `worded`."""
         context, settings, doc_to_visual, doc_id, task, split = request.args
         limit, settings, until = generation_settings(settings)
         show = partial(self._images, doc_to_visual, doc_id, task, split)
-        return Question(task, split, str(doc_id), context, limit, settings, show), until
+        text = prompts.as_words(context) if task in worded else context
+        return Question(task, split, str(doc_id), text, limit, settings, show, text != context), until
 
     def _images(self, doc_to_visual: Any, doc_id: int, task: str, split: str) -> tuple[Any, ...]:
-        return images(doc_to_visual(self.task_dict[task][split][doc_id]), task, "sweep")
+        return shown(self.task_dict[task][split], doc_to_visual, doc_id, task, "sweep")
 
     def loglikelihood(self, requests: list[Instance]) -> Any:
         """Not offered: the benchmarks of the paper are answered in words."""

@@ -41,11 +41,15 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torc
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is put to a model: the user's text (with or without image placeholders) and its images."""
+    """What is put to a model: the user's text (with or without image placeholders) and its images.
+
+    `name` is task and document, for messages; `reworded` tells that tags in the text were made words.
+    """
 
     text: str
     images: tuple[Image.Image, ...] = ()
-    name: str = ""  # task and document, for messages
+    name: str = ""
+    reworded: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,7 +270,7 @@ class MaskedModel:
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
         text, moved = prompts.place_images(prompt.text, len(prompt.images), self.template)
-        if moved:
+        if moved or prompt.reworded:
             self.moved.append(prompt.name)
         ids = prompts.tokenize(self.tokenizer, self.template.render([text]), self.template)
         if ids.count(prompts.IMAGE_ID) != len(prompt.images):

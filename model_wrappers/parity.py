@@ -11,6 +11,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,24 +160,31 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
         if not expected_file.is_file():
             raise SetupError(f"{expected_file} is missing")
         image = Image.open(folder / "inputs" / entry["image_file"])
-        yield from recorded.check_inputs(name, entry, stats, model, tokenizer, image)
-        for text, tensors in sorted(_by_condition(load_file(expected_file)).items()):
-            try:
-                condition = recorded.condition(text, model)
-            except SetupError as refusal:
-                yield Check(f"{name} {text}", float("nan"), True, f"refused: {refusal}")
-                continue
-            subject = MaskedModel(
-                model, tokenizer, condition.mask, eos=eos, site=condition.site, settings=condition.settings
-            )
-            got = recorded.tensors(subject, image)
-            got |= answers(subject, image, recorded.input_ids(entry), inputs["generation"])
-            if hasattr(recorded, "prompt_tensors"):  # of families that work inside the language model
-                got |= recorded.prompt_tensors(subject, image, recorded.input_ids(entry))
-            checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
-            yield from checks
-            worst = max((check.error for check in checks if check.error == check.error), default=0.0)
-            yield Check(f"{name} {text}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
+        recorded_as = getattr(recorded, "as_recorded", _as_loaded)
+        with recorded_as(model, {**inputs, **entry}):
+            yield from recorded.check_inputs(name, entry, stats, model, tokenizer, image)
+            for text, tensors in sorted(_by_condition(load_file(expected_file)).items()):
+                try:
+                    condition = recorded.condition(text, model)
+                except SetupError as refusal:
+                    yield Check(f"{name} {text}", float("nan"), True, f"refused: {refusal}")
+                    continue
+                subject = MaskedModel(
+                    model, tokenizer, condition.mask, eos=eos, site=condition.site, settings=condition.settings
+                )
+                got = recorded.tensors(subject, image)
+                got |= answers(subject, image, recorded.input_ids(entry), inputs["generation"])
+                if hasattr(recorded, "prompt_tensors"):  # of families that work inside the language model
+                    got |= recorded.prompt_tensors(subject, image, recorded.input_ids(entry))
+                checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
+                yield from checks
+                worst = max((check.error for check in checks if check.error == check.error), default=0.0)
+                yield Check(f"{name} {text}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
+
+
+def _as_loaded(model: FamilyModel, entry: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """For families whose inputs are all recorded alike."""
+    return nullcontext()
 
 
 def _family(checkpoint: Path) -> families.Family:

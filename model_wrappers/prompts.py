@@ -131,6 +131,11 @@ def template(name: str) -> Template:
     return TEMPLATES[name]
 
 
+def as_words(text: str) -> str:
+    """A text whose image tags are words, not places."""
+    return text.replace(IMAGE, IMAGE.strip("<>"))
+
+
 def place_images(text: str, images: int, template: Template) -> tuple[str, bool]:
     """Text with one placeholder for each image, and whether its own placeholders had to be given up.
 
@@ -145,7 +150,7 @@ def place_images(text: str, images: int, template: Template) -> tuple[str, bool]
         return text, False
     tags = [f"<image {n}>{IMAGE}" if template.numbered and images > 1 else IMAGE for n in range(1, images + 1)]
     front = template.between_images.join(tags) + template.after_images * bool(images)
-    return front + text.replace(IMAGE, "image"), found > 0
+    return front + as_words(text), found > 0
 
 
 def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> list[int]:

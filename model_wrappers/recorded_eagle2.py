@@ -1,6 +1,7 @@
 """Tensors recorded from the original Eagle2 code: which checkpoint, conditions and names they have (for `parity`)."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import checkpoint, eagle2, prompts
 from redundancy_eval.model_wrappers.masked import MaskedModel
 from redundancy_eval.model_wrappers.parity import (
@@ -26,6 +28,27 @@ def load(folder: Path) -> tuple[eagle2.Eagle2, Any, checkpoint.LoadReport]:
 
 
 condition = zero_condition
+
+
+@contextmanager
+def as_recorded(model: eagle2.Eagle2, entry: Mapping[str, Any]) -> Iterator[None]:
+    """Within, the model cuts images as an input was recorded: `max_num` tiles at most, with or without a thumbnail.
+
+    Raises:
+        SetupError: `max_num` is no count, or `use_thumbnail` neither true nor false.
+    """
+    loaded = model.max_tiles, model.thumbnail
+    count, thumbnail = entry.get("max_num", loaded[0]), entry.get("use_thumbnail", loaded[1])
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1 or not isinstance(thumbnail, bool):
+        raise SetupError(
+            f"inputs.json: max_num must be a whole number from 1 and use_thumbnail true or false; "
+            f"not {count!r} and {thumbnail!r}"
+        )
+    model.max_tiles, model.thumbnail = count, thumbnail
+    try:
+        yield
+    finally:
+        model.max_tiles, model.thumbnail = loaded
 
 
 def check_inputs(

@@ -37,7 +37,8 @@ _USUAL = 1024  # tokens of a prompt with its image
 class Question:
     """A document's question, as a framework puts it; its images are decoded when they are asked for.
 
-    `limit` is the most new tokens, `settings` are transformers' generation settings.
+    `limit` is the most new tokens, `settings` are transformers' generation settings; `reworded` tells that image
+    tags in its text were made words.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Question:
     limit: int
     settings: Mapping[str, Any]
     images: Callable[[], Sequence[Image.Image]]
+    reworded: bool = False
 
     @cached_property
     def generation(self) -> str:
@@ -64,7 +66,7 @@ class Question:
 
     def prompt(self) -> Prompt:
         """What is put to the model."""
-        return Prompt(self.text, tuple(self.images()), f"{self.task} document {self.document}")
+        return Prompt(self.text, tuple(self.images()), f"{self.task} document {self.document}", self.reworded)
 
 
 def first_guess(device: str, cache: int) -> int:

@@ -6,10 +6,12 @@ Module paths start at VLMEvalKit's model object. Arguments other than these go t
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from vlmeval.config import supported_VLM
 from vlmeval.vlm.base import BaseModel
 
@@ -17,7 +19,8 @@ from redundancy_eval import masks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import families, hooks, launch
 from redundancy_eval.model_wrappers.entry import feeding
-from redundancy_eval.model_wrappers.vlmevalkit_model import fatal_errors
+from redundancy_eval.model_wrappers.pictures import DEEP
+from redundancy_eval.model_wrappers.vlmevalkit_model import fatal_errors, name_rows, pictures
 
 
 class HookedVlm(BaseModel):
@@ -50,14 +53,17 @@ class HookedVlm(BaseModel):
                 raise SetupError(f"{name} is behind an API: nothing of it can be masked from here")
             self.encoders = hooks.modules_at(self.base, paths)
         self.modules = {encoder: self.encoders[encoder] for encoder in self.mask}
+        self.deep: list[str] = []
         self.feeds: dict[str, tuple[str, ...]] | None = None if self.mask else {}
         self.INTERLEAVE = self.base.INTERLEAVE
         self.allowed_types = self.base.allowed_types
 
     def set_dump_image(self, dump_image_func: Any) -> None:
         """Called before each data set."""
-        super().set_dump_image(dump_image_func)
-        self.base.set_dump_image(dump_image_func)
+        name_rows(dump_image_func.__self__)
+        dump_image = dump_image_func.__self__.dump_image
+        super().set_dump_image(dump_image)
+        self.base.set_dump_image(dump_image)
 
     def use_custom_prompt(self, dataset: str) -> bool:
         """The base's."""
@@ -71,11 +77,19 @@ class HookedVlm(BaseModel):
         """The base's answer under the mask."""
         hooked = hooks.Hooks(self.modules, lambda name, number, output: torch.zeros_like(output))
         with fatal_errors(f"drop={self.mask_label} on {dataset}"):
+            self._check_pictures([str(part["value"]) for part in message if part["type"] == "image"])
             with hooked:
                 reply = self.base.generate_inner(message, dataset)
             if any(part["type"] == "image" for part in message):
                 hooked.check(self._learn(message, dataset))
         return str(reply)
+
+    def _check_pictures(self, paths: Sequence[str]) -> None:
+        """Name what the base would not: pictures that cannot be read, and those that it may show white."""
+        pictures(paths)
+        for path in paths:
+            with Image.open(path) as image:
+                self.deep += [Path(path).name] * image.mode.startswith(("I", "F"))
 
     def _learn(self, message: Any, dataset: str | None) -> dict[str, tuple[str, ...]]:
         """Which encoders see through others; found out with the first message that has an image."""
@@ -89,7 +103,8 @@ class HookedVlm(BaseModel):
 
     def remarks(self) -> list[str]:
         """What to say when all is done."""
-        return feeding(self._fed())
+        deep = [f"{len(self.deep)} {DEEP}: {', '.join(self.deep)}"] if self.deep else []
+        return deep + feeding(self._fed())
 
 
 def _value(text: str) -> Any:

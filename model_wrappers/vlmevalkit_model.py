@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from vlmeval.vlm.base import BaseModel
 from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import entry, families, launch, masked, prompts
+from redundancy_eval.model_wrappers import pictures as readable
 
 # VLMEvalKit sets no limit for a data set; this is what its own wrappers of Eagle and DeepSeek-VL take.
 MAX_NEW_TOKENS = 512
@@ -62,13 +64,20 @@ def question(
     if not {"text", "image"}.issuperset(kinds):
         raise SetupError(f"the masked models take texts and images only; not {(set(kinds) - {'text', 'image'}).pop()}")
     paths = [str(part["value"]) for part in message if part["type"] == "image"]
-    texts = [part["value"] for part in message if part["type"] == "text"]
+    # A tag in a text is a word there: pictures come as parts of their own.
+    texts = [prompts.as_words(part["value"]) for part in message if part["type"] == "text"]
     if published:
         paths = paths[:1] if published.one_image else paths
         return prompts.IMAGE * len(paths) + "\n" + published.joint.join(texts), paths
     if sum(a != b for a, b in pairwise(kinds)) <= 1 or model_id in _IN_FRONT:
         return "".join(texts), paths
-    return "".join(prompts.IMAGE if part["type"] == "image" else part["value"] for part in message), paths
+    rest = iter(texts)
+    return "".join(prompts.IMAGE if kind == "image" else next(rest) for kind in kinds), paths
+
+
+def reworded(message: Message) -> bool:
+    """Whether a text of a message has image tags, which `question` makes words."""
+    return any(part["type"] == "text" and prompts.IMAGE in part["value"] for part in message)
 
 
 def token_limit(arguments: Mapping[str, str], published: families.Published | None) -> int:
@@ -77,12 +86,34 @@ def token_limit(arguments: Mapping[str, str], published: families.Published | No
 
 
 def pictures(paths: Sequence[str]) -> tuple[Image.Image, ...]:
-    """The images in files, decoded."""
+    """The images in files, decoded.
+
+    Raises:
+        DataError: one cannot be read.
+    """
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            images.append(image.convert("RGB"))
+        with readable.named(str(path), "delete it, and VLMEvalKit writes it anew from the data set"):
+            images.append(readable.read(path))
     return tuple(images)
+
+
+def name_rows(dataset: Any) -> None:
+    """Let a data set name the row whose picture it cannot write to a file, and end there."""
+
+    def naming(build: Any) -> Any:
+        def built(self: Any, line: Any, *rest: Any, **settings: Any) -> Any:
+            row = line["index"] if hasattr(line, "keys") else f"at place {line}"
+            with (
+                fatal_errors(dataset.dataset_name),
+                readable.named(f"{dataset.dataset_name}.tsv, row with index {row}"),
+            ):
+                return build(line, *rest, **settings)
+
+        return MethodType(built, dataset)
+
+    if "dump_image" not in vars(dataset):
+        dataset.dump_image, dataset.build_prompt = naming(dataset.dump_image), naming(dataset.build_prompt)
 
 
 class Worded(BaseModel):
@@ -97,6 +128,11 @@ class Worded(BaseModel):
     def __init__(self, published: families.Published | None = None):
         super().__init__()
         self.published = published
+
+    def set_dump_image(self, dump_image_func: Any) -> None:
+        """Called before each data set, with its method that writes images to files."""
+        name_rows(dump_image_func.__self__)
+        super().set_dump_image(dump_image_func.__self__.dump_image)
 
     def use_custom_prompt(self, dataset: str) -> bool:
         """Whether the wording is not VLMEvalKit's: that of its Eagle wrapper for multiple choice, as published."""
@@ -183,7 +219,8 @@ class MaskedVlm(Worded):
     def prompt(self, message: Message, dataset: str) -> masked.Prompt:
         """What is put to the model for a message."""
         text, paths = question(message, self.published, self.model_id)
-        return masked.Prompt(text, pictures(paths), f"{dataset} {' '.join(Path(path).name for path in paths)}")
+        name = f"{dataset} {' '.join(Path(path).name for path in paths)}"
+        return masked.Prompt(text, pictures(paths), name, reworded(message))
 
     def _seed(self, prompt: masked.Prompt) -> int:
         """Of an answer that is drawn: from document (its images' names and its text) and mask."""

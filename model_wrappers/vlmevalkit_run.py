@@ -59,6 +59,7 @@ example:
 _FAILED_SKIPS = ("invalid_dataset", "Incomplete infer result", "No infer result found")
 _WHOLE = ("--limit", "--judge-args", "--judge-base-url", "--judge-key", "--use-verifier", "--config", "--base-url")
 _IMPORT = re.compile(r"No module named|cannot import name")
+_PNG = ("1", "L", "LA", "I", "I;16", "I;16B", "P", "RGB", "RGBA")  # what it can hold
 _DISTRIBUTIONS = ("ms-vlmeval", "vlmeval", "nvidia-vlmeval")
 
 
@@ -388,14 +389,17 @@ def _start(framework: Any, arguments: Sequence[str], judge_key: str | None) -> N
 
 @contextmanager
 def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
-    """VLMEvalKit without five faults of its evaluation.
+    """VLMEvalKit without six faults of its evaluation.
 
-    Circular ones that end in the same second share a file in /tmp; a judge that does not answer is replaced by exact
-    matching, under the judge's name; the judge's key stands in the log; a reply that begins with `=` becomes a formula;
-    sets that need a judge (MathVista) call a remote one where exact matching, which asks no one, was wanted.
+    Pictures of kinds that PNG has not (CMYK) are not written; circular evaluations that end in the same second share a
+    file in /tmp; a judge that does not answer is replaced by exact matching, under the judge's name; the judge's key
+    stands in the log; a reply that begins with `=` becomes a formula; sets that need a judge (MathVista) call a remote
+    one where exact matching, which asks no one, was wanted.
     """
     from vlmeval.api.base import BaseAPI
     from vlmeval.dataset.utils import multiple_choice
+
+    from redundancy_eval.model_wrappers.pictures import eight_bits
 
     make, stamp = logging.getLogRecordFactory(), getattr(multiple_choice, "timestr", None)
 
@@ -415,6 +419,12 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
             settings["engine_kwargs"] = {"options": plain, **(settings.get("engine_kwargs") or {})}
         to_excel(self, *arguments, **settings)
 
+    def writable(*arguments: Any, **settings: Any) -> Any:
+        image = decode(*arguments, **settings)
+        return image if image.mode in _PNG else eight_bits(image).convert("RGB")
+
+    smp: Any = importlib.import_module("vlmeval.smp.vlm")
+    decode, smp.decode_base64_to_image = smp.decode_base64_to_image, writable
     frames: Any = importlib.import_module("pandas").DataFrame
     to_excel, frames.to_excel = frames.to_excel, as_text
     logging.setLogRecordFactory(redacted)
@@ -432,6 +442,7 @@ def _mended(judge: str, judge_key: str | None) -> Iterator[None]:
         multiple_choice.timestr = stamp
         frames.to_excel = to_excel
         BaseAPI.working = working
+        smp.decode_base64_to_image = decode
 
 
 @contextmanager

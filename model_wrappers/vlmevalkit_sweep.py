@@ -132,7 +132,7 @@ def swept(model_id: str, label: str, sweep: Sweep, given: dict[str, str], publis
                 for index, message in kit.coming(self, dataset):
                     text, paths = kit.question(message, published, model_id)
                     show = partial(kit.pictures, paths)
-                    asked = Question(dataset.dataset_name, "", index, text, limit, {}, show)
+                    asked = Question(dataset.dataset_name, "", index, text, limit, {}, show, kit.reworded(message))
                     self.questions[kit.message_key(message)] = asked
                 sweep.fill(list(self.questions.values()), dataset.dataset_name, launch.rank() == 0)
 

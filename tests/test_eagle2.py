@@ -3,6 +3,7 @@
 import builtins
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from redundancy_eval.cli import main
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import eagle2, masked, prompts, recorded_eagle2
 from tests import tiny_eagle2
-from tests.conftest import golden
+from tests.conftest import RECORDINGS, golden
 
 pytestmark = pytest.mark.models
 BOTH = ("siglip", "convnext")
@@ -59,6 +60,36 @@ def test_parity_with_recorded_tensors(capsys):
     assert len(errors) > 100 and max(errors) < 1e-5
     conditions = {line.split(": all")[0].split(maxsplit=3)[-1] for line in lines if line.rstrip().endswith("tensors")}
     assert conditions == {"nomask", "zero:siglip", "zero:convnext", "all_masked"}
+
+
+@pytest.mark.slow
+def test_parity_cuts_images_as_each_input_was_recorded(tmp_path, capsys):
+    """The checkpoint says one tile and no thumbnail; the input was recorded with twelve and one."""
+    source, folder = RECORDINGS / "eagle2" / "tiny", tmp_path / "tiny"
+    shutil.copytree(source, folder)
+    path = folder / "checkpoint" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "max_dynamic_patch": 1, "use_thumbnail": False}))
+    assert main(["parity", str(folder)]) == 0 and "FAIL" not in capsys.readouterr().out
+    path = folder / "inputs" / "inputs.json"
+    inputs = json.loads(path.read_text())
+    inputs["inputs"]["b"] |= {"max_num": 1}
+    path.write_text(json.dumps(inputs))
+    assert main(["parity", str(folder)]) == 1
+    assert "FAIL           b tiles  '[1, 1]' != '[2, 1]'" in capsys.readouterr().out
+    inputs["inputs"]["b"] |= {"max_num": "many"}
+    path.write_text(json.dumps(inputs))
+    assert main(["parity", str(folder)]) == 2 and "max_num must be a whole number" in capsys.readouterr().err
+
+
+def test_an_input_that_tells_no_tiles_is_cut_as_the_checkpoint_says(folder):
+    model = load(folder).model
+    usual = model.max_tiles, model.thumbnail
+    with recorded_eagle2.as_recorded(model, {"max_num": 3, "use_thumbnail": False}):
+        assert (model.max_tiles, model.thumbnail) == (3, False)
+        assert model.layouts([picture(1, (120, 60))])[0].tiles == 2
+    with recorded_eagle2.as_recorded(model, {}):
+        assert (model.max_tiles, model.thumbnail) == usual
 
 
 def test_pixels_of_both_encoders():

@@ -127,6 +127,7 @@ def alone(model, arguments, label, asked):
         before = {note: len(names) for note, names in lists.items()}
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])
+        notes += tuple(subject.feeds()) if isinstance(subject, hf_model.HfMaskedModel) else ()
         found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes)
     return found
 
