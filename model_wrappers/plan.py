@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     batch = sweep.first_guess(subject.device, cache) if own.batch_size == "auto" else int(own.batch_size)
     memory = None if own.feature_memory is None else int(own.feature_memory * 2**30)
     told = numbers(subject, encoders, labels, heard, _stored(route, encoders, labels, heard), batch, memory)
-    told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *map(model_args.redacted, arguments)]}
+    told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *model_args.without_secrets(arguments)]}
     print(json.dumps(told, indent=1) if own.json else text(told), end="\n" if own.json else "")
     return 0
 

@@ -694,6 +694,13 @@ def test_encoders_that_contradict_the_record_are_refused(tmp_path):
     refused(tmp_path / "demo", "contradicts what is known of demo", encoders=("clip", "convnext"))
 
 
+@pytest.mark.parametrize("recorded", [["clip", "clip"], [1, 2], ["a|b"], ["none"], [["clip"]], ["clip\n"]])
+def test_recorded_encoders_that_are_no_names(tmp_path, recorded):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)}, checkpoint="me/unseen")
+    sidecar.write({"encoders": recorded}, path.parent)
+    refused(tmp_path, "drop-none.*(is no encoder's name|is recorded twice)")
+
+
 def test_a_taxonomy_of_one_s_own_is_signed_with_its_content(tmp_path, capsys):
     path = csv_of(tmp_path, "x,none,ChartQA,62,9", "x,clip,ChartQA,50,9")
     command = ["report", str(path), "--taxonomy", str(one_category(tmp_path)), "-o", str(tmp_path / "out")]
