@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     around = sweep_run.surroundings(own.framework, given, rest)
     stored = _stored(route, encoders, labels, heard, around, own.batch_size)
     told = numbers(subject, encoders, labels, heard, stored, batch, memory)
-    told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *map(model_args.redacted, arguments)]}
+    told |= {"framework": own.framework, "command": ["redundancy-eval", "plan", *model_args.without_secrets(arguments)]}
     print(json.dumps(told, indent=1) if own.json else text(told), end="\n" if own.json else "")
     return 0
 

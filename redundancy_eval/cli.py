@@ -253,7 +253,7 @@ def _report(args: argparse.Namespace) -> int:
     text = files[0].read_text(encoding="utf-8") if files else write.markdown(tables)
     print(text, end="", flush=True)  # last: whoever reads this may go away
     if files:
-        print(f"\n{len(files)} files written to {args.out}", file=sys.stderr)
+        print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)
     return 0
 
 

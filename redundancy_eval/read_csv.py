@@ -1,6 +1,7 @@
 """Read scores from a plain CSV file: `model,mask,benchmark,score` and, if known, `n`."""
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -62,8 +63,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, str]]]:
         DataError: the file is no table of scores.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-        reader = csv.reader(lines)
+        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
         cells = [(f"{path}:{reader.line_num}", [cell.strip() for cell in row]) for row in reader if row]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None

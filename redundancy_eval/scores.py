@@ -245,6 +245,7 @@ class _Builder:
         first = self.runs[0]
         telling = [run for run in self.runs if run.encoders]
         for run in telling:
+            self._check_names(run.encoders, run)
             if run.encoders != telling[0].encoders:
                 raise DataError(
                     f"{telling[0].path} and {run.path}: runs of one checkpoint record different encoders: "
@@ -253,10 +254,7 @@ class _Builder:
         names = telling[0].encoders if telling else tuple(known(first.model, first.checkpoint))
         if given:
             return self._as_given(given, names, telling)
-        if not names:
-            return self._guess()
-        self._check_names(names, first)
-        return tuple(names)
+        return tuple(names) or self._guess()
 
     def _as_given(self, given: Sequence[str], names: Sequence[str], telling: Sequence[Run]) -> tuple[str, ...]:
         twice = next((name for name in given if list(given).count(name) > 1), None)
@@ -269,10 +267,12 @@ class _Builder:
 
     def _check_names(self, names: Iterable[str], run: Run) -> None:
         try:
-            for name in names:
-                masks.check_name(name)
+            checked = [masks.check_name(str(name)) for name in names]
         except SetupError as error:
             raise DataError(f"{run.path}: {error}") from None
+        twice = next((name for name in checked if checked.count(name) > 1), None)
+        if twice:
+            raise DataError(f"{run.path}: the encoder {twice} is recorded twice")
 
     def _guess(self) -> tuple[str, ...]:
         """The encoders that masks name, where nothing else tells them."""

@@ -200,7 +200,7 @@ def _flat(table: frames.Table) -> pd.DataFrame:
             frame[f"{column} change"] = table.change[column]
     flat = frame.reset_index()
     flat = flat.drop(columns="") if "" in flat.columns else flat
-    for name in flat.columns.intersection(table.frame.index.names):
+    for name in filter(None, table.frame.index.names):
         flat[name] = [formats.cell(str(text)) for text in flat[name]]
     return flat.rename(columns=lambda name: formats.cell(str(name)))
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -402,15 +403,17 @@ def test_names_are_told_apart_in_any_order(tmp_path):
 
 
 def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
-    lines = [f"| m{number % 7} | {number}.00 |" for number in range(20_000)]
-    monkeypatch.setattr(write, "files", lambda *_: {"report.md": "\n".join(lines)})
-    (tmp_path / "report.md").write_text("\n".join(lines[::-1]))
+    lines = [line for number in range(20_000) for line in (r"\midrule", f"m{number} & {number}.00")]
+    monkeypatch.setattr(write, "files", lambda *_: {"cur.tex": "\n".join(lines)})
     started = time.process_time()
-    with pytest.raises(DataError, match="report.md:1: printed is '| m0 | 19999.00 |', the runs give '| m0 | 0.00 |'"):
-        write.verify([], tmp_path, readers.Options())
-    (tmp_path / "report.md").write_text("\n".join(lines[:-1]))
-    with pytest.raises(DataError, match="report.md:20000: printed is ''"):
-        write.verify([], tmp_path, readers.Options())
+    for change, match in (
+        ({}, None),
+        ({39_999: "m19999 & 5.00"}, "cur.tex:40000: printed is 'm19999 & 5.00', the runs give 'm19999 & 19999.00'"),
+        ({39_998: ""}, "cur.tex:39999: printed is '', the runs give"),
+    ):
+        (tmp_path / "cur.tex").write_text("\n".join(change.get(i, line) for i, line in enumerate(lines)))
+        with pytest.raises(DataError, match=match) if match else nullcontext():
+            write.verify([], tmp_path, readers.Options())
     assert time.process_time() - started < 5
 
 
@@ -689,6 +692,13 @@ def test_encoders_that_contradict_the_record_are_refused(tmp_path):
     assert table_of(tmp_path, encoders=("clip", "convnext", "sam")).encoders == ("clip", "convnext", "sam")
     write_run(tmp_path / "demo", "none", {GENERAL: right(3)})
     refused(tmp_path / "demo", "contradicts what is known of demo", encoders=("clip", "convnext"))
+
+
+@pytest.mark.parametrize("recorded", [["clip", "clip"], [1, 2], ["a|b"], ["none"], [["clip"]], ["clip\n"]])
+def test_recorded_encoders_that_are_no_names(tmp_path, recorded):
+    path = write_run(tmp_path, "none", {GENERAL: right(3)}, checkpoint="me/unseen")
+    sidecar.write({"encoders": recorded}, path.parent)
+    refused(tmp_path, "drop-none.*(is no encoder's name|is recorded twice)")
 
 
 def test_a_taxonomy_of_one_s_own_is_signed_with_its_content(tmp_path, capsys):

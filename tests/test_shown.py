@@ -71,7 +71,13 @@ def test_no_spreadsheet_runs_it(text, seen):
     assert formats.cell(text) == seen
 
 
-NAMES = ("x5\x1b[2J\x1b]0;owned\x07", "demo`\n\nNote: all is well.\n\n| a |\n|---|\n`", "=HYPERLINK(A1)", "a\u202eb|c")
+NAMES = (
+    "x5\x1b[2J\x1b]0;owned\x07",
+    "demo`\n\nNote: all is well.\n\n| a |\n|---|\n`",
+    "=HYPERLINK(A1)",
+    "a\u202eb|c",
+    "a\x85b\x0bc\u2028d",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from redundancy_eval import taxonomy
 from redundancy_eval.errors import SetupError
@@ -164,6 +166,42 @@ def test_an_error_names_the_line(tmp_path):
         load(tmp_path, '{\n"schema"}')
     with pytest.raises(SetupError, match=r"own.json: not JSON"):
         load(tmp_path, "[" * 100_000)
+
+
+ODD = [None, True, -1, 1.5, float("nan"), 10**400, "", "x", "a|b", "\x1b", [], ["x"], [[]], {}, {"x": 1}, {"": None}]
+
+
+def places(content, path=()):
+    """Where something stands in JSON content."""
+    yield path
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_stands_in_a_file_is_taken_or_refused_in_one_line(tmp_path, data):
+    parts = [
+        {"task": "t", "metric": "m", "weight": 0.5},
+        {"task": "u", "metric": "m", "weight": 0.5, "row": {"a": "b"}},
+    ]
+    bench = {"rule": "all", "weights": {"a": 0.5, "b": 0.5}, "lmms-eval": [parts[0] | {"weight": 1}, parts]}
+    content = json.loads(json.dumps({**OWN, "benchmarks": {"My bench": bench}}))
+    *path, last = data.draw(st.sampled_from([place for place in places(content) if place]))
+    target = content
+    for key in path:
+        target = target[key]
+    if data.draw(st.booleans()):
+        target[last] = data.draw(st.sampled_from(ODD))
+    elif isinstance(target, dict):
+        target[data.draw(st.sampled_from(["", "x", "\x1b", "Overall", "GQA"]))] = target.pop(last)
+    try:
+        load(tmp_path, content)
+    except SetupError as error:
+        assert "own.json" in str(error)
 
 
 def test_tasks_may_share_a_file_where_conditions_part_them(tmp_path):
