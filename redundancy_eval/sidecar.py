@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import files, forms, masks, model_args
-from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval import files, forms, model_args
+from redundancy_eval.errors import DataError
 
 NAME = "redundancy_eval.json"
 MANIFEST = "manifest.json"  # of a mask's folder, written by a sweep
@@ -35,11 +35,6 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
     if found.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}")
     forms.check(found, forms.Record, path)
-    try:
-        for name in found.get("encoders", ()):
-            masks.check_name(name)
-    except SetupError as error:
-        raise DataError(f"{path}: {error}") from None
     return found
 
 
