@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
-from redundancy_eval import readers, scores, sidecar, taxonomy
+from redundancy_eval import compare, readers, scores, sidecar, taxonomy
+from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers import families
 from redundancy_eval.taxonomy import Part
 from tests import tiny
@@ -100,24 +102,90 @@ def test_a_dead_rank_is_a_failure(tmp_path):
     assert done.returncode != 0 and "the model's limit is 40" in done.stderr
 
 
-@pytest.mark.parametrize("tool", ["redundancy-eval", "lmms-eval"])
+def test_every_field_that_lmms_eval_writes_is_classified(ours):
+    (path,) = (ours / "out").rglob("*_results.json")
+    content = json.loads(path.read_text())
+    typed = content["config"]["resolved_cli_args"]
+    unlisted = set(content) - set(compare.RESULTS)
+    unlisted |= {*content["config"], *typed} - set(compare.CONFIG)
+    unlisted |= {name for settings in content["configs"].values() for name in settings} - set(compare.TASK)
+    for samples in path.parent.glob("*.jsonl"):
+        for line in samples.read_text().splitlines():
+            unlisted |= set(json.loads(line)) - set(compare.SAMPLE) - {"accuracy"}
+    assert unlisted == set()
+
+
+def test_what_was_resolved_stands_in_the_record(ours):
+    record = sidecar.read([ours / "out" / "drop-clip"])
+    assert record["resolved"] == {
+        "device": "cpu", "batch_size": "8", "processes": 1, "dtype": "float32", "attention": "sdpa"
+    }  # fmt: skip
+    names = sorted(path.relative_to(ours / "out" / "drop-clip").as_posix() for path in (ours / "out").rglob("demo/*"))
+    assert sorted(record["files"]) == names and len(names) == 6
+
+
 @pytest.mark.parametrize(
-    ("model_args", "message"),
+    ("change", "said"),
     [
-        ("pretrained=NVEagle/Eagle-X5-7B,drop=clip", "cannot get NVEagle/Eagle-X5-7B from the hub"),
-        ("pretrained=.,drop=clip", "no checkpoint in .: config.json is missing"),
-        ("pretrained=demo,drop=siglip", "unknown encoder 'siglip'; this model has: clip, convnext, pix2struct, eva02"),
-        ("pretrained=demo,drop=clip,mask=sam", "eagle_masked has no argument 'mask'"),
+        (lambda r: r.update(checkpoint="0" * 16), "checkpoint differs"),
+        (lambda r: r["versions"].update(torch="2.0.0"), "versions.torch differs"),
+        (lambda r: r["resolved"].update(dtype="bfloat16"), "resolved.dtype differs"),
     ],
 )
-def test_mistakes_are_one_line_and_a_failure(tmp_path, tool, model_args, message):
-    path = Path(command("redundancy-eval", "tasks", "--path", cwd=tmp_path).stdout.strip())
-    start = [tool, "run"] if tool == "redundancy-eval" else [tool, "--include_path", path]
+def test_a_folder_takes_no_results_of_another_model(ours, tmp_path, monkeypatch, capsys, change, said):
+    shutil.copytree(ours / "out", tmp_path / "out")
+    path = tmp_path / "out" / "drop-clip" / sidecar.NAME
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *map(str, arguments("out", tasks="redundancy_demo_ocr"))]) == 2
+    assert f"holds results of another run: {said}" in capsys.readouterr().err
+    assert json.loads(path.read_text()) == record and len(list(tmp_path.rglob("*_results.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--use_cache", "cache"], "--use_cache answers by model arguments"),
+        (["--gen_kwargs", "max_new_token=1"], "--gen_kwargs max_new_token: the models here take max_new_tokens,"),
+    ],
+)
+def test_arguments_that_would_not_do_what_they_say(tmp_path, monkeypatch, capsys, more, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *map(str, arguments("out")), *more]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+MISTAKES = {
+    "pretrained=NVEagle/Eagle-X5-7B,drop=clip": "cannot get NVEagle/Eagle-X5-7B from the hub",
+    "pretrained=.,drop=clip": "no checkpoint in .: config.json is missing",
+    "pretrained=demo,drop=siglip": "unknown encoder 'siglip'; this model has: clip, convnext, pix2struct, eva02",
+    "pretrained=demo,drop=clip,mask=sam": "eagle_masked has no argument 'mask'",
+}
+
+
+@pytest.mark.parametrize("model_args", MISTAKES)
+def test_mistakes_are_one_line_and_a_failure(tmp_path, monkeypatch, capsys, model_args):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["run", *map(str, arguments("out", model_args, 2))]) == 2
+    told(capsys.readouterr().err, MISTAKES[model_args], tmp_path)
+
+
+@pytest.mark.parametrize("model_args", list(MISTAKES)[2:])
+def test_mistakes_are_a_failure_in_plain_lmms_eval_too(tmp_path, model_args):
+    path = command("redundancy-eval", "tasks", "--path", cwd=tmp_path).stdout.strip()
+    start = ["lmms-eval", "--include_path", path]
     done = command(*start, *arguments("out", model_args, 2), cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stdout + done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("redundancy-eval: error:")]
+    told(done.stderr, MISTAKES[model_args], tmp_path)
+
+
+def told(stderr, message, folder):
+    said = [line for line in stderr.splitlines() if line.startswith("redundancy-eval: error:")]
     assert len(said) == 1 and message in said[0]
-    assert not list(tmp_path.rglob("*_results.json"))
+    assert not list(folder.rglob("*_results.json"))
 
 
 def test_run_fails_where_lmms_eval_would_exit_0(tmp_path):
