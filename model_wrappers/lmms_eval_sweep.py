@@ -1,7 +1,7 @@
 """A sweep in lmms-eval: the framework asks under one mask, the answers of all are found, it scores each mask.
 
 The first evaluation puts lmms-eval's requests to the sweep, which answers them under every mask; all evaluations take
-their own mask's answers from the store. No image is decoded for what is there.
+their own mask's answers from the store. Of what is there, a few images are looked at.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from redundancy_eval import store
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers import engines, hf_model, launch
+from redundancy_eval.model_wrappers import ablations, engines, hf_model, launch
 from redundancy_eval.model_wrappers.engines import Asked, Reply
 from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
 from redundancy_eval.store import Key, Store, Stored
@@ -30,6 +30,7 @@ AUTO = "auto"
 _PIXELS = 2**26  # of a window's images that are held at once; 200 MB
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 _CPU_CACHE = 2**30  # bytes of a batch's keys and values on a CPU, where larger batches are not faster
+_LOOKED_AT = 8  # documents of a task whose answers are all known, of which the images are looked at
 _USUAL = 1024  # tokens of a prompt with its image
 
 
@@ -132,6 +133,7 @@ class Sweep:
         each = {key: q for q in questions if (key := q.key(FULL)) not in self._filled}
         self.asked.update(each)
         if all(q.key(label) in self.store for q in each.values() for label in self.labels):
+            self._look_at(list(each.values()))
             self._filled.update(each)
             return
         drawn = next((q for q in each.values() if q.settings.get("do_sample")), None)
@@ -149,6 +151,16 @@ class Sweep:
             for window in self._windows(missing):
                 self._answer(window, labels, progress)
         self._filled.update(each)
+
+    def _look_at(self, questions: Sequence[Question]) -> None:
+        """Compare some documents' images with those that were answered; the others' show when something is asked.
+
+        Raises:
+            DataError: a document's images are others.
+        """
+        step = max(1, len(questions) // _LOOKED_AT)
+        for question in questions[::step]:
+            self.store.check_images(question.key(FULL), tuple(map(ablations.image_hash, question.images())))
 
     def answer(self, question: Question, label: str) -> Stored:
         """The stored answer to a question under a mask.

@@ -1,6 +1,6 @@
 """A sweep in VLMEvalKit: each data set's questions are answered under all masks before the first mask's answers go in.
 
-All masks take their answers from the store; no image is decoded for what is there.
+All masks take their answers from the store; of what is there, a few images are looked at.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -124,15 +124,20 @@ class Store:
                 identity, key, stored = _parse(line, path, number)
                 if identity != self._identity:
                     raise DataError(f"{path}:{number}: answer of another model than {HEADER} tells; delete this file")
-                self._check_images(key, stored, f"{path}:{number}: ")
+                self.check_images(key, stored.images, f"{path}:{number}: ")
                 stored = same.setdefault(stored, stored)
                 first = self._answers.setdefault(_question(key), {}).setdefault(key.mask, stored)
                 if first != stored:
                     self.conflicts.add(key)
 
-    def _check_images(self, key: Key, stored: Stored, where: str = "") -> None:
-        images, mask = self._documents.setdefault(_document(key), (stored.images, key.mask))
-        if images != stored.images:
+    def check_images(self, key: Key, images: tuple[str, ...], where: str = "") -> None:
+        """Check hashes of a document's images against those that were first answered, or take them as these.
+
+        Raises:
+            DataError: they are others.
+        """
+        first, mask = self._documents.setdefault(_document(key), (images, key.mask))
+        if first != images:
             raise DataError(
                 f"{where}the images of {key.task} document {key.document} ({key.split}) are others than when "
                 f"drop={mask} was answered; use another output folder for other data"
@@ -165,7 +170,7 @@ class Store:
         Raises:
             DataError: the document's images are others than before.
         """
-        self._check_images(key, stored)
+        self.check_images(key, stored.images)
         first = self.get(key) or self._pending.setdefault(key, stored)
         if first != stored:
             self.conflicts.add(key)

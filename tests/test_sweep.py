@@ -695,6 +695,8 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
         with pytest.raises(DataError, match=r"the images of task document .* are others than when drop=none was answ"):
             fill(made, "eagle", kept, changed, names=["none", "clip", "sam"])
         assert len(kept) == count
+        with pytest.raises(DataError, match="are others than when"):  # also where nothing is left to ask
+            fill(made, "eagle", kept, changed, names=["none", "clip"])
     with store(tmp_path) as kept:
         assert len(kept) == count
         fill(made, "eagle", kept, questions("eagle", SHORT), names=["none", "clip", "sam"])
