@@ -520,10 +520,25 @@ def load(
     model, tokenizer, _ = module.load(
         folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
     )
-    template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
+    template = prompts.template(conv_template or model.template or told_template(tokenizer, folder))
     tell_unused(folder)
     eos = model.eos or all_end_tokens(folder, config, tokenizer)
     return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, many_images, site, settings, stand_ins)
+
+
+def told_template(tokenizer: Any, folder: Path) -> str:
+    """The template of a LLaVA-style checkpoint, told from its tokenizer.
+
+    Raises:
+        SetupError: it was trained with one that is not known here, as the releases on Yi were.
+    """
+    found = prompts.template_for(tokenizer)
+    if found == "vicuna_v1" and "<|im_start|>" in tokenizer.get_vocab():
+        raise SetupError(
+            f"{folder}: its tokenizer has <|im_start|>, so it was trained with a template that is not known here; "
+            f"conv_template= says which of {', '.join(prompts.TEMPLATES)} to use instead"
+        )
+    return found
 
 
 def read_ablation(

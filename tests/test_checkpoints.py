@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,7 +154,19 @@ def test_unknown_and_quantised_settings_are_refused_in_every_family_and_part(sou
         ({"mm_patch_merge_type": "spatial_unpad"}, "mm_patch_merge_type must be flat; not 'spatial_unpad'"),
         ({"compression_config": {"format": "pack"}}, "compression_config: quantised"),
         ({"encoder_configs": []}, "encoder_configs must be an object of objects"),
-        ({"encoder_configs.clip-448.hidden_size": "wide"}, "config.json: no model can be built of it"),
+        (
+            {"encoder_configs.clip-448.hidden_size": "wide"},
+            r"encoder_configs\['clip-448'\]: hidden_size must be a number",
+        ),
+        (
+            {"encoder_configs.clip-448.num_hidden_layers": 10**22},
+            "num_hidden_layers must be a whole number from 1 to 10",
+        ),
+        ({"encoder_configs.convnext-1024.depths": []}, "config.json: no model can be built of it"),
+        (
+            {"encoder_configs.convnext-1024.depths": [10**9, 1, 1, 1]},
+            "depths must be a list of depths",
+        ),
         ({"mm_vision_tower": ";"}, "mm_vision_tower names no encoder: ';'"),
         (
             {"mm_vision_tower": "clip-448;convnext-512"},
@@ -341,6 +354,9 @@ def test_of_two_sets_of_weights_transformers_is_read_and_the_other_named(source,
         "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
     ]  # fmt: skip
     assert torch.equal(logits(load(both)), logits(load(source)))
+    for name in ("model.safetensors.index.json", "pytorch_model.bin"):
+        (both / name).unlink()
+    assert not load(both).model.language_model.lm_head.weight.any()  # the shards of zeros
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -502,6 +518,13 @@ def test_tokenizers_without_a_vocabulary_or_of_another_model(source, tmp_path):
     subject.model.language_model.set_input_embeddings(torch.nn.Embedding(40, 32))
     with pytest.raises(SetupError, match="document 3: the tokenizer gives token .* but the model has embeddings of 40"):
         subject.prompt_ids(masked.Prompt("What?", (), "document 3"))
+
+
+def test_a_template_that_is_not_known_is_asked_for(tmp_path):
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"<|im_start|>": 6, "<|im_end|>": 7})
+    with pytest.raises(SetupError, match="trained with a template that is not known here; conv_template= says which"):
+        masked.told_template(tokenizer, tmp_path)
+    assert masked.told_template(SimpleNamespace(get_vocab=dict), tmp_path) == "vicuna_v1"
 
 
 def test_an_answer_ends_at_the_tokenizers_end_token_too(source, tmp_path, caplog):
