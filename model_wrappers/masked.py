@@ -77,10 +77,11 @@ class Numbers(LogitsProcessor):
     Args:
         names: what each sequence is, for the message.
         dtype: of the model.
+        eos: what ends an answer; what the model makes of one behind its end decides nothing.
     """
 
-    def __init__(self, names: Sequence[str], dtype: torch.dtype):
-        self.names, self.dtype = names, dtype
+    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = ()):
+        self.names, self.dtype, self.eos = names, dtype, tuple(eos)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The logits (sequences, vocabulary), as they are.
@@ -89,6 +90,8 @@ class Numbers(LogitsProcessor):
             SetupError: with the first sequence that has others than numbers.
         """
         bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
+        if bad.any() and self.eos:
+            bad &= ~torch.isin(input_ids, input_ids.new_tensor(self.eos)).any(-1)
         if bad.any():
             row = int(bad.nonzero()[0])
             raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)
@@ -387,7 +390,7 @@ class MaskedModel:
         with self.model.prefill(visuals, offsets):
             tokens = self.model.language_model.generate(
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
-                logits_processor=[Numbers(names, self.dtype)],
+                logits_processor=[Numbers(names, self.dtype, self.eos)],
             )  # fmt: skip
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):

@@ -578,6 +578,11 @@ def test_the_first_sequence_whose_logits_are_not_numbers_is_named():
         scores[2, 0] = value  # two beams each
         with pytest.raises(SetupError, match=r"b: the logits are not numbers; in bfloat16 \(try dtype=float32\)"):
             found(None, scores)
+    ended = masked.Numbers(["a", "b"], torch.bfloat16, [2])
+    tokens = torch.tensor([[5], [5], [2], [5]])
+    assert ended(tokens, scores) is scores  # what comes behind the end of an answer
+    with pytest.raises(SetupError, match="b: the logits"):
+        ended(torch.full((4, 1), 5), scores)
 
 
 def test_checkpoint_reads_a_tensor_whose_reading_fails_in_one_line(tmp_path):
