@@ -277,9 +277,9 @@ def _check_rope(key: str, value: Any) -> None:
 # (greedily), so settings of generation in a config decide nothing; what ends an answer is read in masked.py.
 _EVERY = words(
     "architectures model_type transformers_version torch_dtype dtype use_cache auto_map attn_implementation "
-    "name_or_path gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss return_dict output_attentions "
-    "output_hidden_states output_scores return_dict_in_generate id2label label2id num_labels finetuning_task "
-    "problem_type task_specific_params tokenizer_class prefix sep_token_id decoder_start_token_id "
+    "use_flash_attn name_or_path gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss return_dict "
+    "output_attentions output_hidden_states output_scores return_dict_in_generate id2label label2id num_labels "
+    "finetuning_task problem_type task_specific_params tokenizer_class prefix sep_token_id decoder_start_token_id "
     "chunk_size_feed_forward remove_invalid_values tie_encoder_decoder initializer_range initializer_factor "
     # generation
     "max_length min_length max_new_tokens do_sample early_stopping num_beams num_beam_groups diversity_penalty "

@@ -496,6 +496,62 @@ def test_encoders_that_were_trained_on_are_refused_and_copies_that_differ_named(
     assert f"{name} differs from" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("repository", "config", "tensors", "match"),
+    [
+        (
+            tiny_imof.CLIP,
+            {"vision_config.quantization_config": {"bits": 8}},
+            None,
+            "vision_config.quantization_config: qu",
+        ),
+        (tiny_imof.CLIP, {"vision_config.windows": 4}, None, "vision_config.windows is 4, a setting that is not known"),
+        (
+            tiny_imof.CLIP,
+            {},
+            lambda t: t.update({"vision_model.new": torch.ones(1)}),
+            "none of this model's: vision_mod",
+        ),
+        (families.IMOF_DINO, {"num_register_tokens": 4}, None, "num_register_tokens is 4, a setting that is not known"),
+        (
+            families.IMOF_DINO,
+            {},
+            lambda t: t.pop("encoder.layer.0.attention.attention.key.bias"),
+            r"attention\.key\.bias$",
+        ),
+        (
+            families.IMOF_DINO,
+            {},
+            lambda t: t.update({"encoder.layer.0.mlp.fc1.weight": torch.ones(40, 16).char()}),
+            "int8",
+        ),
+    ],
+)
+def test_encoders_repositories_are_read_as_strictly(sources, tmp_path, repository, config, tensors, match):
+    folder, options = sources["imof_masked"]
+    towers = shutil.copytree(options["encoder_weights"], tmp_path / "towers")
+    changed = bent(towers / repository, tmp_path, tensors, config)
+    shutil.rmtree(towers / repository)
+    changed.rename(towers / repository)
+    refused(folder, match, "imof_masked", encoder_weights=str(towers))
+
+
+def test_the_text_side_of_encoders_repositories_is_skipped(sources, tmp_path):
+    folder, options = sources["cambrian_masked"]
+    towers = shutil.copytree(options["encoder_weights"], tmp_path / "towers")
+    for name in ("siglip", "convnext"):
+        path = towers / families.CAMBRIAN_REPOSITORIES[name] / "open_clip_model.safetensors"
+        more = {
+            key: torch.ones(1) for key in ("text.ln_final.weight", "visual.head.proj.weight", "token_embedding.weight")
+        }
+        save_file({**load_file(path), **more}, path)
+    clip = towers / families.CAMBRIAN_REPOSITORIES["clip"] / "config.json"
+    clip.write_text(json.dumps({**json.loads(clip.read_text()), "vision_config_dict": None, "text_config_dict": None}))
+    load(folder, "cambrian_masked", encoder_weights=str(towers))
+    save_file({**load_file(path), "visual.attention.weight": torch.ones(1)}, path)
+    refused(folder, "none of this model's: visual.attention.weight", "cambrian_masked", encoder_weights=str(towers))
+
+
 def test_tokenizers_that_put_tokens_behind_a_text(source, tmp_path):
     told = json.loads((source / "tokenizer.json").read_text())
     processor = {
