@@ -41,7 +41,7 @@ def _number(value: object) -> bool:
 
 
 def _ids(value: object) -> bool:
-    return _whole(value) or (isinstance(value, list) and all(map(_whole, value)))
+    return all(_whole(token) and abs(token) < 2**31 for token in (value if isinstance(value, list) else [value]))
 
 
 SIZE = Kind("a whole number above 0", lambda value: _whole(value) and 0 < value < 2**31)
@@ -52,6 +52,12 @@ NUMBER = Kind("a number", _number)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 IDS = Kind("a token id, or a list of them, or null", lambda value: value is None or _ids(value))
+ABOVE = Kind("a number above 0, or true or false", lambda v: isinstance(v, bool) or (_number(v) and 0 < v < 2**31))
+DEPTHS = Kind("a list of depths", lambda value: isinstance(value, list) and all(map(LAYERS.fits, value)))
+SMALL_SIZES = Kind(
+    "a list of whole numbers from 0 to 100000",
+    lambda value: isinstance(value, list) and all(_whole(x) and 0 <= x <= 100_000 for x in value),
+)
 SIZES = Kind("a list of whole numbers", lambda value: isinstance(value, list) and all(map(_whole, value)))
 TEXTS = Kind("a list of texts", lambda v: isinstance(v, list) and all(isinstance(text, str) for text in v))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
@@ -119,6 +125,24 @@ def check(config: Mapping[str, Any], keys: Keys, where: str = "config.json") -> 
             "take one in bfloat16, float16 or float32"
         )
     _check(config, keys, where, "")
+    for name, sizes in (config.get("encoder_configs") or {}).items():
+        for key, value in sizes.items():
+            kind = _kind_of_size(key)
+            if not kind.fits(value):
+                raise SetupError(f"{where}: encoder_configs[{name!r}]: {key} must be {kind.words}; not {_shown(value)}")
+
+
+def _kind_of_size(key: str) -> Kind:
+    """What a size in `encoder_configs` must be; which ones an encoder has, it knows itself."""
+    if key in ("depth", "layers", "num_hidden_layers"):
+        return LAYERS
+    if key == "depths":
+        return DEPTHS
+    if key in ("dims", "downsample_channels", "global_attn_indexes", "window_block_indexes"):
+        return SMALL_SIZES
+    if key in ("hidden_act", "dense_act_fn"):
+        return ACTIVATION
+    return ABOVE
 
 
 def _check(config: Mapping[str, Any], keys: Keys, where: str, start: str) -> None:
@@ -253,9 +277,9 @@ def _check_rope(key: str, value: Any) -> None:
 # (greedily), so settings of generation in a config decide nothing; what ends an answer is read in masked.py.
 _EVERY = words(
     "architectures model_type transformers_version torch_dtype dtype use_cache auto_map attn_implementation "
-    "name_or_path gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss return_dict output_attentions "
-    "output_hidden_states output_scores return_dict_in_generate id2label label2id num_labels finetuning_task "
-    "problem_type task_specific_params tokenizer_class prefix sep_token_id decoder_start_token_id "
+    "use_flash_attn name_or_path gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss return_dict "
+    "output_attentions output_hidden_states output_scores return_dict_in_generate id2label label2id num_labels "
+    "finetuning_task problem_type task_specific_params tokenizer_class prefix sep_token_id decoder_start_token_id "
     "chunk_size_feed_forward remove_invalid_values tie_encoder_decoder initializer_range initializer_factor "
     # generation
     "max_length min_length max_new_tokens do_sample early_stopping num_beams num_beam_groups diversity_penalty "

@@ -150,7 +150,7 @@ class Native:
         if window is not None and 2 * max(map(len, sequences)) + limit > window:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
-        answers = self.full.decode(sequences, visuals, limit, shared, names, **settings)
+        answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
         return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:

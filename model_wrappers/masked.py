@@ -80,10 +80,11 @@ class Numbers(LogitsProcessor):
     Args:
         names: what each sequence is, for the message.
         dtype: of the model.
+        eos: what ends an answer; what the model makes of one behind its end decides nothing.
     """
 
-    def __init__(self, names: Sequence[str], dtype: torch.dtype):
-        self.names, self.dtype = names, dtype
+    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = ()):
+        self.names, self.dtype, self.eos = names, dtype, tuple(eos)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The logits (sequences, vocabulary), as they are.
@@ -92,6 +93,8 @@ class Numbers(LogitsProcessor):
             SetupError: with the first sequence that has others than numbers.
         """
         bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
+        if bad.any() and self.eos:
+            bad &= ~torch.isin(input_ids, input_ids.new_tensor(self.eos)).any(-1)
         if bad.any():
             row = int(bad.nonzero()[0])
             raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)
@@ -390,7 +393,7 @@ class MaskedModel:
         with self.model.prefill(visuals, offsets):
             tokens = self.model.language_model.generate(
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
-                logits_processor=[Numbers(names, self.dtype)],
+                logits_processor=[Numbers(names, self.dtype, self.eos)],
             )  # fmt: skip
         answers = []
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
@@ -523,10 +526,25 @@ def load(
     model, tokenizer, _ = module.load(
         folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
     )
-    template = prompts.template(conv_template or model.template or prompts.template_for(tokenizer))
+    template = prompts.template(conv_template or model.template or told_template(tokenizer, folder))
     tell_unused(folder)
     eos = model.eos or all_end_tokens(folder, config, tokenizer)
     return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, many_images, site, settings, stand_ins)
+
+
+def told_template(tokenizer: Any, folder: Path) -> str:
+    """The template of a LLaVA-style checkpoint, told from its tokenizer.
+
+    Raises:
+        SetupError: it was trained with one that is not known here, as the releases on Yi were.
+    """
+    found = prompts.template_for(tokenizer)
+    if found == "vicuna_v1" and "<|im_start|>" in tokenizer.get_vocab():
+        raise SetupError(
+            f"{folder}: its tokenizer has <|im_start|>, so it was trained with a template that is not known here; "
+            f"conv_template= says which of {', '.join(prompts.TEMPLATES)} to use instead"
+        )
+    return found
 
 
 def read_ablation(

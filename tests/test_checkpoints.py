@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,7 +154,19 @@ def test_unknown_and_quantised_settings_are_refused_in_every_family_and_part(sou
         ({"mm_patch_merge_type": "spatial_unpad"}, "mm_patch_merge_type must be flat; not 'spatial_unpad'"),
         ({"compression_config": {"format": "pack"}}, "compression_config: quantised"),
         ({"encoder_configs": []}, "encoder_configs must be an object of objects"),
-        ({"encoder_configs.clip-448.hidden_size": "wide"}, "config.json: no model can be built of it"),
+        (
+            {"encoder_configs.clip-448.hidden_size": "wide"},
+            r"encoder_configs\['clip-448'\]: hidden_size must be a number",
+        ),
+        (
+            {"encoder_configs.clip-448.num_hidden_layers": 10**22},
+            "num_hidden_layers must be a whole number from 1 to 10",
+        ),
+        ({"encoder_configs.convnext-1024.depths": []}, "config.json: no model can be built of it"),
+        (
+            {"encoder_configs.convnext-1024.depths": [10**9, 1, 1, 1]},
+            "depths must be a list of depths",
+        ),
         ({"mm_vision_tower": ";"}, "mm_vision_tower names no encoder: ';'"),
         (
             {"mm_vision_tower": "clip-448;convnext-512"},
@@ -341,6 +354,9 @@ def test_of_two_sets_of_weights_transformers_is_read_and_the_other_named(source,
         "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
     ]  # fmt: skip
     assert torch.equal(logits(load(both)), logits(load(source)))
+    for name in ("model.safetensors.index.json", "pytorch_model.bin"):
+        (both / name).unlink()
+    assert not load(both).model.language_model.lm_head.weight.any()  # the shards of zeros
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -480,6 +496,62 @@ def test_encoders_that_were_trained_on_are_refused_and_copies_that_differ_named(
     assert f"{name} differs from" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("repository", "config", "tensors", "match"),
+    [
+        (
+            tiny_imof.CLIP,
+            {"vision_config.quantization_config": {"bits": 8}},
+            None,
+            "vision_config.quantization_config: qu",
+        ),
+        (tiny_imof.CLIP, {"vision_config.windows": 4}, None, "vision_config.windows is 4, a setting that is not known"),
+        (
+            tiny_imof.CLIP,
+            {},
+            lambda t: t.update({"vision_model.new": torch.ones(1)}),
+            "none of this model's: vision_mod",
+        ),
+        (families.IMOF_DINO, {"num_register_tokens": 4}, None, "num_register_tokens is 4, a setting that is not known"),
+        (
+            families.IMOF_DINO,
+            {},
+            lambda t: t.pop("encoder.layer.0.attention.attention.key.bias"),
+            r"attention\.key\.bias$",
+        ),
+        (
+            families.IMOF_DINO,
+            {},
+            lambda t: t.update({"encoder.layer.0.mlp.fc1.weight": torch.ones(40, 16).char()}),
+            "int8",
+        ),
+    ],
+)
+def test_encoders_repositories_are_read_as_strictly(sources, tmp_path, repository, config, tensors, match):
+    folder, options = sources["imof_masked"]
+    towers = shutil.copytree(options["encoder_weights"], tmp_path / "towers")
+    changed = bent(towers / repository, tmp_path, tensors, config)
+    shutil.rmtree(towers / repository)
+    changed.rename(towers / repository)
+    refused(folder, match, "imof_masked", encoder_weights=str(towers))
+
+
+def test_the_text_side_of_encoders_repositories_is_skipped(sources, tmp_path):
+    folder, options = sources["cambrian_masked"]
+    towers = shutil.copytree(options["encoder_weights"], tmp_path / "towers")
+    for name in ("siglip", "convnext"):
+        path = towers / families.CAMBRIAN_REPOSITORIES[name] / "open_clip_model.safetensors"
+        more = {
+            key: torch.ones(1) for key in ("text.ln_final.weight", "visual.head.proj.weight", "token_embedding.weight")
+        }
+        save_file({**load_file(path), **more}, path)
+    clip = towers / families.CAMBRIAN_REPOSITORIES["clip"] / "config.json"
+    clip.write_text(json.dumps({**json.loads(clip.read_text()), "vision_config_dict": None, "text_config_dict": None}))
+    load(folder, "cambrian_masked", encoder_weights=str(towers))
+    save_file({**load_file(path), "visual.attention.weight": torch.ones(1)}, path)
+    refused(folder, "none of this model's: visual.attention.weight", "cambrian_masked", encoder_weights=str(towers))
+
+
 def test_tokenizers_that_put_tokens_behind_a_text(source, tmp_path):
     told = json.loads((source / "tokenizer.json").read_text())
     processor = {
@@ -502,6 +574,13 @@ def test_tokenizers_without_a_vocabulary_or_of_another_model(source, tmp_path):
     subject.model.language_model.set_input_embeddings(torch.nn.Embedding(40, 32))
     with pytest.raises(SetupError, match="document 3: the tokenizer gives token .* but the model has embeddings of 40"):
         subject.prompt_ids(masked.Prompt("What?", (), "document 3"))
+
+
+def test_a_template_that_is_not_known_is_asked_for(tmp_path):
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"<|im_start|>": 6, "<|im_end|>": 7})
+    with pytest.raises(SetupError, match="trained with a template that is not known here; conv_template= says which"):
+        masked.told_template(tokenizer, tmp_path)
+    assert masked.told_template(SimpleNamespace(get_vocab=dict), tmp_path) == "vicuna_v1"
 
 
 def test_an_answer_ends_at_the_tokenizers_end_token_too(source, tmp_path, caplog):
@@ -555,6 +634,11 @@ def test_the_first_sequence_whose_logits_are_not_numbers_is_named():
         scores[2, 0] = value  # two beams each
         with pytest.raises(SetupError, match=r"b: the logits are not numbers; in bfloat16 \(try dtype=float32\)"):
             found(None, scores)
+    ended = masked.Numbers(["a", "b"], torch.bfloat16, [2])
+    tokens = torch.tensor([[5], [5], [2], [5]])
+    assert ended(tokens, scores) is scores  # what comes behind the end of an answer
+    with pytest.raises(SetupError, match="b: the logits"):
+        ended(torch.full((4, 1), 5), scores)
 
 
 def test_checkpoint_reads_a_tensor_whose_reading_fails_in_one_line(tmp_path):
