@@ -60,10 +60,12 @@ def check_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) 
         SetupError: one changed.
     """
     for name, digest in now.items():
-        if before.get(name, digest) != digest and any(of_data_set(folder, name, now)):
-            raise SetupError(f"{name}.tsv changed since {folder} was answered; delete that folder to ask anew")
         pictures = data_root() / "images" / name
-        if _pictures_of(pictures).get(name, digest) != digest:
+        old_pictures = _pictures_of(pictures).get(name, digest) != digest
+        if before.get(name, digest) != digest and any(of_data_set(folder, name, now)):
+            also = f", and {pictures}, the old file's pictures" if old_pictures else ""
+            raise SetupError(f"{name}.tsv changed since {folder} was answered; delete that folder to ask anew{also}")
+        if old_pictures:
             raise SetupError(f"{name}.tsv changed since its pictures were written to {pictures}; delete that folder")
 
 

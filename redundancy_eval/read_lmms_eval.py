@@ -267,7 +267,7 @@ def _samples(
         np.zeros(len(order), dtype=np.bool_),
         np.array([rows[doc_id][4] for doc_id in order], dtype=np.bool_),
         np.array([reply_digest(rows[doc_id][5]) for doc_id in order], dtype=np.uint64),
-        np.array([rows[doc_id][5] is not None and not rows[doc_id][5].strip() for doc_id in order], dtype=np.bool_),
+        np.array([_is_blank(rows[doc_id][5]) for doc_id in order], dtype=np.bool_),
         "" if score else part.reason or "its samples hold no scores",
     )
 
@@ -318,6 +318,10 @@ def _reply(record: Mapping[str, Any]) -> str | None:
     while isinstance(found, list) and found:
         found = found[0]
     return found if isinstance(found, str) else None
+
+
+def _is_blank(reply: str | None) -> bool:
+    return reply is not None and not reply.strip()
 
 
 def _digest(record: Mapping[str, Any]) -> int:

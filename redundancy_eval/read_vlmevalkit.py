@@ -246,7 +246,7 @@ def _reading(
 ) -> tuple[Reading, Reading | None]:
     """How options were read, for scores that are made anew; second: the same, if another would give other scores."""
     expected = next(reading for since, reading in _CHANGES if told.date >= since)
-    silent = Leniency(lenient.kinds)
+    silent = Leniency(tuple(lenient.kinds))
     scores = {}
     for reading in Reading:
         found = samples.read(where, part, reading, False, silent)
@@ -280,7 +280,7 @@ def _headline(where: samples.Files, lenient: Leniency, part: Part) -> float:
         Hole: it counts answers as wrong that failed.
     """
     if where.verdicts(part) is None:
-        found = samples.read(where, part, Reading.AMONG_LAST, False, Leniency(lenient.kinds))
+        found = samples.read(where, part, Reading.AMONG_LAST, False, Leniency(tuple(lenient.kinds)))
         if found is not None and found.missing.any():
             said = (
                 f"{where.stem.parent}: {found.missing.sum()} of {len(found.missing)} answers on {part.task} are missing"
@@ -358,7 +358,8 @@ def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[R
     for run in kept:
         for task in run.tasks if run.framework == FRAMEWORK and any(run.mask) else ():
             rivals.setdefault((identity(run), _mask(run), task), []).append(run)
-    lost = {(id(run), key[-1]) for key, found in rivals.items() for run in _losers(found, key[-1], lenient)}
+    several = {key: found for key, found in rivals.items() if len(found) > 1}
+    lost = {(id(run), key[-1]) for key, found in several.items() for run in _losers(found, key[-1], lenient)}
     settled = []
     for run in kept:
         tasks = {name: task for name, task in run.tasks.items() if (id(run), name) not in lost}
@@ -381,10 +382,13 @@ def _mask(run: Run) -> tuple[tuple[str, ...], ...]:
 
 def _losers(runs: Sequence[Run], task: str, lenient: Leniency) -> list[Run]:
     """Of runs of one mask on one task, those that do not count."""
-    kept: dict[object, Run] = {}
+    distinct: list[Run] = []
+    contents: list[frozenset[str]] = []
     for run in sorted(runs, key=lambda run: kit.model_folder(run.path) == run.path):  # upstream's folders of runs first
-        kept.setdefault(_content(run.tasks[task]), run)
-    distinct = list(kept.values())
+        content = frozenset(files.sha256(path) for path in run.tasks[task].files)
+        if not any(content <= other for other in contents):  # else it is a copy, if not of all files
+            distinct.append(run)
+            contents.append(content)
     if len(distinct) > 1:
         # What lies in the model's folder has no time of its own: it was copied from the folder of a run.
         folders = {run.path.parent for run in distinct}
@@ -401,11 +405,6 @@ def _losers(runs: Sequence[Run], task: str, lenient: Leniency) -> list[Run]:
         )
         distinct = [last]
     return [run for run in runs if not any(run is one for one in distinct)]
-
-
-def _content(task: TaskResult) -> object:
-    """What tells two runs apart, whatever their folders are called."""
-    return frozenset(files.sha256(path) for path in task.files)
 
 
 def _time(run: Run, task: str) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from string import ascii_uppercase
+from typing import Any
 
 from redundancy_eval.taxonomy import Part
 
@@ -63,7 +64,8 @@ def drawn(log: str) -> bool:
 
 def gave_up(verdict: Row) -> bool:
     """Whether the judge gave no verdict (MathVista)."""
-    return _GAVE_UP.search(verdict.get("log", "")) is not None and plain(verdict.get("res", "")) == ""
+    extracted = verdict.get("res", "")
+    return failed(extracted) or (_GAVE_UP.search(verdict.get("log", "")) is not None and plain(extracted) == "")
 
 
 def judged_by_someone(verdict: Row, prediction: str) -> bool:
@@ -167,7 +169,7 @@ def _mathvista(row: Row, extracted: str, reading: Reading) -> float:
         return 0.0
 
 
-def _literal(text: str) -> list[object]:
+def _literal(text: str) -> list[Any]:
     """A list as Python writes it; longer or deeper ones than VLMEvalKit writes could end the parser, or the process."""
     if len(text) > 1_000_000 or re.search(r"(?:[-+~(\[{]\s*){200}", text):
         raise ValueError("no list of this kind")

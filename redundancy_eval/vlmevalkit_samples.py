@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redundancy_eval import spreadsheets
 from redundancy_eval import vlmevalkit_files as kit
@@ -91,7 +92,12 @@ def read(files: Files, part: Part, reading: Reading, exact: bool, lenient: Lenie
 
 
 def _samples(
-    path: Path, part: Part, found: Sequence[_Document], scores: np.ndarray, missing: np.ndarray, reason: str
+    path: Path,
+    part: Part,
+    found: Sequence[_Document],
+    scores: NDArray[np.float64],
+    missing: NDArray[np.bool_],
+    reason: str,
 ) -> Samples:
     column = part.stratum.removeprefix("=")
     strata = [column if part.stratum.startswith("=") else document.row.get(column, "") for document in found]
@@ -246,7 +252,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
-def _scores(path: Path, found: Sequence[_Document], part: Part, reading: Reading) -> np.ndarray:
+def _scores(path: Path, found: Sequence[_Document], part: Part, reading: Reading) -> NDArray[np.float64]:
     score = judged.score(part, reading)
     scores = np.zeros(len(found))
     for place, document in enumerate(found):
@@ -260,7 +266,7 @@ def _scores(path: Path, found: Sequence[_Document], part: Part, reading: Reading
     return scores
 
 
-def _without_verdict(path: Path, found: Sequence[_Document], part: Part, lenient: Leniency) -> np.ndarray:
+def _without_verdict(path: Path, found: Sequence[_Document], part: Part, lenient: Leniency) -> NDArray[np.bool_]:
     """Documents whose verdict is none: the judge gave up, or VLMEvalKit drew an option."""
     given_up = np.array([judged.gave_up(document.row) for document in found], dtype=np.bool_)
     at_random = np.array([judged.drawn(document.row.get("log", "")) for document in found], dtype=np.bool_)

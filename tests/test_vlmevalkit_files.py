@@ -280,6 +280,9 @@ def test_the_kit_s_version_is_that_of_its_folder_or_status(tmp_path):
         path = tmp_path / "b" / name / "T20260801-101500" / "status.json"
         path.write_text(json.dumps({"commit": "e8e78f05"}))
     assert "|vlmevalkit:e8e78f05|" in read(tmp_path / "b").signature
+    write(tmp_path / "b" / "x5-noclip", list("AAAA"), model="x5-noclip", data="AI2D_TEST")
+    write(tmp_path / "b" / "x5-full", list("BBBB"), model="x5-full", data="AI2D_TEST")
+    assert "vlmevalkit's version is not told by" in " ".join(read(tmp_path / "b").notes)
     record = {"model": "eagle_masked", "arguments": {"drop": "none"}, "versions": {"vlmevalkit": "ms-vlmeval 0.0.20"}}
     write(tmp_path / "c", ["B"])
     sidecar.write(record, tmp_path / "c")
@@ -341,6 +344,8 @@ def test_columns_of_the_reply_may_differ(tmp_path, more):
 def test_copies_are_one_run_and_a_run_s_own_folder_is_newer_than_what_lies_above_it(tmp_path):
     write_pair(tmp_path, below="T20250703_G989e33b2")
     write_pair(tmp_path)
+    assert column(read(tmp_path), "RealWorldQA") == [75, 50]
+    (tmp_path / "x5-full" / "x5-full_RealWorldQA.tsv").unlink()  # not all was copied
     assert column(read(tmp_path), "RealWorldQA") == [75, 50]
     write_pair(tmp_path, ("BAAA", "BAAA"))
     with pytest.raises(DataError, match=r"two runs of drop=none .*x5-full and .*T20250703_G989e33b2, the newer one"):
