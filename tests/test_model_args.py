@@ -82,3 +82,19 @@ def test_a_mistake_costs_no_file(tmp_path, capsys, command):
     wrong = ["--model", "eagle_masked", "--model_args", "pretrained=demo,dtpye=float32", "--output_path", str(out)]
     assert cli.main([command, *wrong, "--tasks", DEMO_TASKS[0], "--limit", "2"]) == 2
     assert "has no argument 'dtpye'" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.models
+def test_a_judge_s_key_is_passed_on_and_not_written_down():
+    pytest.importorskip("timm")
+    from redundancy_eval.model_wrappers import vlmevalkit_run
+
+    judged = ["--judge", "mine", "--judge-args", '{"key": "SECRET", "temperature": 0}']
+    model = ["--model", "eagle_masked", "--model_args", "pretrained=demo,drop=clip"]
+    asked, _ = vlmevalkit_run.read([*model, "--data", "MME", "--work-dir", "w", *judged])
+    record = vlmevalkit_run.describe(asked, [*model, *judged])
+    assert "SECRET" in asked.passed[-1] and "SECRET" not in str(record) and "temperature" in record["passed"][-1]
+    other = vlmevalkit_run.read(
+        [*model, "--data", "MME", "--work-dir", "w", *judged[:-1], '{"key": "S2", "temperature": 0}']
+    )
+    assert vlmevalkit_run.digest(vlmevalkit_run.describe(other[0], [])) == vlmevalkit_run.digest(record)
