@@ -73,7 +73,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     encoders = encoders_of(own.model, given)
     labels = read_masks(own.masks, encoders)
     checkpoint = None if own.model == "masked" else identity.of(families.folders(own.model, given))
-    around = {"checkpoint": checkpoint, **surroundings(own.framework, given, rest)}
+    around = surroundings(own.framework, given, rest)
     command = ["redundancy-eval", "sweep", *map(model_args.redacted, arguments)]
     if own.judge_key:
         command = [part.replace(own.judge_key, "[REDACTED]") for part in command]
@@ -85,12 +85,12 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     if own.framework == "lmms-eval" and own.model != "masked":  # its results tell how they were answered
         passed += ["--batch_size", own.batch_size]
     route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out])
-    kept = who(route, encoders, around, own.batch_size)
+    kept = who(route, encoders, {"checkpoint": checkpoint, **around}, own.batch_size)
     decides = {**kept, **route.decides, "files": around["files"]}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
     for label in waiting:  # now, not when hours of answers are given
         check_ours(route.folder(label))
-    problems, asked = _sweep(route, labels, waiting, own, kept, decides, command, quiet)
+    problems, asked = _sweep(route, labels, waiting, own, rest, kept, decides, command, quiet)
     if launch.rank() == 0:
         with Store.open(route.out / "store", kept) as answers:  # with the other processes'
             for line in summary(answers, labels, asked) if len(answers) else ():  # `masked` has no store
@@ -100,7 +100,6 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
             raise SetupError(f"results are missing for {len(problems)} of {len(labels)} masks: {listed}")
         folders = [route.folder(label).name for label in labels]
         around["files"] = deciding_files(own.framework, rest)  # VLMEvalKit fetches its own on the way
-        del around["checkpoint"]
         told = {"command": command, "folders": folders, "checkpoint": checkpoint, "around": around}
         write_json(route.out / DONE, {"schema": 1, **told})
     return 0
@@ -178,14 +177,14 @@ def deciding_files(framework: str, rest: Sequence[str]) -> dict[str, str]:
     made.add_argument("--include_path")
     made.add_argument("--data", nargs="+", default=[])
     told = made.parse_known_args(list(rest))[0]
+    found: dict[str, Path] = {}
     if framework == "vlmevalkit":
-        root = Path(os.environ.get("LMUData") or Path.home() / "LMUData")  # noqa: SIM112
-        found = {name: root / f"{name}.tsv" for name in told.data}
-    else:
-        root = Path(told.include_path) if told.include_path else None
-        paths = files.below(root) if root is not None and root.is_dir() else ()
-        mine = [path for path in paths if "__pycache__" not in path.parts and not path.name.startswith(".")]
-        found = {path.relative_to(root).as_posix(): path for path in mine if root is not None}
+        data = Path(os.environ.get("LMUData") or Path.home() / "LMUData")  # noqa: SIM112
+        found = {name: data / f"{name}.tsv" for name in told.data}
+    elif told.include_path and Path(told.include_path).is_dir():
+        root = Path(told.include_path)
+        mine = [path for path in files.below(root) if "__pycache__" not in path.parts and not path.name.startswith(".")]
+        found = {path.relative_to(root).as_posix(): path for path in mine}
     return {name: files.sha256(path) for name, path in found.items() if path.is_file()}
 
 
@@ -207,10 +206,16 @@ def done(out: Path, command: Sequence[str], checkpoint: Any, around: Mapping[str
     found = forms.check(files.read_json(path), forms.Finished, path)
     if found.get("command") != list(command) or found.get("checkpoint") != checkpoint:
         return False
-    there = found.get("around", {})
-    if around is not None and store.difference(there, {key: around.get(key) for key in there}):
+    if around is not None and store.difference(*_comparable(found.get("around", {}), around)):
         return False
     return all(intact(out / folder) is not None for folder in found.get("folders", []))
+
+
+def _comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two descriptions without the files that only one of them knows: VLMEvalKit fetches its own when it wants them."""
+    both = set(there.get("files", {})) & set(here.get("files", {}))
+    a, b = ({**told, "files": {name: told.get("files", {}).get(name) for name in both}} for told in (there, here))
+    return a, b
 
 
 def encoders_of(model: str, given: Mapping[str, str]) -> tuple[str, ...]:
@@ -252,7 +257,7 @@ def finished(folder: Path, decides: Mapping[str, Any]) -> bool:
     found = intact(folder)
     if found is None:
         return False
-    other = store.difference(found.get("decides", {}), decides)
+    other = store.difference(*_comparable(found.get("decides", {}), decides))
     if other:
         raise SetupError(f"{folder} holds a sweep that was made otherwise: {other}; use another output folder")
     return True
@@ -283,7 +288,7 @@ def _same(path: Path, file: forms.ManifestFile) -> bool:
 
 
 def _sweep(
-    route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace,
+    route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace, rest: Sequence[str],
     who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str], quiet: bool,
 ) -> tuple[dict[str, str], Collection[Key]]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask, and what was asked (of several processes,
@@ -312,7 +317,7 @@ def _sweep(
                 problems[label] = str(error)
                 continue
             if launch.rank() == 0:
-                write_manifest(folder, label, decides, command)
+                write_manifest(folder, label, {**decides, "files": deciding_files(own.framework, rest)}, command)
                 print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
         return problems, sweep.asked if launch.world_size() == 1 else ()
 
@@ -325,8 +330,9 @@ def who(route: Any, encoders: Sequence[str], around: Mapping[str, Any], batch_si
     paths = ("pretrained", "revision", "encoder_weights", "calibration")  # told by content, not by place
     decides = {key: value for key, value in model_args.deciding(given).items() if key not in paths}
     here = launch.resolved(route.model, given, route.device, batch_size)
-    ran = {key: here[key] for key in ("device", "device_name") if key in here}
-    ran |= {"batch_size": batch_size} if here.get("dtype") != "float32" else {}  # where it decides answers
+    ran = {key: str(here[key]) for key in ("device", "device_name") if key in here}
+    if here.get("dtype") != "float32":  # where it decides answers
+        ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {
         "model": route.model,

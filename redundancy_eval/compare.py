@@ -221,7 +221,7 @@ def _check_precision(runs: Sequence[Run], lenient: Leniency) -> None:
     _same(runs, "dtype", lambda run: run.resolved.get("dtype"), lenient)
     _same(runs, "attention", lambda run: run.resolved.get("attention"), lenient)
     told = {run.resolved.get("dtype") for run in runs}
-    half = sorted(told & set(_HALF))  # type: ignore[arg-type]
+    half = [name for name in _HALF if name in told]
     if None in told:
         reason = " (dtype=auto is another on each device)"
         _same(runs, "dtype", lambda run: run.resolved.get("device"), lenient, "device ", reason)

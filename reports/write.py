@@ -137,8 +137,8 @@ def options_of(out: Path) -> Options:
     unknown = sorted(set(kept) - {field.name for field in fields(Options)})
     if unknown:
         raise DataError(f"{path}: options.{unknown[0]}: not known to this version")
-    lists = {key: tuple(kept[key]) for key in ("encoders", "mask_of", "lenient")}
-    return Options(**{**kept, **lists})
+    encoders, mask_of, lenient = (tuple(kept[key]) for key in ("encoders", "mask_of", "lenient"))
+    return Options(kept["taxonomy"], kept["mmvp_pairs"], encoders, mask_of, lenient, kept["scale"])
 
 
 def told(options: Options, tables: Sequence[ScoreTable]) -> list[str]:
