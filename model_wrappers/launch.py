@@ -61,7 +61,7 @@ def describe(
             known = ablations.identity(Path(arguments["calibration"]))
             record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
     record["versions"] = versions(packages)
-    record["command"] = ["redundancy-eval", *map(model_args.redacted, command)]
+    record["command"] = ["redundancy-eval", *model_args.without_secrets(command)]
     return record
 
 

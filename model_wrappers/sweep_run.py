@@ -74,7 +74,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
     labels = read_masks(own.masks, encoders)
     checkpoint = None if own.model == "masked" else identity.of(families.folders(own.model, given))
     around = surroundings(own.framework, given, rest)
-    command = ["redundancy-eval", "sweep", *map(model_args.redacted, arguments)]
+    command = ["redundancy-eval", "sweep", *model_args.without_secrets(arguments)]
     if own.judge_key:
         command = [part.replace(own.judge_key, "[REDACTED]") for part in command]
     if done(Path(own.out), command, checkpoint, around):
@@ -330,7 +330,7 @@ def who(route: Any, encoders: Sequence[str], around: Mapping[str, Any], batch_si
     paths = ("pretrained", "revision", "encoder_weights", "calibration")  # told by content, not by place
     decides = {key: value for key, value in model_args.deciding(given).items() if key not in paths}
     here = launch.resolved(route.model, given, route.device, batch_size)
-    ran = {key: str(here[key]) for key in ("device", "device_name") if key in here}
+    ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}
     if here.get("dtype") != "float32":  # where it decides answers
         ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
