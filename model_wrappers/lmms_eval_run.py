@@ -12,7 +12,7 @@ from typing import Any
 
 from redundancy_eval import environment, files, model_args, read_lmms_eval, tasks
 from redundancy_eval.errors import SetupError, UsageError
-from redundancy_eval.model_wrappers import checked_arguments, launch
+from redundancy_eval.model_wrappers import checked_arguments, families, launch
 from redundancy_eval.usage import refusals
 
 _HELP = """\
@@ -91,6 +91,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
     if args.model in launch.OURS:
         check_generation(args.gen_kwargs)
+    if args.model in families.FAMILIES and args.apply_chat_template:
+        raise SetupError(
+            f"{args.model} puts prompts into its own template (conv_template=); leave --apply_chat_template"
+        )
     return args
 
 

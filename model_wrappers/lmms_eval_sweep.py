@@ -104,13 +104,16 @@ class Route:
 
     Args:
         arguments: what was typed, without what is the sweep's own and without a mask.
+        batch_size: the sweep's; the base of `masked` has its own.
     """
 
     framework = "lmms-eval"
 
-    def __init__(self, arguments: Sequence[str]):
+    def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
         self.arguments = list(arguments)
         self.args = lmms_eval_run.parse(self.arguments)
+        if self.args.model != families.HOOKED[1]:
+            self.args.batch_size = batch_size
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
         lmms_eval_run.check_arguments(self.model, self.given)
         self.bases: dict[str, Any] = {}  # of `masked`

@@ -82,9 +82,7 @@ def run(arguments: Sequence[str], quiet: bool = False) -> int:
         return 0
     passed = ["--model", own.model, "--model_args", own.model_args]
     passed += ["--judge-key", own.judge_key] if own.judge_key else []
-    if own.framework == "lmms-eval" and own.model != "masked":  # its results tell how they were answered
-        passed += ["--batch_size", own.batch_size]
-    route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out])
+    route = make_route(own.framework, [*passed, *rest, OUT[own.framework], own.out], own.batch_size)
     kept = who(route, encoders, {"checkpoint": checkpoint, **around}, own.batch_size)
     decides = {**kept, **route.decides, "files": around["files"]}
     waiting = [label for label in labels if not finished(route.folder(label), decides)]
@@ -131,8 +129,13 @@ def check(own: argparse.Namespace) -> None:
         raise SetupError(f"--feature_memory must not be negative; not {own.feature_memory:g}")
 
 
-def make_route(framework: str, arguments: Sequence[str]) -> Any:
+def make_route(framework: str, arguments: Sequence[str], batch_size: str = "auto") -> Any:
     """The framework's side of a sweep.
+
+    Args:
+        framework: `lmms-eval` or `vlmevalkit`.
+        arguments: what was typed, without what is the sweep's own.
+        batch_size: the sweep's, which results and records tell.
 
     Raises:
         SetupError: the framework is not installed, or its arguments make no sense here.
@@ -141,12 +144,13 @@ def make_route(framework: str, arguments: Sequence[str]) -> Any:
         with environment.needed("sweep", framework):
             from redundancy_eval.model_wrappers import vlmevalkit_sweep
 
-        return vlmevalkit_sweep.Route(arguments)
+        return vlmevalkit_sweep.Route(arguments, batch_size)
     with environment.needed("sweep", framework):
         from redundancy_eval.model_wrappers import lmms_eval_sweep
 
     # Without samples nothing could be checked or paired between masks.
-    return lmms_eval_sweep.Route([*arguments, *([] if "--log_samples" in arguments else ["--log_samples"])])
+    logged = [] if "--log_samples" in arguments else ["--log_samples"]
+    return lmms_eval_sweep.Route([*arguments, *logged], batch_size)
 
 
 def surroundings(framework: str, given: Mapping[str, str], rest: Sequence[str]) -> dict[str, Any]:

@@ -129,13 +129,21 @@ def evaluate(
         if launch.rank() == 0:
             (folder / "status.json.lock").unlink(missing_ok=True)  # a killed run's: VLMEvalKit would wait for it
             vlmevalkit_folder.clear_cut_off(folder, asked.data, _known_data())
-            sidecar.write({**record, "data": {**answered, **data}}, folder)
+            launch.keep_record({**record, "data": {**answered, **data}}, folder, ())
         _start(framework, theirs, asked.judge_key)
     if launch.rank() == 0:
         data = vlmevalkit_folder.data_digests(asked.data)  # with what was fetched
-        sidecar.write({**record, **launch.FOUND, "data": {**answered, **data}}, folder)
+        written = () if "sweep" in record else _results(folder)  # a sweep's manifest lists them
+        launch.keep_record({**record, **launch.FOUND, "data": {**answered, **data}}, folder, written)
         vlmevalkit_folder.note_pictures(asked.data, data, fresh)
         check_results(folder, asked.data)
+
+
+def _results(folder: Path) -> list[Path]:
+    """The files of a folder that `report` reads, but for what VLMEvalKit writes anew on every start."""
+    kinds = (".xlsx", ".tsv", ".csv", ".json")
+    own = ("status.json", sidecar.NAME, sidecar.MANIFEST)
+    return [path for path in sorted(folder.iterdir()) if path.suffix in kinds and path.name not in own]
 
 
 def _known_data() -> set[str]:
@@ -237,8 +245,13 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     return asked, rest
 
 
-def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
+def describe(asked: Asked, command: Sequence[str], batch_size: object = None) -> dict[str, Any]:
     """What the mask's folder says about its run.
+
+    Args:
+        asked: our arguments.
+        command: as typed.
+        batch_size: where it is not the one that was asked for.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
@@ -252,7 +265,7 @@ def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
     checked_arguments.check(asked.model, given, ("max_new_tokens", "as_published"))
     text = ",".join(f"{key}={value}" for key, value in given.items())
     typed = [part.replace(asked.judge_key, "[REDACTED]") if asked.judge_key else part for part in command]
-    record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
+    record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed], batch_size=batch_size or asked.batch_size)
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, asked.told
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
@@ -270,10 +283,12 @@ def version() -> dict[str, str]:
 
 def digest(record: Mapping[str, Any]) -> str:
     """Short hash of what decides results beside the mask, so that VLMEvalKit never resumes another run's answers."""
+    ran = record.get("resolved", {})
     decides = [
         model_args.deciding(record["arguments"], full=record["mask"] == "none"),
-        *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration")),
-        record["versions"].get("vlmevalkit"),
+        *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration", "versions")),
+        *(ran.get(key) for key in ("dtype", "device", "device_name", "attention")),
+        ran.get("batch_size") if ran.get("dtype") != "float32" else None,  # there it decides answers
         launch.EPOCH,
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()

@@ -21,12 +21,13 @@ class Route:
 
     Args:
         arguments: what was typed, without what is the sweep's own and without a mask.
+        batch_size: the sweep's.
     """
 
     framework = "vlmevalkit"
 
-    def __init__(self, arguments: Sequence[str]):
-        self.arguments = list(arguments)
+    def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
+        self.arguments, self.batch_size = list(arguments), batch_size
         self.asked, self.rest = vlmevalkit_run.read(self.arguments)
         self.given, self.model, self.out = self.asked.model_args, self.asked.model, Path(self.asked.work_dir)
         if self.asked.published and self.asked.published.generation.get("do_sample"):
@@ -93,7 +94,7 @@ class Route:
     def _record(self, label: str) -> dict[str, Any]:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         command = [given if part == self.given and self.given else part for part in self.arguments]
-        return vlmevalkit_run.describe(replace(self.asked, model_args=given), command)
+        return vlmevalkit_run.describe(replace(self.asked, model_args=given), command, self.batch_size)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def variants(table: ScoreTable) -> tuple[pd.DataFrame, pd.DataFrame]:
         best = max(places, key=lambda i: every[i, -1])
         of = "?" if table.guessed else math.comb(n, dropped)
         chosen = "" if len(places) == of else f" (best of {len(places)}/{of})"
-        size = f"{dropped} dropped" if table.guessed else f"{n - dropped} encoders"
+        size = f"{dropped} dropped" if table.guessed else f"{n - dropped} encoder{'s' * (n - dropped != 1)}"
         rows.append(every[best])
         names.append(f"{size}: {mask_name(table, table.masks[best])}{chosen}" if dropped else FULL)
     columns = [*table.taxonomy.categories, OVERALL]

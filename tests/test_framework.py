@@ -148,6 +148,7 @@ def test_a_folder_takes_no_results_of_another_model(ours, tmp_path, monkeypatch,
     ("more", "said"),
     [
         (["--use_cache", "cache"], "--use_cache answers by model arguments"),
+        (["--apply_chat_template"], "eagle_masked puts prompts into its own template"),
         (["--gen_kwargs", "max_new_token=1"], "--gen_kwargs max_new_token: the models here take max_new_tokens,"),
     ],
 )
