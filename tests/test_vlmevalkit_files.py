@@ -423,6 +423,15 @@ def test_other_arguments_that_were_passed_are_refused(tmp_path, passed, match):
     assert "sk-1" not in str(refused.value) and "t-2" not in str(refused.value)
 
 
+def test_masks_that_were_asked_another_data_file_are_refused(tmp_path):
+    recorded(tmp_path, "none", 4, data={"RealWorldQA": "0123", "MME": "89ab"})
+    recorded(tmp_path, "clip", 3, data={"RealWorldQA": "4567"})
+    with pytest.raises(DataError, match="task RealWorldQA: runs differ in dataset: data file: (0123|4567) and "):
+        read(tmp_path, options=readers.Options())
+    recorded(tmp_path, "clip", 3, data={"RealWorldQA": "0123"})
+    assert column(read(tmp_path, "documents", options=readers.Options()), "RealWorldQA") == [80, 75]
+
+
 # Numbers and damage.
 
 
