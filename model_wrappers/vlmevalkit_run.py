@@ -117,7 +117,7 @@ def evaluate(
     answered = sidecar.read([folder]).get("data", {})
     data = vlmevalkit_folder.data_digests(asked.data)
     vlmevalkit_folder.check_data(folder, answered, data)
-    fresh = vlmevalkit_folder.without_pictures(asked.data)
+    fresh = vlmevalkit_folder.without_pictures(asked.data) if launch.rank() == 0 else []
     theirs = _theirs(folder.name, asked, rest)
     if framework.__name__ != "vlmeval.run":  # upstream starts anew unless told; the folder is this run's alone
         theirs.append("--reuse")

@@ -1,12 +1,12 @@
 """Read VLMEvalKit work folders as they are: what was run and judged how, with which numbers and samples.
 
-See vlmevalkit_files.py for names of files, vlmevalkit_samples.py for samples, vlmevalkit_judged.py for verdicts.
+See vlmevalkit_files.py for names of files, vlmevalkit_samples.py for samples, vlmevalkit_judged.py for verdicts, and
+vlmevalkit_settle.py for what is checked once masks are known.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from redundancy_eval import compare, files, forms, model_args, sidecar
 from redundancy_eval import vlmevalkit_files as kit
 from redundancy_eval import vlmevalkit_judged as judged
 from redundancy_eval import vlmevalkit_samples as samples
-from redundancy_eval.errors import DataError, Hole
-from redundancy_eval.runs import Leniency, Run, Samples, TaskResult, identity
+from redundancy_eval.errors import Hole
+from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
 from redundancy_eval.taxonomy import Part, Taxonomy
 from redundancy_eval.vlmevalkit_judged import Reading
 
-FRAMEWORK = "vlmevalkit"
+FRAMEWORK = kit.FRAMEWORK
 _EXACT = "exact_matching"
 # When VLMEvalKit changed how it reads an option from a text, as folders of runs are dated; newest first.
 _CHANGES = (("20260617", Reading.AFTER_ANSWER_IS), ("20250804", Reading.AMONG_LAST), ("", Reading.ANYWHERE))
@@ -81,16 +81,12 @@ def find(folder: Path, taxonomy: Taxonomy) -> list[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    known = _names(taxonomy)
+    known = kit.known(taxonomy)
     names: dict[Path, list[str]] = {}
     for path in files.below(folder):
         if not path.is_symlink():
             names.setdefault(path.parent, []).append(path.name)
     return sorted(where for where, found in names.items() if kit.models(where, found, known) or _stopped(where, found))
-
-
-def _names(taxonomy: Taxonomy) -> set[str]:
-    return {part.task for part in taxonomy.parts(FRAMEWORK)}
 
 
 def _stopped(folder: Path, names: Sequence[str]) -> bool:
@@ -113,7 +109,7 @@ def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
     content = files.read_json(status) if status.exists() and not status.is_symlink() else {}
     told = _Told(folder, forms.check(content, forms.Status, status), sidecar.read(_record_folders(folder)))
     names = [path.name for path in folder.iterdir() if not path.is_symlink()]
-    models = kit.models(folder, names, _names(taxonomy)) or [kit.model_folder(folder).name]
+    models = kit.models(folder, names, kit.known(taxonomy)) or [kit.model_folder(folder).name]
     return [_read(told, model, names, taxonomy, lenient) for model in models]
 
 
@@ -337,90 +333,3 @@ def _number(value: object, where: str) -> float:
     if math.isinf(number):
         raise Hole(f"{where} is {value!r}, not a number")
     return number
-
-
-def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
-    """Runs whose masks are known, each data set once: copies are one run, and of two runs the newer one counts.
-
-    Raises:
-        DataError: two runs of one mask, or no data set is in the taxonomy.
-    """
-    known = _names(taxonomy)
-    mine = [run for run in runs if run.framework == FRAMEWORK]
-    outside = sorted({task for run in mine for task in run.tasks if task not in known})
-    if outside and not any(known & {*run.tasks, *run.failures} for run in mine):
-        raise DataError(
-            f"{mine[0].path}: none of the data sets is in the taxonomy {taxonomy.name}: {', '.join(outside)} "
-            "(--taxonomy FILE adds data sets)"
-        )
-    kept = [run for run in runs if not _is_aside(run, known, lenient)]
-    rivals: dict[tuple[Any, ...], list[Run]] = {}
-    for run in kept:
-        for task in run.tasks if run.framework == FRAMEWORK and any(run.mask) else ():
-            rivals.setdefault((identity(run), _mask(run), task), []).append(run)
-    several = {key: found for key, found in rivals.items() if len(found) > 1}
-    lost = {(id(run), key[-1]) for key, found in several.items() for run in _losers(found, key[-1], lenient)}
-    settled = []
-    for run in kept:
-        tasks = {name: task for name, task in run.tasks.items() if (id(run), name) not in lost}
-        if tasks or not run.tasks or run.failures:
-            settled.append(replace(run, tasks=tasks) if len(tasks) < len(run.tasks) else run)
-    return settled
-
-
-def _is_aside(run: Run, known: set[str], lenient: Leniency) -> bool:
-    """Whether a run without a mask holds other data sets only, so that no one needs its mask."""
-    aside = run.framework == FRAMEWORK and not any(run.mask) and bool(run.tasks) and not known & {*run.tasks}
-    if aside:
-        lenient.warnings.append(f"{run.path}: only data sets that are not in the taxonomy ({', '.join(run.tasks)})")
-    return aside
-
-
-def _mask(run: Run) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(sorted(text.lower().replace(" ", "").split("+"))) for text in run.mask)
-
-
-def _losers(runs: Sequence[Run], task: str, lenient: Leniency) -> list[Run]:
-    """Of runs of one mask on one task, those that do not count."""
-    distinct: list[Run] = []
-    contents: list[frozenset[str]] = []
-    for run in sorted(runs, key=lambda run: kit.model_folder(run.path) == run.path):  # upstream's folders of runs first
-        content = frozenset(files.sha256(path) for path in run.tasks[task].files)
-        if not any(content <= other for other in contents):  # else it is a copy, if not of all files
-            distinct.append(run)
-            contents.append(content)
-    if len(distinct) > 1:
-        # What lies in the model's folder has no time of its own: it was copied from the folder of a run.
-        folders = {run.path.parent for run in distinct}
-        dated = [run for run in distinct if run.path not in folders]
-        *_, last = dated = sorted(dated, key=lambda run: _time(run, task))
-        if len(dated) > 1 and _time(dated[-2], task) == _time(last, task):
-            raise DataError(
-                f"two runs of drop={last.mask[0]} on task {task}: {dated[-2].path} and {last.path}; which is the newer "
-                "one cannot be told: keep one of them"
-            )
-        older = " and ".join(str(run.path) for run in distinct if run is not last)
-        lenient.refuse(
-            "duplicate-runs", f"two runs of drop={last.mask[0]} on task {task}: {older} and {last.path}, the newer one"
-        )
-        distinct = [last]
-    return [run for run in runs if not any(run is one for one in distinct)]
-
-
-def _time(run: Run, task: str) -> tuple[float, float]:
-    """When a run was made: by its folder's name or status.json, else by its files; then by its files."""
-    changed = max((path.stat().st_mtime for path in run.tasks[task].files), default=0.0)
-    name = kit.RUN_FOLDER.fullmatch(run.path.name)
-    if name:
-        told = f"{name[1]}{name[2] or '000000'}"
-        try:
-            return datetime.strptime(told, "%Y%m%d%H%M%S").timestamp(), changed
-        except ValueError:
-            return changed, changed
-    status = run.path / "status.json"
-    if status.is_file() and not status.is_symlink():
-        try:
-            return datetime.fromisoformat(str(files.read_json(status).get("created_at"))).timestamp(), changed
-        except (ValueError, OverflowError, OSError):
-            pass
-    return changed, changed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redundancy_eval import files, read_csv, read_lmms_eval, read_vlmevalkit, vlmevalkit_files
+from redundancy_eval import files, read_csv, read_lmms_eval, read_vlmevalkit, vlmevalkit_files, vlmevalkit_settle
 from redundancy_eval.errors import SetupError
 from redundancy_eval.runs import Leniency, MaskOf, Run, tell_masks
 from redundancy_eval.taxonomy import DEFAULT, Taxonomy
@@ -57,7 +57,7 @@ def read(
             if path.resolve() not in runs:
                 runs[path.resolve()] = read_one(path)
     masked = tell_masks([run for found in runs.values() for run in found], told)
-    masked = read_vlmevalkit.settle(masked, taxonomy, lenient)
+    masked = vlmevalkit_settle.settle(masked, taxonomy, lenient)
     for run in masked:
         if run.framework == read_vlmevalkit.FRAMEWORK and not any(run.mask):
             alike = sum(run.model == other.model for other in masked)

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,13 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _measure(path: Path) -> _Sheet:
+    files.check_regular(path)
+    state = path.stat()
+    return _measured(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)  # what is counted first is read later
+def _measured(path: Path, size: int, changed: int) -> _Sheet:
     parts = dict(_parts(path))
     strings = [content for name, content in parts.items() if name.endswith("sharedstrings.xml")]
     sheets = {name: content for name, content in parts.items() if "worksheets/" in name and name.endswith(".xml")}
@@ -124,7 +132,7 @@ def _measure_sheet(path: Path, content: bytes) -> _Sheet:
         cells = len(places)
         rows = max(map(int, {digits for _, digits in places}), default=0)
         columns = max(map(_column, {letters for letters, _ in places}), default=0)
-        found = _PLAIN_FORMULA.findall(content)
+        found = _PLAIN_FORMULA.findall(content) if b"<f" in content else []
         formulas = [(int(digits) - 1, _column(letters) - 1) for letters, digits in found]
     else:
         rows, columns, cells, formulas = _measure_tags(path, content)

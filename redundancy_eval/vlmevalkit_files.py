@@ -13,7 +13,9 @@ from typing import Any
 
 from redundancy_eval import files, spreadsheets
 from redundancy_eval.errors import DataError
+from redundancy_eval.taxonomy import Taxonomy
 
+FRAMEWORK = "vlmevalkit"
 RUN_FOLDER = re.compile(r"T(\d{8})(?:-(\d{6})|_G([0-9a-f]{7,40}))?(?:[-_].*)?")
 TABLES = (".xlsx", ".tsv")
 # What a data set that was run leaves behind, without and with the parts that name a judge.
@@ -21,6 +23,11 @@ OWN = (*TABLES, "_acc.csv", "_acc.json", "_score.csv", "_score.json")
 _READ = (*TABLES, ".csv", ".json")
 _NUMBERS = re.compile(r"(.+)_acc\.(?:csv|json)")  # names of judges stand in no such file
 _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit shortens these in file names
+
+
+def known(taxonomy: Taxonomy) -> set[str]:
+    """The data sets of a taxonomy."""
+    return {part.task for part in taxonomy.parts(FRAMEWORK)}
 
 
 def model_folder(folder: Path) -> Path:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -217,9 +218,14 @@ def _digest(asked: Sequence[Row]) -> int:
     """Hash of what was asked, in all rotations, and of what is right."""
     digest = hashlib.blake2b(digest_size=8)
     for row in asked:
-        columns = sorted(name for name in row if not _REPLY.fullmatch(name))
+        columns = _of_question(tuple(row))
         digest.update("\x1f".join([*columns, *(row[name] for name in columns), "\x1e"]).encode())
     return int.from_bytes(digest.digest(), "big")
+
+
+@lru_cache(maxsize=100)
+def _of_question(columns: tuple[str, ...]) -> list[str]:
+    return sorted(name for name in columns if not _REPLY.fullmatch(name))
 
 
 def _clusters(path: Path, part: Part, found: Sequence[_Document]) -> list[str]:

@@ -194,7 +194,10 @@ def write_vqa(folder, said, number, *, question="How many?", below="", **more):
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"said": ["2"] * 3}, "runs differ in documents: 4 and 3"),
+        (
+            {"said": ["2"] * 3},
+            "task ChartQA_TEST: 4 and 3 predictions; document 3 is in .*x5-full/T20250703_G989e33b2 only",
+        ),
         ({"question": "In a word, how many?"}, "document 0 of task ChartQA_TEST was asked or scored otherwise"),
         ({"split": "human"}, "document 0 of task ChartQA_TEST was asked or scored otherwise"),
     ],
@@ -239,8 +242,8 @@ def write_circular(folder, asked_at, wording="What?"):
 @pytest.mark.parametrize(
     ("asked_at", "wording", "match"),
     [
-        ({1: [0], 2: [0]}, "What?", "runs differ in documents: 4 and 2"),
-        ({1: [0, 1], 2: [0]}, "What?", "runs differ in documents: 4 and 3"),
+        ({1: [0], 2: [0]}, "What?", "4 and 2 predictions; document 1000001 is in .*x5-full only"),
+        ({1: [0, 1], 2: [0]}, "What?", "4 and 3 predictions; document 1000002 is in .*x5-full only"),
         ({1: [0, 1], 2: [0, 2]}, "What?", "document 2 of task MMBench_DEV_EN was asked"),
         ({1: [0, 1], 2: [0, 1]}, "Which?", "document 1 of task MMBench_DEV_EN was asked"),
         ({1: [1, 2], 2: [0, 1]}, "What?", r"MMBench_DEV_EN\.tsv: document 1 was asked in rotation only \(1000001\)"),
@@ -418,6 +421,15 @@ def test_other_arguments_that_were_passed_are_refused(tmp_path, passed, match):
     with pytest.raises(DataError, match=match) as refused:
         read(tmp_path, options=readers.Options())
     assert "sk-1" not in str(refused.value) and "t-2" not in str(refused.value)
+
+
+def test_masks_that_were_asked_another_data_file_are_refused(tmp_path):
+    recorded(tmp_path, "none", 4, data={"RealWorldQA": "0123", "MME": "89ab"})
+    recorded(tmp_path, "clip", 3, data={"RealWorldQA": "4567"})
+    with pytest.raises(DataError, match="task RealWorldQA: runs differ in dataset: data file: (0123|4567) and "):
+        read(tmp_path, options=readers.Options())
+    recorded(tmp_path, "clip", 3, data={"RealWorldQA": "0123"})
+    assert column(read(tmp_path, "documents", options=readers.Options()), "RealWorldQA") == [80, 75]
 
 
 # Numbers and damage.
