@@ -41,9 +41,8 @@ def _number(value: object) -> bool:
 
 
 def _ids(value: object) -> bool:
-    return all(
-        _whole(token) and abs(cast(int, token)) < 2**31 for token in (value if isinstance(value, list) else [value])
-    )
+    tokens: list[Any] = value if isinstance(value, list) else [value]
+    return all(_whole(token) and abs(token) < 2**31 for token in tokens)
 
 
 SIZE = Kind("a whole number above 0", lambda value: _whole(value) and 0 < value < 2**31)
