@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import ablations, families, hooks, hub, prompts
-from redundancy_eval.model_wrappers.masked import Answer, Prompt, choose_dtype, read_ablation
+from redundancy_eval.model_wrappers.masked import Answer, Numbers, Prompt, choose_dtype, not_numbers, read_ablation
 
 MODEL_ID = "hf_masked"
 
@@ -154,9 +154,10 @@ class HfMaskedModel:
         for group in self._groups(batch):
             asked = [batch[i] for i in group]
             inputs = self.inputs(asked)
-            with self._masked(asked):
-                tokens = self.model.generate(**inputs, generation_config=config)
             length = inputs["input_ids"].shape[1]
+            numbers = Numbers([self.called(prompt) for prompt in asked], self.model.dtype, eos, length)
+            with self._masked(asked):
+                tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers])
             for i, row, attention in zip(group, tokens[:, length:].tolist(), inputs["attention_mask"], strict=True):
                 stop = [place for place, token in enumerate(row) if token in eos]
                 new = row[: stop[0]] if stop else row
@@ -180,6 +181,8 @@ class HfMaskedModel:
                 inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(ids)], dim=1)
             with self._masked([prompt]):
                 logits = self.model(**inputs).logits[0]
+            if not logits[-ids.shape[1] - 1 :].isfinite().all():
+                raise not_numbers(self.called(prompt), self.model.dtype)
             predicted = logits[-ids.shape[1] - 1 : -1].float().log_softmax(-1)
             total = predicted.gather(-1, ids[0][:, None]).sum().item()
             scored.append((total, bool((predicted.argmax(-1) == ids[0]).all())))
@@ -207,6 +210,10 @@ class HfMaskedModel:
                 f"outputs of the named modules are no batches of equal units: {sorted(counts)}; name others"
             )
         return found
+
+    def called(self, prompt: Prompt) -> str:
+        """A prompt under the mask, for messages."""
+        return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
 
     def _masked(self, prompts: Sequence[Prompt]) -> "_Checked":
         images = [image for prompt in prompts for image in prompt.images]

@@ -81,10 +81,11 @@ class Numbers(LogitsProcessor):
         names: what each sequence is, for the message.
         dtype: of the model.
         eos: what ends an answer; what the model makes of one behind its end decides nothing.
+        start: how many of the ids are the prompt's.
     """
 
-    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = ()):
-        self.names, self.dtype, self.eos = names, dtype, tuple(eos)
+    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = (), start: int = 0):
+        self.names, self.dtype, self.eos, self.start = names, dtype, tuple(eos), start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The logits (sequences, vocabulary), as they are.
@@ -94,7 +95,7 @@ class Numbers(LogitsProcessor):
         """
         bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
         if bad.any() and self.eos:
-            bad &= ~torch.isin(input_ids, input_ids.new_tensor(self.eos)).any(-1)
+            bad &= ~torch.isin(input_ids[:, self.start :], input_ids.new_tensor(self.eos)).any(-1)
         if bad.any():
             row = int(bad.nonzero()[0])
             raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)

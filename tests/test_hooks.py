@@ -259,3 +259,13 @@ def test_deepseek_vl_is_masked_as_in_its_native_family(tmp_path, drop):
     (visual,) = native.visuals([picture(1)])
     torch.testing.assert_close(seen[0][0], visual.embeddings, rtol=1e-5, atol=1e-5)
     assert answer == native.generate([prompt], 6)
+
+
+def test_logits_that_are_not_numbers_are_refused(llava):
+    subject = hf_model.load(llava, "clip:model.vision_tower", "clip", device="cpu")
+    subject.model.lm_head.weight.data[3] = float("nan")
+    asked = [Prompt("What?", (picture(1),), "task document 4")]
+    with pytest.raises(SetupError, match="task document 4, drop=clip: the logits are not numbers"):
+        subject.generate(asked, 2)
+    with pytest.raises(SetupError, match="task document 4, drop=clip: the logits are not numbers"):
+        subject.loglikelihood(asked, ["a"])
