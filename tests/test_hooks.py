@@ -265,7 +265,7 @@ def test_logits_that_are_not_numbers_are_refused(llava):
     subject = hf_model.load(llava, "clip:model.vision_tower", "clip", device="cpu")
     subject.model.lm_head.weight.data[3] = float("nan")
     asked = [Prompt("What?", (picture(1),), "task document 4")]
-    with pytest.raises(SetupError, match="task document 4, drop=clip: the logits are not numbers"):
+    with pytest.raises(SetupError, match="task document 4, drop=all: the logits are not numbers"):
         subject.generate(asked, 2)
-    with pytest.raises(SetupError, match="task document 4, drop=clip: the logits are not numbers"):
+    with pytest.raises(SetupError, match="task document 4, drop=all: the logits are not numbers"):
         subject.loglikelihood(asked, ["a"])
