@@ -444,8 +444,8 @@ def test_a_changed_checkpoint_is_refused(lmms):
     for name in ("changed", "changed, more"):
         assert lmms.codes(name) == [2]
         assert re.fullmatch(
-            r"changed/store holds answers of another model: checkpoint\.checkpoint\.weights\.model\.safetensors\."
-            r'blocks differs: "\w+" there, "\w+" here; use another output folder',
+            r"changed/drop-\w+ holds a sweep that was made otherwise: checkpoint\.checkpoint\.weights\."
+            r'model\.safetensors\.blocks differs: "\w+" there, "\w+" here; use another output folder',
             lmms.error(name),
         )
     assert not asked(lmms.notes("changed.note")) and folders(lmms.root / "changed") == ["drop-all", "drop-none"]
@@ -796,7 +796,7 @@ def test_mistakes_in_vlmevalkit_are_one_line(kit):
     for number, wanted in said.items():
         assert kit.error("wrong", number).startswith(wanted)
     assert kit.codes("other data") == [2]
-    assert " holds a sweep with another data: " in kit.error("other data")
+    assert " holds a sweep that was made otherwise: data differs: " in kit.error("other data")
 
 
 def test_two_processes_in_vlmevalkit(kit):
