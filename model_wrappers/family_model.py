@@ -8,7 +8,7 @@ what an encoder sees at once: an image, or one of its tiles.
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor, nn
@@ -23,6 +23,56 @@ class Visual:
 
     embeddings: Tensor
     extra: Any = None
+
+
+class MultiEncoder(Protocol):
+    """What masking calls of a family's model; FamilyModel says what each does.
+
+    A torch module lets any misspelt name pass a type checker, a protocol does not.
+    """
+
+    encoder_names: tuple[str, ...]
+    released_names: dict[str, str]
+    language_model: Any
+    max_length: int | None
+    template: str
+    max_images: int | None
+    eos: tuple[int, ...]
+
+    @staticmethod
+    def needed(names: Sequence[str], mask: Collection[str], site: str, **settings: Any) -> tuple[str, ...]:
+        """Encoders that must run under a mask."""
+
+    @staticmethod
+    def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
+        """Entries that are replaced at a site under a mask."""
+
+    def shapes(self, site: str) -> dict[str, tuple[int, int]]:
+        """(tokens, channels) of a unit of each encoder."""
+
+    def layouts(self, images: Sequence[Image.Image]) -> list[Any]:
+        """What the fusion must know of each image."""
+
+    def units(self, layout: Any) -> int:
+        """How many units an image has."""
+
+    def preprocess(self, images: Sequence[Image.Image], names: Collection[str]) -> dict[str, Tensor]:
+        """Pixels that the named encoders need."""
+
+    def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+        """Run encoders."""
+
+    def project(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The projectors of the encoders that are given."""
+
+    def fuse(self, projected: Mapping[str, Tensor], layouts: Sequence[Any]) -> list[Visual]:
+        """What stands for each image."""
+
+    def check_ids(self, ids: Sequence[int], name: str) -> None:
+        """Refuse a prompt that the architecture would misread."""
+
+    def prefill(self, visuals: Sequence[Sequence[Visual]], offsets: Sequence[int]) -> AbstractContextManager[Any]:
+        """Context in which the language model runs."""
 
 
 class FamilyModel(nn.Module):

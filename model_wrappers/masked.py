@@ -4,6 +4,7 @@ The order of a forward pass is encode -> ablate -> fuse -> language model. A dro
 mask is fixed for the run, its weights are not loaded); its place in the fusion is taken by an exact zero tensor.
 """
 
+import copy
 import importlib
 import inspect
 import logging
@@ -20,7 +21,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
 from redundancy_eval import masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import ablations, families, hub, prompts
-from redundancy_eval.model_wrappers.family_model import FamilyModel, Visual
+from redundancy_eval.model_wrappers.family_model import MultiEncoder, Visual
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class MaskedModel:
 
     def __init__(
         self,
-        model: FamilyModel,
+        model: MultiEncoder,
         tokenizer: Any,
         mask: Sequence[str] = (),
         template: prompts.Template = prompts.TEMPLATES["vicuna_v1"],
@@ -172,10 +173,10 @@ class MaskedModel:
 
     def under(self, mask: Sequence[str]) -> "MaskedModel":
         """The same loaded model under another mask; it must hold the encoders that run there."""
-        return MaskedModel(
-            self.model, self.tokenizer, mask, self.template, self.eos, self.long_prompt, self.many_images, self.site,
-            self.settings, self.ablation,
-        )  # fmt: skip
+        other = copy.copy(self)
+        other.mask = tuple(mask)
+        other.cut, other.moved, other.first = [], [], []
+        return other
 
     @property
     def encoder_names(self) -> tuple[str, ...]:
@@ -530,7 +531,18 @@ def load(
     template = prompts.template(conv_template or model.template or told_template(tokenizer, folder))
     tell_unused(folder)
     eos = model.eos or all_end_tokens(folder, config, tokenizer)
-    return MaskedModel(model, tokenizer, mask, template, eos, long_prompt, many_images, site, settings, stand_ins)
+    return MaskedModel(
+        model,
+        tokenizer,
+        mask,
+        template=template,
+        eos=eos,
+        long_prompt=long_prompt,
+        many_images=many_images,
+        site=site,
+        settings=settings,
+        ablation=stand_ins,
+    )
 
 
 def told_template(tokenizer: Any, folder: Path) -> str:

@@ -24,7 +24,7 @@ from transformers import GenerationConfig
 
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers import families, hub, masked
-from redundancy_eval.model_wrappers.family_model import FamilyModel
+from redundancy_eval.model_wrappers.family_model import MultiEncoder
 from redundancy_eval.model_wrappers.masked import MaskedModel
 
 
@@ -57,13 +57,13 @@ def same(name: str, got: object, expected: object) -> Check:
     return Check(name, float("nan"), ok, "" if ok else f"{str(got)[:200]!r} != {str(expected)[:200]!r}")
 
 
-def by_name(prefix: str, features: Mapping[str, Tensor], model: FamilyModel) -> dict[str, Tensor]:
+def by_name(prefix: str, features: Mapping[str, Tensor], model: MultiEncoder) -> dict[str, Tensor]:
     """The first unit of each encoder's features under the names that recordings use."""
     released = {own: name for name, own in model.released_names.items()}
     return {f"{prefix}/{released[name]}": value[0] for name, value in features.items() if name in released}
 
 
-def zero_condition(text: str, model: FamilyModel) -> Condition:
+def zero_condition(text: str, model: MultiEncoder) -> Condition:
     """`nomask`, `all_masked`, `zero:<encoder>+<encoder>`, with encoders as recordings call them.
 
     Raises:
@@ -77,7 +77,7 @@ def zero_condition(text: str, model: FamilyModel) -> Condition:
     return Condition(tuple(model.released_names[name] for name in names.split("+")))
 
 
-def site_condition(text: str, model: FamilyModel, kinds: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Condition:
+def site_condition(text: str, model: MultiEncoder, kinds: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Condition:
     """`nomask`, `<kind>:<encoder>+<encoder>`, `<kind>:all`; a kind stands for a site and settings.
 
     Raises:
@@ -182,7 +182,7 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
                 yield Check(f"{name} {text}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
 
 
-def _as_loaded(model: FamilyModel, entry: Mapping[str, Any]) -> AbstractContextManager[None]:
+def _as_loaded(model: MultiEncoder, entry: Mapping[str, Any]) -> AbstractContextManager[None]:
     """For families whose inputs are all recorded alike."""
     return nullcontext()
 

@@ -33,6 +33,7 @@ from redundancy_eval.model_wrappers import (
 from redundancy_eval.model_wrappers.costs import Costs
 from redundancy_eval.model_wrappers.family_model import FamilyModel
 from redundancy_eval.model_wrappers.listen import Heard
+from redundancy_eval.model_wrappers.route import Route
 from redundancy_eval.reports import formats
 from redundancy_eval.store import HEADER, Store
 
@@ -114,7 +115,7 @@ class Subject:
     measured: str
 
     @classmethod
-    def of(cls, route: Any) -> "Subject":
+    def of(cls, route: Route) -> "Subject":
         """The model of a sweep.
 
         Raises:
@@ -343,7 +344,7 @@ def _memory(
 
 
 def _stored(
-    route: Any,
+    route: Route,
     encoders: Sequence[str],
     labels: Sequence[str],
     heard: Sequence[Heard],

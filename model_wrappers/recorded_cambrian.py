@@ -6,7 +6,7 @@ Recordings name the encoders in short, as we do. What the language model's sampl
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -88,7 +88,7 @@ def input_ids(entry: Mapping[str, Any]) -> list[int]:
 @torch.inference_mode()
 def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
     """What a recording may hold of the encoders, the projectors, the connector and what the samplers look at."""
-    model, layouts = subject.model, subject.model.layouts([image])
+    model, layouts = cast(cambrian.Cambrian, subject.model), subject.model.layouts([image])
     features, projected = subject.features([image]), subject.projected([image])
     sampled, behind = model.connect(projected, layouts)
     (visual,) = model.fuse(projected, layouts)
@@ -115,7 +115,8 @@ def prompt_tensors(subject: MaskedModel, image: Image.Image, ids: list[int]) -> 
     def keep(index: int, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         found[f"llm_sva{index}/queries_in"], found[f"llm_sva{index}/queries_out"] = args[0], output
 
-    handles = [s.register_forward_hook(partial(keep, index)) for index, s in enumerate(subject.model.samplers)]
+    samplers = cast(cambrian.Cambrian, subject.model).samplers
+    handles = [s.register_forward_hook(partial(keep, index)) for index, s in enumerate(samplers)]
     try:
         with subject.model.prefill([visuals], [0]):
             subject.model.language_model(inputs_embeds=inputs, attention_mask=attention, logits_to_keep=1)

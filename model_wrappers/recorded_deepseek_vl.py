@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -95,7 +95,7 @@ def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
     features = subject.features([image])
     return {
         **by_name("encoder", features, subject.model),
-        "fused": subject.model.concatenate(features)[0],
+        "fused": cast(deepseek_vl.DeepseekVl, subject.model).concatenate(features)[0],
         "image_embeds": subject.model.fuse(features, [None])[0].embeddings,
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from torch import Tensor
@@ -55,7 +55,7 @@ def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
     features = subject.features([image])
     return {
         **by_name("encoder", features, subject.model),
-        "fused": subject.model.concatenate(features)[0],
+        "fused": cast(eagle.Eagle, subject.model).concatenate(features)[0],
         "image_embeds": subject.model.fuse(features, [None])[0].embeddings,
     }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -93,7 +93,7 @@ def input_ids(entry: Mapping[str, Any]) -> list[int]:
 @torch.inference_mode()
 def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
     """What a recording may hold of the encoders and the fusion; rows run over the tiles, then each one's tokens."""
-    model, features = subject.model, subject.features([image])
+    model, features = cast(eagle2.Eagle2, subject.model), subject.features([image])
     fused = model.concatenate(features).flatten(0, 1)
     found = {f"encoder/{name}": value.flatten(0, 1) for name, value in features.items()}
     if "siglip" not in subject.mask:

@@ -18,6 +18,7 @@ from redundancy_eval import __version__, environment, files, forms, masks, model
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.files import write_json
 from redundancy_eval.model_wrappers import families, identity, launch
+from redundancy_eval.model_wrappers.route import Route
 from redundancy_eval.sidecar import MANIFEST
 from redundancy_eval.store import Key, Store
 from redundancy_eval.usage import Parser
@@ -129,7 +130,7 @@ def check(own: argparse.Namespace) -> None:
         raise SetupError(f"--feature_memory must not be negative; not {own.feature_memory:g}")
 
 
-def make_route(framework: str, arguments: Sequence[str], batch_size: str = "auto") -> Any:
+def make_route(framework: str, arguments: Sequence[str], batch_size: str = "auto") -> Route:
     """The framework's side of a sweep.
 
     Args:
@@ -292,7 +293,7 @@ def _same(path: Path, file: forms.ManifestFile) -> bool:
 
 
 def _sweep(
-    route: Any, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace, rest: Sequence[str],
+    route: Route, labels: Sequence[str], waiting: Sequence[str], own: argparse.Namespace, rest: Sequence[str],
     who: Mapping[str, Any], decides: Mapping[str, Any], command: Sequence[str], quiet: bool,
 ) -> tuple[dict[str, str], Collection[Key]]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask, and what was asked (of several processes,
@@ -326,7 +327,7 @@ def _sweep(
         return problems, sweep.asked if launch.world_size() == 1 else ()
 
 
-def who(route: Any, encoders: Sequence[str], around: Mapping[str, Any], batch_size: str = "auto") -> dict[str, Any]:
+def who(route: Route, encoders: Sequence[str], around: Mapping[str, Any], batch_size: str = "auto") -> dict[str, Any]:
     """All that decides answers beside question and mask; what a store belongs to."""
     from redundancy_eval.model_wrappers import sweep
 

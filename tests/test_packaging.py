@@ -145,12 +145,33 @@ def test_types_of_the_installed_wheel(wheel, tmp_path):
     pytest.importorskip("mypy", reason="needs the dependency group lint")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "redundancy_eval"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600, env={**os.environ, "MYPYPATH": str(site)},
-    )  # fmt: skip
+
+    def types():
+        command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "redundancy_eval"]
+        env = {**os.environ, "MYPYPATH": str(site)}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=env)
+
+    done = types()
     assert done.returncode == 0, done.stdout
     assert "no issues found" in done.stdout
+    for name, right, wrong in MISSPELT:
+        path = site / "redundancy_eval" / "model_wrappers" / f"{name}.py"
+        text = path.read_text()
+        assert right in text
+        path.write_text(text.replace(right, wrong, 1))
+    said = types().stdout
+    assert [wrong for _, _, wrong in MISSPELT if f'has no attribute "{wrong.split(".")[-1][:-1]}"' not in said] == [], (
+        said
+    )
+
+
+# Calls into the model layer and into a framework's side of a sweep, which a type checker must follow.
+MISSPELT = [
+    ("masked", "self.model.fuse(", "self.model.fuze("),
+    ("masked", "self.model.layouts(", "self.model.layoutz("),
+    ("sweep_run", "route.evaluate(", "route.evalute("),
+    ("sweep_run", "route.folder(", "route.foldr("),
+]
 
 
 @pytest.mark.slow
