@@ -6,7 +6,7 @@ from pathlib import Path
 from redundancy_eval import scores
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.readers import Options
-from redundancy_eval.scores import SampleScores, ScoreTable
+from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]
 

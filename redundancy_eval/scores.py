@@ -2,81 +2,33 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, masks, metrics, model_args, read_csv, read_vlmevalkit, readers, replies, shown
+from redundancy_eval import (
+    compare,
+    masks,
+    metrics,
+    model_args,
+    read_csv,
+    read_vlmevalkit,
+    readers,
+    replies,
+    scoring,
+    shown,
+)
 from redundancy_eval import taxonomy as taxonomies
-from redundancy_eval.errors import DataError, Hole, SetupError
-from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, TaskResult, identity
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, identity
+from redundancy_eval.scoring import Scored
+from redundancy_eval.table import Mask, SampleScores, ScoreTable
 from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
 
-_ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples
-
 OWN = "redundancy-eval"
-_EXCUSED = "it does not follow from the samples"  # and a warning says so already
 
-Mask = tuple[str, ...]
 KnownEncoders = Callable[[str, str], Sequence[str]]
-
-
-@dataclass(frozen=True)
-class SampleScores:
-    """Paired per-document scores (0..1) of one benchmark.
-
-    `scores` is (masks, documents) with NaN where a mask was not run or an answer is missing; `clusters` and `strata`
-    are (documents,).
-    """
-
-    documents: NDArray[np.str_]
-    scores: NDArray[np.float64]
-    clusters: NDArray[np.str_]
-    strata: NDArray[np.str_]
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of one model in points (0..100).
-
-    `points` is (masks, benchmarks) with NaN where there is no score; `documents` counts the benchmarks' documents
-    (None: not known), `tasks` names the framework's tasks behind each benchmark. `samples` holds paired per-document
-    scores of the benchmarks that were logged. Where `encoders` are those that masks name (`guessed`), the model may
-    have more: then IG is not known, nor whether a mask drops all.
-    """
-
-    model: str
-    checkpoint: str
-    framework: str
-    encoders: tuple[str, ...]
-    masks: tuple[Mask, ...]
-    taxonomy: Taxonomy
-    benchmarks: tuple[Benchmark, ...]
-    tasks: tuple[str, ...]
-    points: NDArray[np.float64]
-    documents: tuple[int | None, ...]
-    samples: Mapping[str, SampleScores]
-    notes: tuple[str, ...]
-    signature: str
-    guessed: bool = False
-
-    def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
-        """Points of one mask, NaN where it was not run."""
-        wanted = tuple(name for name in self.encoders if name in mask)
-        if wanted in self.masks:
-            return self.points[self.masks.index(wanted)]
-        return np.full(len(self.benchmarks), np.nan)
-
-    def categories(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Category scores (..., categories) of points (..., benchmarks)."""
-        return metrics.category_scores(points, self.taxonomy.groups(self.benchmarks))
-
-    def cur(self) -> NDArray[np.float64]:
-        """CUR (encoders, categories), fractions: the relative drop of each category's mean."""
-        full = self.categories(self.row(()))
-        return np.stack([metrics.cur(full, self.categories(self.row((name,)))) for name in self.encoders])
 
 
 def read(
@@ -166,14 +118,6 @@ def _named_as(run: Run) -> tuple[str, str]:
 def _called(run: Run) -> str:
     given = (f"{k}={v}" for k, v in sorted(run.arguments.items()) if k not in ("drop", "keep"))
     return " ".join([run.model, *map(model_args.redacted, given)])
-
-
-@dataclass
-class _Scored:
-    """A benchmark under one mask: points, and what its samples told."""
-
-    points: float
-    samples: list[Samples] = field(default_factory=list)
 
 
 class _Builder:
@@ -351,7 +295,7 @@ class _Builder:
             self.notes.append(f"not in the taxonomy {self.taxonomy.name}, left out: {', '.join(outside)}")
         return chosen
 
-    def _score(self, mask: Mask, benchmark: Benchmark, parts: Sequence[Part]) -> _Scored | None:
+    def _score(self, mask: Mask, benchmark: Benchmark, parts: Sequence[Part]) -> Scored | None:
         label = self._label(mask)
         absent = [part.task for part in parts if (mask, part.task) not in self.run_of]
         if absent:
@@ -360,56 +304,13 @@ class _Builder:
             said = "".join(f"; {text}" for text in sorted(why))
             self.notes.append(f"no run of drop={label} on {benchmark.name} ({', '.join(absent)}){said}")
             return None
-        runs = [self.run_of[mask, part.task] for part in parts]
-        results = [run.tasks[part.task] for run, part in zip(runs, parts, strict=True)]
-        samples: list[Samples] = []
-        try:
-            found = (result.samples(part) for result, part in zip(results, parts, strict=True))
-            samples = [each for each in found if each is not None]
-            whole = len(samples) == len(parts)
-            reason = next((s.reason for s in samples if s.reason), "" if whole else "no samples were logged")
-            if not reason:
-                follows = [
-                    self._check_headline(benchmark, part, run, result, s)
-                    for part, run, result, s in zip(parts, runs, results, samples, strict=True)
-                ]
-                if all(follows):
-                    return _Scored(self._from_samples(label, benchmark, samples), samples)
-                reason = _EXCUSED  # the framework's own number is shown
-            points = self._from_headlines(label, benchmark, parts, runs, results, reason)
-        except Hole as error:
-            self.holes.append(str(error))
-            where = f"{runs[0].path.parent}/"  # the file's name says enough; reports are read elsewhere
-            self.notes.append(f"drop={label}: {benchmark.name} has no score: {str(error).replace(where, '')}")
-            points = float("nan")
-        return _Scored(points, samples if len(samples) == len(parts) else [])
-
-    def _from_headlines(
-        self,
-        label: str,
-        benchmark: Benchmark,
-        parts: Sequence[Part],
-        runs: Sequence[Run],
-        results: Sequence[TaskResult],
-        reason: str,
-    ) -> float:
-        if any(part.weight is None for part in parts):
-            self.notes.append(
-                f"drop={label}: {benchmark.name} does not follow from the framework's numbers for "
-                f"{', '.join(p.task for p in parts)} ({reason})"
-            )
-            return float("nan")
-        total = 0.0
-        for part, run, result in zip(parts, runs, results, strict=True):
-            points = result.headline(part) * part.scale
-            if not np.isnan(points) and not -1e-9 <= points <= 100 + 1e-9:
-                raise DataError(f"{run.path}: {part.task} {part.metric} gives {points:.10g} points, outside 0..100")
-            total += (part.weight or 0.0) * points
-        if np.isnan(total):
-            self.notes.append(f"drop={label}: the framework reports no number for {benchmark.name}")
-        elif self.framework != read_csv.FRAMEWORK and reason != _EXCUSED:
-            self.unchecked.setdefault((benchmark.name, reason), []).append(label)
-        return total
+        found = scoring.score(label, benchmark, parts, [self.run_of[mask, part.task] for part in parts], self.lenient)
+        self.notes += found.notes
+        if found.hole:
+            self.holes.append(found.hole)
+        if found.unchecked and self.framework != read_csv.FRAMEWORK:
+            self.unchecked.setdefault((benchmark.name, found.unchecked), []).append(label)
+        return found
 
     def _tell_unchecked(self, benchmark: Benchmark, labels: Sequence[str]) -> None:
         """Say which scores are the framework's own numbers, and of which masks where samples of others are there."""
@@ -421,59 +322,6 @@ class _Builder:
             whose = f" under {', '.join(f'drop={label}' for label in found)}" if others else ""
             there = f" (samples of {', '.join(others)} are there)" if others else ""
             self.notes.append(f"{name} is the framework's number{whose}, unchecked: {reason}{there}{failed}")
-
-    def _check_headline(self, benchmark: Benchmark, part: Part, run: Run, result: TaskResult, samples: Samples) -> bool:
-        """Whether the framework's number follows from its samples (a missing answer is a wrong one to it)."""
-        weights = benchmark.weights if part.headline_weights is None else part.headline_weights
-        points = result.headline(part) * part.scale
-        rule = benchmark.rule if part.headline_weights is None else "items"
-        sums = metrics.cluster_sums(samples.scores, samples.clusters, samples.strata, rule)
-        recomputed = 100 * float(metrics.benchmark_score(sums, weights))
-        if part.headline_documents:
-            recomputed *= len(samples.scores) / part.headline_documents
-        tolerance = _ROUNDING + (0.5 * 10**-part.decimals * part.scale if part.decimals is not None else 0)
-        if weights and set(weights) - set(samples.strata):
-            return True  # with a stratum that has no documents there is no score to compare
-        if np.isnan(points):
-            self.notes.append(f"{benchmark.name} is recomputed from samples; {part.task} reports no number to compare")
-            return True
-        if abs(recomputed - points) <= tolerance:
-            return True
-        self.lenient.refuse(
-            "headline",
-            f"{run.path}: {part.task} reports {points:.6f} points, but its samples give {recomputed:.6f}",
-        )
-        return False
-
-    def _from_samples(self, label: str, benchmark: Benchmark, samples: Sequence[Samples]) -> float:
-        scores, clusters, strata, missing = (
-            np.concatenate([getattr(s, name) for s in samples]) for name in ("scores", "clusters", "strata", "missing")
-        )
-        unknown = set(strata) - set(benchmark.weights) if benchmark.weights else set()
-        if unknown:
-            raise DataError(f"{samples[0].path}: unknown stratum {sorted(unknown)[0]!r} of {benchmark.name}")
-        capped = int(sum(s.capped.sum() for s in samples))
-        if capped:
-            self.notes.append(
-                f"drop={label}: {capped} of {len(scores)} answers on {benchmark.name} reached the length limit"
-            )
-        if missing.any():
-            text = f"drop={label}: {missing.sum()} of {len(scores)} answers on {benchmark.name} are missing"
-            if "missing-answers" not in self.lenient.kinds:
-                self.notes.append(f"{text}, so it has no score (--lenient missing-answers scores the others)")
-                return float("nan")
-            self.lenient.refuse("missing-answers", f"{text}; the score is that of the others")
-            # A cluster with a missing answer has no score of its own under rules that need all of it.
-            keys = np.char.add(np.char.add(strata, "\n"), clusters)
-            kept = ~np.isin(keys, keys[missing]) if benchmark.rule != "items" else ~missing
-            scores, clusters, strata = scores[kept], clusters[kept], strata[kept]
-        absent = set(benchmark.weights) - set(strata)
-        if absent:
-            self.notes.append(
-                f"drop={label}: {benchmark.name} is undefined: no documents of {', '.join(sorted(absent))}"
-            )
-        sums = metrics.cluster_sums(scores, clusters, strata, benchmark.rule)
-        return 100 * float(metrics.benchmark_score(sums, benchmark.weights))
 
     def _paired(self, logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
         """Scores of the documents that all logged masks share (all of them, unless that was excused)."""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from redundancy_eval import masks, metrics, shown
-from redundancy_eval.scores import ScoreTable
+from redundancy_eval.table import ScoreTable
 
 OVERALL = "Overall"
 FULL = "full model"

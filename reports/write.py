@@ -16,7 +16,7 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.files import read_json
 from redundancy_eval.readers import Options
 from redundancy_eval.reports import formats, frames
-from redundancy_eval.scores import ScoreTable
+from redundancy_eval.table import ScoreTable
 
 SCHEMA = 2
 _PREVIEW = r"""% Every table on a page of its own: pdflatex preview.tex

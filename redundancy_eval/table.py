@@ -1,0 +1,68 @@
+"""Scores of one model under its masks: data only, what statistics and reports look at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redundancy_eval import metrics
+from redundancy_eval.taxonomy import Benchmark, Taxonomy
+
+Mask = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """Paired per-document scores (0..1) of one benchmark.
+
+    `scores` is (masks, documents) with NaN where a mask was not run or an answer is missing; `clusters` and `strata`
+    are (documents,).
+    """
+
+    documents: NDArray[np.str_]
+    scores: NDArray[np.float64]
+    clusters: NDArray[np.str_]
+    strata: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of one model in points (0..100).
+
+    `points` is (masks, benchmarks) with NaN where there is no score; `documents` counts the benchmarks' documents
+    (None: not known), `tasks` names the framework's tasks behind each benchmark. `samples` holds paired per-document
+    scores of the benchmarks that were logged. Where `encoders` are those that masks name (`guessed`), the model may
+    have more: then IG is not known, nor whether a mask drops all.
+    """
+
+    model: str
+    checkpoint: str
+    framework: str
+    encoders: tuple[str, ...]
+    masks: tuple[Mask, ...]
+    taxonomy: Taxonomy
+    benchmarks: tuple[Benchmark, ...]
+    tasks: tuple[str, ...]
+    points: NDArray[np.float64]
+    documents: tuple[int | None, ...]
+    samples: Mapping[str, SampleScores]
+    notes: tuple[str, ...]
+    signature: str
+    guessed: bool = False
+
+    def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
+        """Points of one mask, NaN where it was not run."""
+        wanted = tuple(name for name in self.encoders if name in mask)
+        if wanted in self.masks:
+            return self.points[self.masks.index(wanted)]
+        return np.full(len(self.benchmarks), np.nan)
+
+    def categories(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Category scores (..., categories) of points (..., benchmarks)."""
+        return metrics.category_scores(points, self.taxonomy.groups(self.benchmarks))
+
+    def cur(self) -> NDArray[np.float64]:
+        """CUR (encoders, categories), fractions: the relative drop of each category's mean."""
+        full = self.categories(self.row(()))
+        return np.stack([metrics.cur(full, self.categories(self.row((name,)))) for name in self.encoders])
