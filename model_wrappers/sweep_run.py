@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, environment, files, forms, masks, model_args, sidecar, store
+from redundancy_eval import __version__, compare, environment, files, forms, masks, model_args, sidecar, store
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.files import write_json
 from redundancy_eval.model_wrappers import families, identity, launch
@@ -336,7 +336,7 @@ def who(route: Route, encoders: Sequence[str], around: Mapping[str, Any], batch_
     decides = {key: value for key, value in model_args.deciding(given).items() if key not in paths}
     here = launch.resolved(route.model, given, route.device, batch_size)
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}
-    if here.get("dtype") != "float32":  # where it decides answers
+    if here.get("dtype") in compare.HALF:  # where it decides answers
         ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import environment, files, model_args, sidecar
+from redundancy_eval import compare, environment, files, model_args, sidecar
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import checked_arguments, families, launch, vlmevalkit_folder
 from redundancy_eval.usage import Parser, refusals
@@ -288,7 +288,7 @@ def digest(record: Mapping[str, Any]) -> str:
         model_args.deciding(record["arguments"], full=record["mask"] == "none"),
         *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration", "versions")),
         *(ran.get(key) for key in ("dtype", "device", "device_name", "attention")),
-        ran.get("batch_size") if ran.get("dtype") != "float32" else None,  # there it decides answers
+        ran.get("batch_size") if ran.get("dtype") in compare.HALF else None,  # there it decides answers
         launch.EPOCH,
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()

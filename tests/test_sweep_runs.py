@@ -725,7 +725,7 @@ def test_a_sweep_in_vlmevalkit_asks_each_question_once(kit, model, capsys):
     printed = []
     for folder in (f"{name} sweep", f"{name} separate"):
         assert main(["report", str(kit.root / folder), "--taxonomy", "paper"]) == 0
-        printed.append(capsys.readouterr().out)
+        printed.append(BATCHES.sub("", capsys.readouterr().out))
     assert printed[0] == printed[1] and f"masks:{len(KIT_MASKS[model])}/" in printed[0]
     (table,) = scores.read([out], Options("paper"))
     assert len(table.masks) == len(KIT_MASKS[model]) and len(table.benchmarks) == len(KIT_DATA[model])
