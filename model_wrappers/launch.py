@@ -124,10 +124,18 @@ def check_record(record: Mapping[str, Any], folder: Path) -> None:
         SetupError: what differs.
     """
     there = sidecar.read([folder])
-    names = ("model", "mask", "encoders", "checkpoint", "calibration", "resolved", "versions")
-    other = there and store.difference(*({name: told.get(name) for name in names} for told in (there, record)))
+    if not there:
+        return
+    other = store.difference(*map(_of_all_results, (there, record)))
     if other:
         raise SetupError(f"{folder} holds results of another run: {other}; use another output folder")
+
+
+def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of every task; batch sizes and processes stand in each results file."""
+    names = ("model", "mask", "encoders", "checkpoint", "calibration", "versions")
+    ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
+    return {**{name: record.get(name) for name in names}, "resolved": ran}
 
 
 def tell_feeds(notes: Iterable[str]) -> None:

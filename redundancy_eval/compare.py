@@ -228,13 +228,16 @@ def _check_precision(runs: Sequence[Run], lenient: Leniency) -> None:
         unknown = [run for run in runs if "dtype" not in run.resolved]
         if len(runs) > 1:
             lenient.note(f"the number format (dtype) of {len(unknown)} of {len(runs)} runs is not known to agree")
-    if half:
-        reason = f"; in {half[0]} that decides answers"
-        _same(runs, "batch", lambda run: run.resolved.get("batch_size"), lenient, "batch size ", reason)
-    for name, what in (("device", "devices"), ("device_name", "devices"), ("batch_size", "batch sizes")):
-        found = sorted({str(value) for run in runs if (value := run.resolved.get(name))})
-        if len(found) > 1 and (half or None in told):
-            lenient.note(f"runs had different {what} ({', '.join(found)}); in half precision that changes answers")
+    for task in sorted({task for run in runs for task in run.tasks}):  # tasks may have batch sizes of their own
+        mine = [run for run in runs if task in run.tasks]
+        if half:
+            reason = f", task {task}; in {half[0]} that decides answers"
+            _same(mine, "batch", lambda run: run.resolved.get("batch_size"), lenient, "batch size ", reason)
+        for name, what in (("device", "devices"), ("device_name", "devices"), ("batch_size", "batch sizes")):
+            found = sorted({str(value) for run in mine if (value := run.resolved.get(name))})
+            if len(found) > 1 and (half or None in told):
+                said = f"the runs of {task} had different {what} ({', '.join(found)})"
+                lenient.note(f"{said}; in half precision that changes answers")
 
 
 def _check_told(runs: Sequence[Run], lenient: Leniency) -> None:

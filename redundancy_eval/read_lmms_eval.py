@@ -148,7 +148,11 @@ def _check_record(
         with suppress(SetupError):  # a name that the model has not is found where the table is made
             dropped = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
             ran["mask"] = masks.label(dropped, encoders)
-    others = [name for name in ran if None not in (ran[name], said.get(name)) and ran[name] != said[name]]
+    others = [
+        name
+        for name in ran
+        if name != "batch_size" and None not in (ran[name], said.get(name)) and ran[name] != said[name]
+    ]
     if others:
         a, b = (", ".join(f"{name} {told[name]}" for name in others) for told in (said, ran))
         lenient.refuse("record", f"{path}: the record beside it is of another run: it says {a}; the results say {b}")

@@ -126,11 +126,22 @@ def test_batch_sizes_decide_in_half_precision_only(tmp_path):
     assert "batch:32+8" in read(tmp_path).signature
     for path in found.values():
         record(path, lambda r: r["resolved"].update(dtype="bfloat16"))
-    with pytest.raises(DataError, match="batch size '(8|32)' and '(8|32)'; in bfloat16 that decides answers"):
+    match = f"batch size '(8|32)' and '(8|32)', task {GENERAL}; in bfloat16 that decides answers"
+    with pytest.raises(DataError, match=match):
         read(tmp_path)
     record(found["clip"], lambda r: r["resolved"].update(batch_size="8", device="cuda", device_name="NVIDIA H200"))
     (note,) = [note for note in read(tmp_path).notes if "different devices" in note]
     assert "cpu, cuda" in note and "in half precision" in note
+
+
+def test_tasks_may_have_batch_sizes_of_their_own(tmp_path):
+    for drop in ("none", "clip"):
+        for task, batch, stamp in ((GENERAL, 8, "20261121_120000"), (OTHER, 32, "20261121_130000")):
+            path = write_run(tmp_path, drop, {task: [1, 0, 1]}, args=",dtype=bfloat16", stamp=stamp)
+            edit(path, lambda c, batch=batch: c["config"].update(batch_size=batch))
+        resolved = {**RECORD["resolved"], "dtype": "bfloat16", "batch_size": "32"}
+        sidecar.write({**RECORD, "mask": drop, "resolved": resolved}, path.parent)
+    assert "|batch:32+8|" in read(tmp_path).signature
 
 
 def test_auto_on_two_devices_is_two_number_formats(tmp_path):
