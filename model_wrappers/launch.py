@@ -27,18 +27,16 @@ def describe(
     given: str | None,
     packages: Mapping[str, str],
     command: Sequence[str],
-    device: str | None = None,
-    batch_size: object = 1,
 ) -> dict[str, Any]:
-    """What a mask's folder says about its run; without mask and encoders for a model that is not ours.
+    """What a mask's folder says about its run, but for `resolved`; no mask and encoders for a model that is not ours.
+
+    No GPU is asked for: VLMEvalKit gives each process its own ones later.
 
     Args:
         model: model id.
         given: its model arguments.
         packages: name in the record -> distribution, of the framework and what else it answers with.
         command: what was typed behind `redundancy-eval`.
-        device: as the framework was told; None where it chooses.
-        batch_size: as typed.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
@@ -54,7 +52,6 @@ def describe(
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
         if model != families.HOOKED[1]:  # what weights the base of `masked` reads is not known here
             record["checkpoint"] = identity.digest(identity.of(families.folders(model, arguments)))
-        record["resolved"] = resolved(model, arguments, device, batch_size)
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers import ablations
 
@@ -83,7 +80,7 @@ def resolved(
     Args:
         model: model id.
         arguments: its model arguments.
-        device: as the framework was told; None where it chooses.
+        device: as the framework was told; None where accelerate chooses, as in lmms-eval.
         batch_size: as typed.
 
     Raises:
@@ -94,7 +91,7 @@ def resolved(
     from redundancy_eval.model_wrappers import masked
 
     chosen = arguments.get("device") or (device if world_size() == 1 else None)
-    place = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(chosen or _accelerates())
     found = {"device": place.type, "batch_size": str(batch_size), "processes": world_size()}
     if model != families.HOOKED[1]:
         found["dtype"] = str(masked.choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
@@ -102,6 +99,17 @@ def resolved(
     if place.type == "cuda":
         found["device_name"] = torch.cuda.get_device_name(place)
     return found
+
+
+def _accelerates() -> str:
+    """The kind of device that accelerate chooses (accelerate/state.py, PartialState.default_device)."""
+    import torch
+
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t"):
+        return "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]) -> None:
@@ -112,9 +120,11 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
         folder: the mask's.
         written: the run's files. Not of a sweep, whose manifest lists them.
     """
-    before = sidecar.read([folder]).get("files", {})
+    before = sidecar.read([folder])
+    kept = {"feeds": before["feeds"]} if "feeds" in before else {}  # a run that asks nothing finds nothing out
     mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
-    sidecar.write({**record, "files": {**before, **mine}} if before or mine else record, folder)
+    listed = {**before.get("files", {}), **mine}
+    sidecar.write({**kept, **record, **({"files": listed} if listed else {})}, folder)
 
 
 def check_record(record: Mapping[str, Any], folder: Path) -> None:

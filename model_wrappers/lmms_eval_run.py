@@ -52,10 +52,28 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     args = parse(arguments)
     check_arguments(args.model, args.model_args)
-    record = launch.describe(args.model, args.model_args, PACKAGES, ["run", *arguments], args.device, args.batch_size)
+    record = describe(args, args.model_args, ["run", *arguments])
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     evaluate(args, out, record, arguments)
     return 0
+
+
+def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]) -> dict[str, Any]:
+    """What a mask's folder says about its run.
+
+    Args:
+        args: as `parse` gives them.
+        given: model arguments with the mask.
+        command: what was typed behind `redundancy-eval`.
+
+    Raises:
+        SetupError: the checkpoint can't be found, or an argument is wrong.
+    """
+    record = launch.describe(args.model, given, PACKAGES, command)
+    if "mask" in record:
+        told = model_args.parse(given, "--model_args")
+        record["resolved"] = launch.resolved(args.model, told, args.device, args.batch_size)
+    return record
 
 
 def check_arguments(model: str, given: str | None) -> None:
@@ -91,10 +109,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
     if args.model in launch.OURS:
         check_generation(args.gen_kwargs)
-    if args.model in families.FAMILIES and args.apply_chat_template:
-        raise SetupError(
-            f"{args.model} puts prompts into its own template (conv_template=); leave --apply_chat_template"
-        )
+    if args.apply_chat_template and args.model in (*families.FAMILIES, families.HOOKED[0]):
+        raise SetupError(f"{args.model} puts prompts into its own template: leave --apply_chat_template out")
     return args
 
 

@@ -22,7 +22,7 @@ from lmms_eval.tasks import TaskManager
 
 from redundancy_eval import compare, model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers import entry, families, launch, lmms_eval_run, prompts
+from redundancy_eval.model_wrappers import entry, families, lmms_eval_run, prompts
 from redundancy_eval.model_wrappers.entry import one_line_errors
 from redundancy_eval.model_wrappers.lmms_eval_hooked import Hooked
 from redundancy_eval.model_wrappers.lmms_eval_model import generation_settings, result, shown, worded
@@ -162,9 +162,7 @@ class Route:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         args = argparse.Namespace(**{**vars(self.args), "model_args": given})
         command = [given if part == self.given and self.given else part for part in self.arguments]
-        record = launch.describe(
-            self.model, given, lmms_eval_run.PACKAGES, ["run", *command], self.args.device, self.args.batch_size
-        )
+        record = lmms_eval_run.describe(self.args, given, ["run", *command])
         record["sweep"] = True
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
         if self.model == families.HOOKED[1]:

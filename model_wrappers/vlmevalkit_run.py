@@ -76,6 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     asked, rest = read(arguments)
     record = describe(asked, arguments)
     framework = load_framework()
+    record = resolved(record, asked.batch_size)
     check_rest(framework, asked, rest)
     check_data(asked.data)
     made: list[Any] = []
@@ -245,13 +246,8 @@ def read(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     return asked, rest
 
 
-def describe(asked: Asked, command: Sequence[str], batch_size: object = None) -> dict[str, Any]:
-    """What the mask's folder says about its run.
-
-    Args:
-        asked: our arguments.
-        command: as typed.
-        batch_size: where it is not the one that was asked for.
+def describe(asked: Asked, command: Sequence[str]) -> dict[str, Any]:
+    """What the mask's folder says about its run, but for `resolved`.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
@@ -265,12 +261,24 @@ def describe(asked: Asked, command: Sequence[str], batch_size: object = None) ->
     checked_arguments.check(asked.model, given, ("max_new_tokens", "as_published"))
     text = ",".join(f"{key}={value}" for key, value in given.items())
     typed = [part.replace(asked.judge_key, "[REDACTED]") if asked.judge_key else part for part in command]
-    record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed], batch_size=batch_size or asked.batch_size)
+    record = launch.describe(asked.model, text, {}, ["vlmevalkit", *typed])
     rest = {key: value for key, value in given.items() if key not in ("drop", "keep")}
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, asked.told
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
     record["versions"] = {**record["versions"], **version()}
     return record
+
+
+def resolved(record: Mapping[str, Any], batch_size: object) -> dict[str, Any]:
+    """A record with how the model runs; after `load_framework`, which gives this process its own GPUs."""
+    return {**record, "resolved": launch.resolved(record["model"], record["arguments"], device(), batch_size)}
+
+
+def device() -> str:
+    """Where a model of ours runs in VLMEvalKit, unless its arguments say otherwise; as masked.load chooses."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def version() -> dict[str, str]:

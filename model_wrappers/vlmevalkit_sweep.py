@@ -57,9 +57,9 @@ class Route:
         return {key: value for key, value in given.items() if key != "max_new_tokens"}
 
     @property
-    def device(self) -> None:
-        """VLMEvalKit chooses."""
-        return None
+    def device(self) -> str:
+        """Where the model runs."""
+        return vlmevalkit_run.device()
 
     def load(self) -> Any:
         """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""
@@ -94,7 +94,8 @@ class Route:
     def _record(self, label: str) -> dict[str, Any]:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         command = [given if part == self.given and self.given else part for part in self.arguments]
-        return vlmevalkit_run.describe(replace(self.asked, model_args=given), command, self.batch_size)
+        record = vlmevalkit_run.describe(replace(self.asked, model_args=given), command)
+        return vlmevalkit_run.resolved(record, self.batch_size)
 
 
 @contextmanager

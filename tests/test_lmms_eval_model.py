@@ -1,5 +1,8 @@
 """The lmms-eval side of the masked models, called as the framework calls it."""
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
@@ -7,8 +10,10 @@ pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 from PIL import Image
 
+from redundancy_eval import sidecar
 from redundancy_eval.model_wrappers import families, launch, lmms_eval_model, lmms_eval_plugin, masked
 from tests import tiny
 
@@ -122,3 +127,31 @@ def test_eager_attention_gives_the_same_answers(folder, model):
     eager = masked.load("eagle_masked", str(folder), "det", device="cpu", attn_implementation="eager")
     assert eager.model.language_model.config._attn_implementation == "eager"
     assert eager.generate([prompt], 8) == model.masked.generate([prompt], 8)
+
+
+def test_a_run_that_asks_nothing_keeps_what_an_earlier_one_found_out(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    launch.keep_record({"mask": "sam", "feeds": {"sam": ["clip"]}}, tmp_path, [tmp_path / "a.json"])
+    launch.keep_record({"mask": "sam"}, tmp_path, [])
+    kept = sidecar.read([tmp_path])
+    assert kept["feeds"] == {"sam": ["clip"]} and list(kept["files"]) == ["a.json"]
+
+
+@pytest.mark.parametrize(("cpu", "device"), [("", "cuda"), ("true", "cpu")])
+def test_the_device_that_is_recorded_is_the_one_that_accelerate_chooses(monkeypatch, cpu, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "a GPU")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", cpu)
+    found = launch.resolved("eagle_masked", {})
+    assert found["device"] == device and found["dtype"] == {"cuda": "bfloat16", "cpu": "float32"}[device]
+
+
+def test_vlmevalkit_gives_processes_their_gpus_before_torch_is_asked_for_one():
+    """A GPU that torch has looked at before `CUDA_VISIBLE_DEVICES` is set would be every process's."""
+    code = (
+        "import sys\nfrom redundancy_eval.model_wrappers import vlmevalkit_run as kit\n"
+        "command = '--model eagle_masked --model_args pretrained=demo,drop=clip --data MME --work-dir out'\n"
+        "asked, _ = kit.read(command.split())\n"
+        "assert kit.describe(asked, [])['mask'] == 'clip' and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
