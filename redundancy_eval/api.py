@@ -5,7 +5,7 @@ from pathlib import Path
 
 from redundancy_eval import scores
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers import Options
+from redundancy_eval.readers.find import Options
 from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]
@@ -22,6 +22,6 @@ def read(paths: Iterable[str | Path], options: Options | None = None) -> list[Sc
         SetupError: an option or path is wrong.
         DataError: files are damaged, or runs can't stand in one table.
     """
-    from redundancy_eval.model_wrappers import families
+    from redundancy_eval.model_wrappers.families import registry
 
-    return scores.read(paths, options, families.known_encoders)
+    return scores.read(paths, options, registry.known_encoders)

@@ -81,7 +81,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     """The parser, and the names of the commands."""
     with environment.needed("redundancy-eval", ""):
         from redundancy_eval import taxonomy
-        from redundancy_eval.runs import KINDS
+        from redundancy_eval.readers.runs import KINDS
 
     parser = Parser(
         prog="redundancy-eval",
@@ -212,27 +212,27 @@ def _reading_options(parser: argparse.ArgumentParser, taxonomy: str) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import lmms_eval_run
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
 
-    return lmms_eval_run.run(arguments)
+    return lmms_eval_launch.run(arguments)
 
 
 def _sweep(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import sweep_run
+    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 
     return sweep_run.run(arguments)
 
 
 def _plan(arguments: Sequence[str]) -> int:
     with environment.needed("plan", _extra(["plan", *arguments])):
-        from redundancy_eval.model_wrappers import plan
+        from redundancy_eval.model_wrappers.sweeps import plan
     return plan.run(arguments)
 
 
 def _vlmevalkit(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import vlmevalkit_run
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as vlmevalkit_launch
 
-    return vlmevalkit_run.run(arguments)
+    return vlmevalkit_launch.run(arguments)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -282,10 +282,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from redundancy_eval.model_wrappers import families
+    from redundancy_eval.model_wrappers.families import registry
     from redundancy_eval.reports import formats
 
-    for family in families.FAMILIES.values():
+    for family in registry.FAMILIES.values():
         print(f"## {family.model_id}: {family.title}\n")
         rows = [["checkpoint", "encoders, in order", "template", "licence of the weights", "checked with"]]
         for c in family.checkpoints:
@@ -295,7 +295,7 @@ def _models(args: argparse.Namespace) -> int:
         costs = "; ".join(f"{name} {million:g} M, {flops:,} GFLOPs" for name, (million, flops) in family.costs.items())
         print(f"encoders: {costs}")
         print(f"sites: {', '.join(family.sites)}; a dropped encoder is skipped {family.skipped}")
-        print(f"ablations: {', '.join(families.ABLATIONS)}")
+        print(f"ablations: {', '.join(registry.ABLATIONS)}")
         for name, meaning in family.settings.items():
             print(f"{name}: {meaning}")
         print()
@@ -308,18 +308,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     _check_named(args.out)
     arguments = model_args.parse(args.model_args, "--model_args")
     with environment.needed("calibrate", "models"):
-        from redundancy_eval.model_wrappers import calibrate
+        from redundancy_eval.model_wrappers.hosts import calibrate
     folder = Path(args.images) if args.images else None
     return calibrate.main(args.model, arguments, Path(args.out), folder, args.task, args.count, args.batch_size)
 
 
 def _tasks(args: argparse.Namespace) -> int:
     from redundancy_eval import taxonomy
-    from redundancy_eval.model_wrappers import lmms_eval_run
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
     from redundancy_eval.reports import formats
 
     if args.path:
-        print(lmms_eval_run.task_folder())
+        print(lmms_eval_launch.task_folder())
         return 0
     if args.check:
         with environment.needed("tasks --check", "lmms-eval"):
@@ -340,12 +340,12 @@ def _tasks(args: argparse.Namespace) -> int:
 
 def _parity(args: argparse.Namespace) -> int:
     with environment.needed("parity", "models"):
-        from redundancy_eval.model_wrappers import parity
+        from redundancy_eval.model_wrappers.masking import parity
     return parity.main(Path(args.folder), args.tolerance)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from redundancy_eval.model_wrappers import demo
+    from redundancy_eval.commands import demo
 
     _check_named(args.out)
     return demo.main(Path(args.out), args.batch_size, args.limit)

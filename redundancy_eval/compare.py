@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from redundancy_eval import model_args
-from redundancy_eval.runs import Leniency, Run, Samples
+from redundancy_eval.readers.runs import Leniency, Run, Samples
 
 FREE = "free"
 OWN = "own"

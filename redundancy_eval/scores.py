@@ -7,21 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import (
-    compare,
-    masks,
-    metrics,
-    model_args,
-    read_csv,
-    read_vlmevalkit,
-    readers,
-    replies,
-    scoring,
-    shown,
-)
+from redundancy_eval import compare, masks, metrics, model_args, replies, scoring, shown
 from redundancy_eval import taxonomy as taxonomies
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.runs import Leniency, MaskOf, Run, Samples, identity
+from redundancy_eval.readers import csv_scores, find
+from redundancy_eval.readers import vlmevalkit as read_vlmevalkit
+from redundancy_eval.readers.runs import Leniency, MaskOf, Run, Samples, identity
 from redundancy_eval.scoring import Scored
 from redundancy_eval.table import Mask, SampleScores, ScoreTable
 from redundancy_eval.taxonomy import Benchmark, Part, Taxonomy
@@ -33,7 +24,7 @@ KnownEncoders = Callable[[str, str], Sequence[str]]
 
 def read(
     paths: Iterable[str | Path],
-    options: readers.Options | None = None,
+    options: find.Options | None = None,
     known_encoders: KnownEncoders = lambda model, checkpoint: (),
 ) -> list[ScoreTable]:
     """One table for each model among the runs that are named by, or below, the paths.
@@ -42,11 +33,11 @@ def read(
         SetupError: an option or path is wrong.
         DataError: files are damaged, or runs can't stand in one table.
     """
-    options = options or readers.Options()
+    options = options or find.Options()
     chosen = taxonomies.load(options.taxonomy, options.mmvp_pairs)
     lenient = Leniency(options.lenient)
     told = [MaskOf.parse(text) for text in options.mask_of]
-    runs = readers.read(paths, chosen, lenient, told, options.scale)
+    runs = find.read(paths, chosen, lenient, told, options.scale)
     return tables(runs, chosen, options.encoders, known_encoders, lenient)
 
 
@@ -269,7 +260,7 @@ class _Builder:
         chosen = []
         for benchmark in self.taxonomy.benchmarks:
             alternatives = benchmark.sources.get(self.framework, ())
-            if self.framework == read_csv.FRAMEWORK:
+            if self.framework == csv_scores.FRAMEWORK:
                 alternatives = ((Part(benchmark.name, "score", scale=1),),)
             found = [parts for parts in alternatives if all(part.task in ran for part in parts)]
             used |= {part.task for parts in alternatives for part in parts if part.task in ran}
@@ -308,7 +299,7 @@ class _Builder:
         self.notes += found.notes
         if found.hole:
             self.holes.append(found.hole)
-        if found.unchecked and self.framework != read_csv.FRAMEWORK:
+        if found.unchecked and self.framework != csv_scores.FRAMEWORK:
             self.unchecked.setdefault((benchmark.name, found.unchecked), []).append(label)
         return found
 
@@ -424,7 +415,7 @@ class _Builder:
             self.notes.append(
                 f"no run with only this encoder dropped, so its CUR and IG are undefined: {', '.join(absent)}"
             )
-        if self.framework == read_csv.FRAMEWORK:
+        if self.framework == csv_scores.FRAMEWORK:
             self.notes.append("point estimates from a CSV file: nothing could be recomputed or paired")
 
     def _signature(
@@ -436,7 +427,7 @@ class _Builder:
         said = {json.loads(value) for run in self.runs if (value := run.settings.get("limit", {}).get("limit"))}
         given = masked.arguments
         words = {"ablation": "zero", "site": "encoder", "dtype": "auto"}
-        if self.framework == read_csv.FRAMEWORK:
+        if self.framework == csv_scores.FRAMEWORK:
             words = {}
         elif masked.told:
             words = dict.fromkeys(words, "told")
@@ -477,7 +468,7 @@ class _Builder:
 
 
 def _unversioned(framework: str) -> str:
-    return "scores" if framework == read_csv.FRAMEWORK else "unknown"
+    return "scores" if framework == csv_scores.FRAMEWORK else "unknown"
 
 
 def _is_demo(benchmark: Benchmark) -> bool:
