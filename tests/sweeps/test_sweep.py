@@ -22,7 +22,7 @@ from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.costs import operations
-from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.masking import hf, loading, native
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.sweeps import engines, sweep
@@ -434,7 +434,7 @@ def test_shared_beginnings_change_no_logit(made, kind):
         native.Prefix((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
         for extra in (0, 1)
         for one, length in zip(batch, lengths, strict=True)
-        if (behind := len(one.ids) - 1 - engines._last(one.ids, native.prompts.IMAGE_ID))
+        if (behind := len(one.ids) - 1 - engines._last(one.ids, templates.IMAGE_ID))
     ]
     half = len(many) // 2
     common = [[native.Prefix("template", length, False)] * len(batch) for length in (1, before)]
@@ -473,7 +473,7 @@ def test_what_cannot_be_shared_is_not(made, tmp_path):
 
 @given(st.data())
 def test_prefixes_are_what_is_equal_and_save_a_tenth(data):
-    mark = native.prompts.IMAGE_ID
+    mark = templates.IMAGE_ID
     batch, lengths, sizes = [], [], {"a": 5, "b": 7}
     for _ in range(data.draw(st.integers(1, 6))):
         ids = tuple(data.draw(st.lists(st.sampled_from([1, 1, 1, 2, mark]), min_size=1, max_size=12)))
