@@ -113,6 +113,18 @@ def assign(module: nn.Module, name: str, value: Tensor) -> None:
         parent._buffers[leaf] = value
 
 
+def inside(prefix: str, target: Target) -> Target:
+    """Where a released tensor goes in a module, of where it goes in a part of it whose names begin with a prefix."""
+    if isinstance(target, Mapping):
+        return {prefix + own: part for own, part in target.items()}
+    return None if target is None else prefix + target
+
+
+def restore_position_ids(embeddings: Any) -> None:
+    """Make the position indices of a CLIP's or SigLIP's embeddings, which no checkpoint holds."""
+    embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))
+
+
 # Where tensors go: one device, or a device for each module by the beginning of its name (accelerate's device map).
 Device: TypeAlias = torch.device | str | Mapping[str, Any]
 

@@ -13,6 +13,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import ablations, loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Masked
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -46,7 +47,7 @@ def main(
         raise SetupError(f"--count and --batch_size must be positive; not {count} and {batch_size}")
     check_out(out)
     images = from_folder(folder, count) if folder is not None else from_task(str(task), count)
-    subject = loading.load(model, arguments)
+    subject = loading.load(model, **arguments)
     pretrained = str(arguments.get("pretrained") or registry.family(model).default)
     made = ablations.calibrate(
         batches(subject, images, batch_size), model=model, checkpoint=pretrained, site=subject.site
@@ -73,7 +74,7 @@ def check_out(out: Path) -> None:
 
 
 def batches(
-    subject: loading.Model, images: Sequence[Image.Image], size: int
+    subject: Masked, images: Sequence[Image.Image], size: int
 ) -> Iterator[tuple[list[ablations.Unit], dict[str, Tensor]]]:
     """Units and outputs of images, some at a time; an image that comes twice counts once."""
     distinct = list({ablations.image_hash(image): image for image in images}.items())

@@ -51,7 +51,7 @@ def describe(
             encoders = registry.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
-        if model != registry.HOOKED[1]:  # what weights the base of `masked` reads is not known here
+        if model != registry.MASKED:  # what weights the base of `masked` reads is not known here
             record["checkpoint"] = identity.digest(identity.of(registry.folders(model, arguments)))
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers.masking import ablations
@@ -89,13 +89,13 @@ def resolved(
     """
     import torch
 
-    from redundancy_eval.model_wrappers.masking import native
+    from redundancy_eval.model_wrappers.masking.loading import choose_dtype
 
     chosen = arguments.get("device") or (device if world_size() == 1 else None)
     place = torch.device(chosen or _accelerates())
     found = {"device": place.type, "batch_size": str(batch_size), "processes": world_size()}
-    if model != registry.HOOKED[1]:
-        found["dtype"] = str(native.choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
+    if model != registry.MASKED:
+        found["dtype"] = str(choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
         found["attention"] = arguments.get("attn_implementation", "sdpa")
     if place.type == "cuda":
         found["device_name"] = torch.cuda.get_device_name(place)

@@ -16,7 +16,8 @@ from redundancy_eval import masks
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families.templates import IMAGE_ID
 from redundancy_eval.model_wrappers.masking import ablations, hf
-from redundancy_eval.model_wrappers.masking.native import Answer, MaskedModel, Prefix, Prompt
+from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Answer, Prefix, Prompt
 
 Outputs = Mapping[str, Tensor]
 _MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD

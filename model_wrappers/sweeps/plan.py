@@ -4,7 +4,6 @@ The questions are the framework's own, operations and shapes follow from the che
 rests on an assumption is printed with it.
 """
 
-import importlib
 import json
 import os
 from collections import Counter
@@ -21,11 +20,11 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.costs.operations import Costs
-from redundancy_eval.model_wrappers.families import registry, slow_tokens, templates
+from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.families.base import FamilyModel
 from redundancy_eval.model_wrappers.hosts import listen, run_record
 from redundancy_eval.model_wrappers.hosts.listen import Heard
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking.loading import choose_dtype
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 from redundancy_eval.model_wrappers.sweeps import sweep
 from redundancy_eval.model_wrappers.sweeps.route import Route
@@ -118,13 +117,13 @@ class Subject:
         """
         model_id, given = route.model, route.model_arguments
         device = run_record.resolved(route.model, given, route.device)["device"]
-        dtype = native.choose_dtype(given.get("dtype", "auto"), torch.device(device))
+        dtype = choose_dtype(given.get("dtype", "auto"), torch.device(device))
         if model_id in registry.HOOKED:
             return cls(model_id, given, device, dtype, None, None, None, "")
         folder = _folder(model_id, given)
         model = operations.skeleton(model_id, folder, given)
         found = operations.of(model, model_id, hub.read_config(folder))
-        return cls(model_id, given, device, dtype, model, found, *_measure(model, model_id, folder, given))
+        return cls(model_id, given, device, dtype, model, found, *_measure(model, folder, given))
 
     def runs(self, encoders: Sequence[str], labels: Sequence[str]) -> dict[str, Sequence[str]]:
         """Mask -> the encoders that run under it. Behind hooks all do."""
@@ -189,20 +188,16 @@ def _folder(model_id: str, given: Mapping[str, str]) -> Path:
     return hub.locate(pretrained, given.get("revision"), weights=False)
 
 
-def _measure(
-    model: FamilyModel, model_id: str, folder: Path, given: Mapping[str, str]
-) -> tuple[Callable[[str, int], float], str]:
+def _measure(model: FamilyModel, folder: Path, given: Mapping[str, str]) -> tuple[Callable[[str, int], float], str]:
     """See Subject."""
-    module = importlib.import_module(registry.family(model_id).module)
-    own, tell = getattr(module, "read_tokenizer", None), getattr(module, "template_for", None)
     if given.get("conv_template"):
         templates.template(given["conv_template"])
     try:
-        tokenizer = own(folder) if own else slow_tokens.read(folder, model.language_model.config, model.slow_release)
+        tokenizer = model.read_tokenizer(folder)
     except SetupError:
         return lambda words, images: 40 + len(words) / 4, "four characters a token and 40 tokens for the template"
-    name = given.get("conv_template") or model.template
-    template = templates.template(name or (tell(model, tokenizer) if tell else templates.template_for(tokenizer)))
+    name = given.get("conv_template") or model.template_for(tokenizer)
+    template = templates.template(name or templates.template_for(tokenizer))
 
     def measure(words: str, images: int) -> float:
         placed, _ = templates.place_images(words, images, template)
@@ -262,7 +257,7 @@ def _prefills(
     blind = [label for label in labels if not run[label] and subject.given.get("ablation", "zero") in ("zero", "mean")]
     saved = 0 if subject.skeleton is None else len(blind) * (len(heard) - len(alike))
     # The full model once more in half precision; each mask of `masked` is asked by the framework itself.
-    half = subject.dtype != torch.float32 and subject.model_id != registry.HOOKED[1]
+    half = subject.dtype != torch.float32 and subject.model_id != registry.MASKED
     again = len(heard) if half and sweep.FULL in labels else 0
     separate = len(labels) * len(heard)
     shared = separate - saved + again

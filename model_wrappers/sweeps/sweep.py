@@ -19,7 +19,8 @@ from redundancy_eval import store
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import ablations, hf
-from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
 from redundancy_eval.model_wrappers.sweeps.engines import Asked, Reply
 from redundancy_eval.store import Key, Store, Stored

@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
     if args.model in run_record.OURS:
         check_generation(args.gen_kwargs)
-    if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HOOKED[0]):
+    if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HF_MASKED):
         raise SetupError(f"{args.model} puts prompts into its own template: leave --apply_chat_template out")
     return args
 

@@ -114,7 +114,7 @@ class Route:
     def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
         self.arguments = list(arguments)
         self.args = lmms_eval_launch.parse(self.arguments)
-        if self.args.model != registry.HOOKED[1]:
+        if self.args.model != registry.MASKED:
             self.args.batch_size = batch_size
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
         lmms_eval_launch.check_arguments(self.model, self.given)
@@ -145,7 +145,7 @@ class Route:
         accelerator = Accelerator()
         many = accelerator.num_processes > 1 or not self.args.device
         device = accelerator.device if many else torch.device(str(self.args.device))
-        return loading.load(self.model, {**self.model_arguments, "drop": "none"}, device)
+        return loading.load(self.model, **{"device": device, **self.model_arguments, "drop": "none"})
 
     def folder(self, label: str) -> Path:
         """Where a mask's results go."""
@@ -167,7 +167,7 @@ class Route:
         record = lmms_eval_launch.describe(self.args, given, ["run", *command])
         record["sweep"] = True
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
-        if self.model == registry.HOOKED[1]:
+        if self.model == registry.MASKED:
             own = Kept, {"bases": self.bases}
         with stand_in(self.model, *own):
             lmms_eval_launch.evaluate(args, self.folder(label), record, self.arguments)

@@ -25,7 +25,7 @@ from typing import Any
 
 from redundancy_eval import compare, environment, files, model_args, records
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families import card, registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import folder as vlmevalkit_folder
 from redundancy_eval.model_wrappers.masking import checked_arguments
@@ -188,7 +188,7 @@ class Asked:
     data: tuple[str, ...]
     work_dir: str
     batch_size: int
-    published: registry.Published | None
+    published: card.Published | None
     judge: str
     judge_base_url: str | None
     judge_key: str | None

@@ -12,7 +12,7 @@ from typing import Any
 
 from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families import card, registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as vlmevalkit_launch
 from redundancy_eval.model_wrappers.sweeps.sweep import Question, Sweep
@@ -87,7 +87,7 @@ class Route:
         record = {**self._record(label), "sweep": True}
         given = vlmevalkit_launch.own_arguments(record)
         build: Callable[[], Any] = partial(swept, self.model, label, sweep, given, self.asked.published)
-        if self.model == registry.HOOKED[1]:  # each mask is asked by itself, the base model is loaded once
+        if self.model == registry.MASKED:  # each mask is asked by itself, the base model is loaded once
             from redundancy_eval.model_wrappers.hosts.vlmevalkit import hooked as vlmevalkit_hooked
 
             build = partial(vlmevalkit_hooked.HookedVlm, given, self.bases)
@@ -120,7 +120,7 @@ def met_once() -> Iterator[None]:
             end()
 
 
-def swept(model_id: str, label: str, sweep: Sweep, given: dict[str, str], published: registry.Published | None) -> Any:
+def swept(model_id: str, label: str, sweep: Sweep, given: dict[str, str], published: card.Published | None) -> Any:
     """What VLMEvalKit takes for the model under a mask: answers from the store."""
     from redundancy_eval.model_wrappers.hosts.vlmevalkit import model as kit
 
