@@ -81,7 +81,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     """The parser, and the names of the commands."""
     with environment.needed("redundancy-eval", ""):
         from redundancy_eval import taxonomy
-        from redundancy_eval.readers.runs import KINDS
+        from redundancy_eval.leniency import KINDS
 
     parser = Parser(
         prog="redundancy-eval",

@@ -14,7 +14,7 @@ import pandas as pd
 from redundancy_eval import forms, model_args, shown
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.files import read_json
-from redundancy_eval.readers.find import Options
+from redundancy_eval.options import Options
 from redundancy_eval.reports import formats, frames
 from redundancy_eval.table import ScoreTable
 

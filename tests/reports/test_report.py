@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from redundancy_eval import records, scores, taxonomy
+from redundancy_eval import api, records, scores, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.options import Options
 from redundancy_eval.readers import find
 from redundancy_eval.reports import formats, frames, write
 from tests.helpers.runs import DEMO_TASKS, write_run, write_sweep
@@ -400,7 +401,7 @@ def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
 def test_names_are_told_apart_in_any_order(tmp_path):
     for models in (("a/x", "b/x", "x (2)"), ("x (2)", "a/x", "b/x"), ("a/x", "x (2)", "b/x")):
         path = csv_of(tmp_path, *(f"{model},{mask},GQA,60,10" for model in models for mask in ("none", "clip")))
-        assert len(set(frames.model_names(scores.read([path])))) == 3
+        assert len(set(frames.model_names(api.read([path])))) == 3
 
 
 def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
@@ -414,14 +415,12 @@ def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
     ):
         (tmp_path / "cur.tex").write_text("\n".join(change.get(i, line) for i, line in enumerate(lines)))
         with pytest.raises(DataError, match=match) if match else nullcontext():
-            write.verify([], tmp_path, find.Options())
+            write.verify([], tmp_path, Options())
     assert time.process_time() - started < 5
 
 
 def lenient(folder, *kinds, **options):
-    return scores.read(
-        [folder], find.Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options)
-    )
+    return api.read([folder], Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options))
 
 
 @pytest.mark.parametrize(
@@ -535,7 +534,7 @@ x4,none,GQA,60,100
 def test_a_csv_of_scores(tmp_path, capsys):
     path = tmp_path / "scores.csv"
     path.write_text(CSV)
-    (x5, x4) = scores.read([path], find.Options("paper", encoders=("clip", "sam")))
+    (x5, x4) = api.read([path], Options("paper", encoders=("clip", "sam")))
     assert x5.masks == ((), ("clip",), ("clip", "sam")) and x4.points.tolist() == [[60]]
     np.testing.assert_array_equal(x5.points, [[64, 70], [62.5, np.nan], [40, np.nan]])
     assert x5.documents == (12578, None) and "framework" not in x5.signature
@@ -561,7 +560,7 @@ def test_wrong_lines_of_a_csv(tmp_path, line, match):
     path = tmp_path / "scores.csv"
     path.write_text(CSV + line + "\n")
     with pytest.raises((DataError, SetupError), match=match):
-        scores.read([path], find.Options("paper", encoders=("clip", "sam")))
+        api.read([path], Options("paper", encoders=("clip", "sam")))
 
 
 def test_numbers_without_samples_are_said_to_be_unchecked(tmp_path):
@@ -598,28 +597,28 @@ def test_scores_that_could_mean_something_else(tmp_path, lines, match):
     path = tmp_path / "scores.csv"
     path.write_text(f"model,mask,benchmark,score\n{lines}\n", encoding="utf-8")
     with pytest.raises((DataError, SetupError), match=match):
-        scores.read([path], find.Options("paper"))
+        api.read([path], Options("paper"))
 
 
 def test_fractions_are_told(tmp_path, capsys):
     path = tmp_path / "scores.csv"
     path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,0.45\nx,sam,GQA,0\n")
-    (points,) = scores.read([path], find.Options("paper", scale=100))
+    (points,) = api.read([path], Options("paper", scale=100))
     assert points.points.ravel().tolist() == [60, 45, 0]
-    (small,) = scores.read([path], find.Options("paper", scale=1))
+    (small,) = api.read([path], Options("paper", scale=1))
     assert small.points.ravel().tolist() == [0.6, 0.45, 0]
     assert main(["report", str(path), "--scale", "100", "-o", str(tmp_path / "out")]) == 0
     assert main(["verify", str(tmp_path / "out"), str(path)]) == 0  # with the scale that the report was made with
     path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,45\n")
     with pytest.raises(DataError, match=":3: a score of 45 is no fraction"):
-        scores.read([path], find.Options("paper", scale=100))
+        api.read([path], Options("paper", scale=100))
 
 
 def test_two_columns_of_one_name(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,mask,benchmark,score,score\nx,none,GQA,60,10\n")
     with pytest.raises(DataError, match=r":1: two columns 'score'"):
-        scores.read([path])
+        api.read([path])
 
 
 def test_many_encoders_need_no_list_of_all_masks(tmp_path):
@@ -627,7 +626,7 @@ def test_many_encoders_need_no_list_of_all_masks(tmp_path):
     names = [f"e{number}" for number in range(40)]
     lines = ["x,none,GQA,50", *(f"x,{name},GQA,40" for name in names), "x,e1+e0,GQA,30"]
     path.write_text("model,mask,benchmark,score\n" + "\n".join(lines) + "\n")
-    (table,) = scores.read([path])
+    (table,) = api.read([path])
     assert table.masks == ((), *((name,) for name in names), ("e0", "e1")) and len(table.encoders) == 40
 
 
@@ -635,7 +634,7 @@ def test_encoders_named_twice_are_refused(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text(CSV)
     with pytest.raises(SetupError, match="--encoders names clip twice"):
-        scores.read([path], find.Options(encoders=("clip", "clip", "sam")))
+        api.read([path], Options(encoders=("clip", "clip", "sam")))
 
 
 def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
@@ -646,14 +645,14 @@ def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
 
 def test_encoders_that_are_not_known_have_no_gap(tmp_path):
     path = csv_of(tmp_path, *(f"x,{mask},ChartQA,{score},10" for mask, score in (("none", 60), ("clip", 45))))
-    options = find.Options(str(one_category(tmp_path)))
-    (table,) = scores.read([path], options)
+    options = Options(str(one_category(tmp_path)))
+    (table,) = api.read([path], options)
     assert table.guessed and list(frames.scores(table).index) == ["full model", "without clip"]
     assert frames.cur(table).loc["clip", "Reading"] == 0.25 and frames.information_gap([table]).isna().all(axis=None)
     assert any("there may be others, so IG is undefined" in note for note in table.notes)
     assert list(frames.variants(table)[0].index) == ["full model", "1 dropped: without clip (best of 1/?)"]
     assert "encoders:clip+?|masks:2/?|" in table.signature
-    (told,) = scores.read([path], find.Options(options.taxonomy, encoders=("clip",)))
+    (told,) = api.read([path], Options(options.taxonomy, encoders=("clip",)))
     assert frames.information_gap([told]).isna().all(axis=None) and "|masks:2/2|" in told.signature  # of one encoder
 
 
@@ -675,12 +674,12 @@ def test_runs_of_a_model_that_is_not_known_have_no_gap_either(tmp_path):
 def test_two_names_of_one_encoder(tmp_path):
     path = csv_of(tmp_path, "x,none,GQA,62,9", "x,det,GQA,50,9", "x,eva02,GQA,58,9")
     with pytest.raises(DataError, match="two runs of one mask: det and eva02 both call the encoder eva02"):
-        scores.read([path])
+        api.read([path])
 
 
 def test_a_full_score_that_is_rounding_gives_no_rate(tmp_path):
     path = csv_of(tmp_path, "x,none,GQA,1e-300,9", "x,clip,GQA,58,9")
-    (table,) = scores.read([path], find.Options(scale=1))
+    (table,) = api.read([path], Options(scale=1))
     assert frames.cur(table).isna().all(axis=None) and "the full model scores 0 on: GQA" in table.notes
 
 
@@ -716,4 +715,4 @@ def test_a_csv_without_its_columns(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\nx,1\n")
     with pytest.raises(DataError, match=r"scores.csv:1: no column 'mask'"):
-        scores.read([path])
+        api.read([path])
