@@ -10,7 +10,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 from redundancy_eval.options import Options
-from redundancy_eval.reports import write
+from redundancy_eval.reports import markdown, report, write
 
 MODEL = "eagle_masked"
 _MARK = ".demo"  # in the folder of the runs: a demo wrote what lies there
@@ -32,9 +32,9 @@ def main(out: Path, batch_size: str, limit: int | None) -> int:
     print(f"{count} masks of {', '.join(encoders)} on the demo benchmark, evaluated by lmms-eval", flush=True)
     sweep_run.run(arguments, quiet=True)
     options = Options(encoders=encoders)
-    found = api.read([runs], options)
-    files = write.write(found, tables, options)
-    print(f"\n{write.markdown(found)}")
+    made = report.build(api.read([runs], options), options)
+    files = write.write(made, tables)
+    print(f"\n{markdown.text(made)}")
     print(f"{len(files)} files in {tables}, lmms-eval's own results in {runs}")
     return 0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redundancy_eval import api, files, forms, records
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.options import Options
-from redundancy_eval.reports import write
+from redundancy_eval.reports import json_file, report, write
 from tests.helpers.runs import DEMO_TASKS, write_run
 
 GENERAL = DEMO_TASKS[0]
@@ -68,7 +68,7 @@ def world(tmp_path_factory):
     manifest = {"path": results.name, "size": 1, "sha256": files.sha256(results)}
     files.write_json(folder / records.MANIFEST, {"schema": 1, "files": [manifest]})
     (root / "own.json").write_text(json.dumps(OWN))
-    write.write(api.read([root / "runs"]), root / "out", Options())
+    write.write(report.build(api.read([root / "runs"])), root / "out")
     return {
         "root": root, "runs": [root / "runs"], "results": results, "record": folder / records.NAME,
         "manifest": folder / records.MANIFEST, "taxonomy": root / "own.json", "report": root / "out" / "report.json",
@@ -80,11 +80,11 @@ def look(world, name):
     """Read what was bent; nothing but our own errors may come of it."""
     try:
         if name == "report":
-            write.options_of(world["root"] / "out")
+            json_file.options_of(world["root"] / "out")
         options = Options(taxonomy=str(world["taxonomy"])) if name == "taxonomy" else None
         for table in api.read(world["runs"], options):
             assert table.points.shape
-            write.files([table])
+            write.files(report.build([table]))
     except (DataError, SetupError) as error:
         assert "\n" not in str(error) and str(error)
 
