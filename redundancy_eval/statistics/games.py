@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from redundancy_eval.statistics.covariance import Array
 
 SUBSTITUTES, COMPLEMENTS, NO_INTERACTION = "substitutes", "complements", "no interaction shown"
+NOT_KNOWN = "n/a"
 
 
 def every(n: int) -> NDArray[np.int64]:
@@ -76,7 +77,8 @@ def complete(matrix: Array, whole: Array | int) -> NDArray[np.bool_]:
 def words(values: Array, adjusted: Array, alpha: float = 0.05) -> list[str]:
     """A word for each pair from its interaction and adjusted p: below 0 substitutes, above 0 complements."""
     said = np.where(values < 0, SUBSTITUTES, COMPLEMENTS)
-    return [str(word) for word in np.where(adjusted <= alpha, said, NO_INTERACTION)]
+    shown = np.where(adjusted <= alpha, said, NO_INTERACTION)
+    return [str(word) for word in np.where(np.isnan(adjusted), NOT_KNOWN, shown)]
 
 
 def _columns(n: int, subsets: Sequence[int] | None) -> NDArray[np.int64]:

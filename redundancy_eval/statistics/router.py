@@ -4,7 +4,7 @@ One run of each mask cannot tell luck from skill question by question: the oracl
 questions *all* masks miss. So the oracle is given beside what independent guessing would make of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,20 +40,32 @@ def cross_fitted(
     if count < 2:
         return float("nan")
     names = strata if weights else np.full(count, "")
-    full, gains = _score(x[0], d[0], names, weights), []
+    parts = [(weight, names == name) for name, weight in (weights or {"": 1.0}).items()]
+    gains = []
     for _ in range(ROUNDS):
         order = rng.permutation(count)
         order = order[np.argsort(names[order], kind="stable")]  # every stratum is spread over the folds
         fold = np.empty(count, dtype=np.int64)
         fold[order] = np.arange(count) % FOLDS
-        picked_x, picked_d = np.empty(count), np.empty(count)
-        for f in range(min(FOLDS, count)):
-            train, test = fold != f, fold == f
-            scores = _score(x[:, train], d[:, train], names[train], weights)
-            pick = int(np.argmax(scores)) if not np.isnan(scores).any() else 0
-            picked_x[test], picked_d[test] = x[pick, test], d[pick, test]
-        gains.append(_score(picked_x, picked_d, names, weights) - full)
+        pick = _best_elsewhere(x, d, parts, fold)[fold]
+        chosen = np.stack([x[pick, np.arange(count)], x[0]]), np.stack([d[pick, np.arange(count)], d[0]])
+        routed, full = sum(w * chosen[0][:, at].sum(axis=1) / chosen[1][:, at].sum(axis=1) for w, at in parts)
+        gains.append(routed - full)
     return float(np.mean(gains))
+
+
+def _best_elsewhere(
+    x: Array, d: Array, parts: Sequence[tuple[float, NDArray[np.bool_]]], fold: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(folds,): the mask with the highest score on all other folds; the full model where there is none."""
+    member = (fold[:, None] == np.arange(FOLDS)).astype(np.float64)
+    scores = np.zeros((len(x), FOLDS))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for weight, at in parts:
+            top, bottom = (each[:, at].sum(axis=1, keepdims=True) - each[:, at] @ member[at] for each in (x, d))
+            scores += weight * top / bottom
+    # Sums of the same answers in another order are ties.
+    return np.nan_to_num(np.round(scores, 12), nan=-1.0).argmax(axis=0)
 
 
 def replicate_checked(scores: ArrayLike, clusters: ArrayLike) -> float:
@@ -104,13 +116,3 @@ def guessing(scores: ArrayLike) -> float:
     """What the oracle would gain were the masks' right answers spread over the items independently: (masks,) scores."""
     p = np.clip(np.asarray(scores, dtype=np.float64), 0, 1)
     return float(1 - np.prod(1 - p) - p[0])
-
-
-def _score(x: Array, d: Array, names: NDArray[np.str_], weights: Mapping[str, float]) -> Array:
-    """Weighted ratio of sums, with each mask's own denominators."""
-    total = np.zeros(x.shape[:-1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for name, weight in (weights or {"": 1.0}).items():
-            at = names == name
-            total = total + weight * x[..., at].sum(axis=-1) / d[..., at].sum(axis=-1)
-    return total
