@@ -38,8 +38,8 @@ class Scores:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(masks,): whose covariance is known."""
-        known: NDArray[np.bool_] = ~np.isnan(np.diagonal(self.covariances, axis1=1, axis2=2)).any(axis=0)
-        return known & bool(np.isfinite(self.unit_variance))
+        variances = np.diagonal(self.covariances, axis1=1, axis2=2)
+        return np.asarray(np.isfinite(variances).all(axis=0) & np.isfinite(self.unit_variance), dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from redundancy_eval.uncertainty.results import (
     Settings,
 )
 
-_GUESSED = "which encoders the model has is not known, only those that masks name"
+GUESSED = "which encoders the model has is not known, only those that masks name"
 
 
 def scores(joined: Joined, settings: Settings) -> list[Score]:
@@ -136,7 +136,7 @@ def _floor_corrected(joined: Joined, place: Place, level: float) -> list[Number]
 def no_headroom(joined: Joined, place: Place) -> str:
     """Why nothing is put in relation to a place's headroom; empty where it can be."""
     if joined.table.guessed:
-        return _GUESSED
+        return GUESSED
     if floor.clear_headroom(place.scores, 0, joined.none):
         return ""
     known = place.reason([0, joined.none])
@@ -191,7 +191,7 @@ def gaps(joined: Joined, settings: Settings) -> list[Gap]:
 
 def _no_gap(joined: Joined, place: Place, found: Estimates) -> str:
     if joined.table.guessed:
-        return _GUESSED
+        return GUESSED
     if len(joined.encoders) < 2:
         return "with one encoder there is no gap between encoders"
     if not np.isnan(found.df).any():

@@ -101,6 +101,11 @@ def test_shapley_values_give_the_headroom(analysis):
         assert total == pytest.approx(floor.headroom.value)
         parts = sum(each.of_headroom.value for each in analysis.shares if each.place == floor.place)
         assert parts == pytest.approx(1)
+        if floor.place == OVERALL:
+            assert sum(each.points.value for each in analysis.moebius) == pytest.approx(
+                analysis.score((), OVERALL).value
+            )
+            assert analysis.moebius[0].points.value == pytest.approx(floor.points.value)
         together = of(analysis.shared, place=floor.place)
         assert together.together == floor.headroom
     full, none = analysis.score((), "OCR").value, analysis.score(ENCODERS, "OCR").value
@@ -267,6 +272,7 @@ def test_guessed_encoders_have_no_gap_no_floor_and_no_shares(usual):
     assert analysis.floors == analysis.shares == analysis.pairs == analysis.best == analysis.keeps == ()
     assert np.isfinite(analysis.cell("clip", OVERALL).cur.low)
     assert "not known" in analysis.cell("clip", OVERALL).floor_corrected.reason
+    assert any("no IG, floor" in note for note in analysis.notes)
 
 
 def test_no_full_model():
@@ -274,6 +280,10 @@ def test_no_full_model():
     assert all(np.isnan(cell.cur.value) and "drop=none has no score" in cell.cur.reason for cell in analysis.cells)
     assert np.isfinite(analysis.score(("sam",), OVERALL).low)
     assert all(np.isnan(router.by_task) and router.reason for router in analysis.routers)
+    assert any(
+        note == "best masks are not compared with the full model: drop=none has no score on photos"
+        for note in analysis.notes
+    )
 
 
 def test_points_without_samples_have_no_interval():
