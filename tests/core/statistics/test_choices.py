@@ -188,5 +188,6 @@ def test_changed_answers_beside_those_of_a_second_run():
     found, flags = noise.no_more_than_rerun(scores(rows), [0, 1], 2)
     assert flags.tolist() == [True, False]
     np.testing.assert_allclose(found.values, rows[:2].mean(axis=1) - rows[2].mean())
+    assert not noise.no_more_than_rerun(scores(rows[:, :100]), [0], 2)[1][0]  # too few answers to be sure
     assert np.isnan(noise.changed([np.nan, 1.0], [1.0, 1.0])).tolist() == [True, False]
     assert 100 * noise.cur_of_rerun(0.02, 240, 0.65) == pytest.approx(2.75, abs=0.05)

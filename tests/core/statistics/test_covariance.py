@@ -130,6 +130,18 @@ def test_a_category_adds_up_independent_benchmarks_with_one_pseudo_unit():
     assert both.se[0] ** 2 == pytest.approx(sum(each) / 4 + unit)
 
 
+def test_overall_curs_add_up_independent_categories():
+    rng = np.random.default_rng(4)
+    full = [(rng.random(n) < 0.6) * 1.0 for n in (300, 500)]
+    parts = [covariance.benchmark([x, x * (rng.random(len(x)) < 0.9)], np.ones(len(x))) for x in full]
+    each = [cur.curs(part, 0, [1]) for part in parts]
+    found = cur.overall_curs(parts, 0, [1])
+    assert found.values[0] == pytest.approx((each[0].values[0] + each[1].values[0]) / 2)
+    # A little less: one pseudo unit for the statistic, not one for each category.
+    assert found.se[0] == pytest.approx(np.sqrt(each[0].se[0] ** 2 + each[1].se[0] ** 2) / 2, rel=0.05)
+    assert found.df[0] > max(each[0].df[0], each[1].df[0])
+
+
 def test_binomials_are_wider_than_pairs():
     rng = np.random.default_rng(2)
     full = (rng.random(400) < 0.6) * 1.0

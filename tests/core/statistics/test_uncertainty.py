@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redundancy_eval import masks as mask_names
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.statistics import covariance, cur, games, verdicts
+from redundancy_eval.statistics import covariance, cur, games, planning, verdicts
 from redundancy_eval.table import SampleScores
 from redundancy_eval.uncertainty import OVERALL, Settings, analyse, plain, results
 from redundancy_eval.uncertainty.join import join
@@ -119,6 +119,11 @@ def test_verdicts_follow_from_what_stands_beside_them(analysis):
         )
         assert cell.verdict == word[0]
         assert np.isnan(cell.documents_to_decide) == (cell.verdict != verdicts.UNDECIDED)
+        family = 3 if cell.place == OVERALL else 6
+        assert cell.smallest_margin == pytest.approx(planning.smallest_margin(cell.cur.se, family))
+        if cell.verdict == verdicts.UNDECIDED:
+            need = verdicts.documents_to_decide([cell.cur.value], [cell.cur.se], cell.documents, 0.02, family)[0]
+            assert need <= cell.documents_to_decide <= 1.1 * need
     assert analysis.cell("eva02", OVERALL).verdict == verdicts.RELIED_ON
     assert analysis.cell("eva02", "General").documents == 320
 
@@ -127,6 +132,12 @@ def test_needed_is_said_of_predicted_outputs_only(usual, analysis):
     predicted = analyse(usual, predicted=True)
     assert predicted.cell("eva02", OVERALL).verdict == verdicts.NEEDED
     assert text(predicted).replace('"needed', '"relied on') == text(analysis)
+
+
+def test_redundant_everywhere_is_as_sure_as_its_least_sure_category(analysis):
+    for each in analysis.everywhere:
+        cells = [analysis.cell(each.encoder, place) for place in ("General", "OCR")]
+        assert each.p == max(cell.p_equivalence for cell in cells)
 
 
 def test_an_encoder_that_changes_nothing_is_redundant_everywhere():
@@ -159,6 +170,7 @@ def test_best_masks_and_those_that_suffice(usual, analysis):
         if keeps.shown is not None:
             assert len(keeps.shown) <= len(keeps.by_the_numbers)
     assert [keeps.share for keeps in analysis.keeps] == [0.9, 0.95, 0.99]
+    assert analysis.keeps[0].shown is not None  # at 90 %, which no subset could show of 100 %
 
 
 def test_routers_of_categories_are_means(analysis):
