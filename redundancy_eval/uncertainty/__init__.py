@@ -9,6 +9,8 @@ interval, and says why.
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.table import SampleScores, ScoreTable
 from redundancy_eval.uncertainty import encoders, noise, subsets, together
@@ -95,7 +97,7 @@ def _notes(joined: Joined, measured: bool) -> list[str]:
         notes.append(f"{encoders.GUESSED}: no IG, floor, Shapley values or best masks")
     elif not joined.in_table[joined.none]:
         notes.append("all encoders dropped was not run, so there is no floor")
-    if joined.overall.reason([0]) and not joined.table.guessed:
+    if np.isnan(joined.overall.scores.values[0]) and not joined.table.guessed:
         notes.append(f"best masks are not compared with the full model: {joined.overall.reason([0])}")
     return notes if measured else [*notes, noise.NOT_MEASURED]
 
