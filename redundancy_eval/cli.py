@@ -81,7 +81,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     """The parser, and the names of the commands."""
     with environment.needed("redundancy-eval", ""):
         from redundancy_eval import taxonomy
-        from redundancy_eval.readers.runs import KINDS
+        from redundancy_eval.leniency import KINDS
 
     parser = Parser(
         prog="redundancy-eval",
@@ -237,7 +237,7 @@ def _vlmevalkit(arguments: Sequence[str]) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from redundancy_eval import api
-    from redundancy_eval.reports import write
+    from redundancy_eval.reports import markdown, report, write
 
     options = api.Options(
         args.taxonomy,
@@ -248,10 +248,9 @@ def _report(args: argparse.Namespace) -> int:
         None if args.scale is None else float(args.scale),
     )
     _check_named(args.out)
-    tables = api.read(args.runs, options)
-    files = [] if args.out is None else write.write(tables, Path(args.out), options, args.runs)
-    text = files[0].read_text(encoding="utf-8") if files else write.markdown(tables)
-    print(text, end="", flush=True)  # last: whoever reads this may go away
+    made = report.build(api.read(args.runs, options), options)
+    files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
+    print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)
     return 0
@@ -268,14 +267,14 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _verify(args: argparse.Namespace) -> int:
     from redundancy_eval import api
-    from redundancy_eval.reports import write
+    from redundancy_eval.reports import json_file, report, verify
 
     out = Path(args.out)
-    options = write.options_of(out)
-    tables = api.read(args.runs, options)
-    numbers, files = write.verify(tables, out, options)
+    options = json_file.options_of(out)
+    made = report.build(api.read(args.runs, options), options)
+    numbers, files = verify.verify(made, out)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
-    told = write.told(options, tables)
+    told = verify.told(made)
     if told:  # the report that is checked says so itself
         print("\n".join(["read as the report says:", *(f"  {line}" for line in told)]))
     return 0
@@ -283,7 +282,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _models(args: argparse.Namespace) -> int:
     from redundancy_eval.model_wrappers.families import registry
-    from redundancy_eval.reports import formats
+    from redundancy_eval.reports import markdown
 
     for family in registry.FAMILIES.values():
         print(f"## {family.model_id}: {family.title}\n")
@@ -291,7 +290,7 @@ def _models(args: argparse.Namespace) -> int:
         for c in family.checkpoints:
             mark = " (default)" if c.hub_id == family.default else ""
             rows.append([c.hub_id + mark, ", ".join(c.encoders), c.template, c.licence, family.checked_with])
-        print(formats.markdown(rows) + "\n")
+        print(markdown.grid(rows) + "\n")
         costs = "; ".join(f"{name} {million:g} M, {flops:,} GFLOPs" for name, (million, flops) in family.costs.items())
         print(f"encoders: {costs}")
         print(f"sites: {', '.join(family.sites)}; a dropped encoder is skipped {family.skipped}")
@@ -316,7 +315,7 @@ def _calibrate(args: argparse.Namespace) -> int:
 def _tasks(args: argparse.Namespace) -> int:
     from redundancy_eval import taxonomy
     from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
-    from redundancy_eval.reports import formats
+    from redundancy_eval.reports import markdown
 
     if args.path:
         print(lmms_eval_launch.task_folder())
@@ -334,7 +333,7 @@ def _tasks(args: argparse.Namespace) -> int:
                 rows.append(
                     [benchmark.category, benchmark.name, framework, tasks, parts[0].metric, f"{parts[0].scale:g}"]
                 )
-    print(formats.markdown(rows))
+    print(markdown.grid(rows))
     return 0
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from redundancy_eval import model_args
-from redundancy_eval.readers.runs import Leniency, Run, Samples
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.runs import Run, Samples
 
 FREE = "free"
 OWN = "own"

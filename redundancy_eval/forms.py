@@ -166,7 +166,7 @@ class Finished(TypedDict, total=False):
 
 
 class ReportOptions(TypedDict):
-    """How the runs behind a report were read; see readers.Options."""
+    """How the runs behind a report were read; see options.Options."""
 
     taxonomy: str
     mmvp_pairs: bool

@@ -28,7 +28,7 @@ from redundancy_eval.model_wrappers.masking.loading import choose_dtype
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 from redundancy_eval.model_wrappers.sweeps import sweep
 from redundancy_eval.model_wrappers.sweeps.route import Route
-from redundancy_eval.reports import formats
+from redundancy_eval.reports import markdown
 from redundancy_eval.store import HEADER, Store
 
 HELP = """\
@@ -417,7 +417,7 @@ def text(told: Mapping[str, Any]) -> str:
         rows = [[unit, *_WAYS.values()]]
         for key, name in _WORK.items():
             rows.append([name, *(_number(flops[way][key], scale) for way in _WAYS)])
-        parts += [formats.markdown(rows, 1), _memory_text(told["memory"], told["dtype"])]
+        parts += [markdown.grid(rows, 1), _memory_text(told["memory"], told["dtype"])]
     parts.append(_stored_text(told["store"]))
     parts.append("\n".join(["assumed:", *(f"- {line}" for line in told["assumptions"])]))
     return "\n\n".join(parts) + "\n"
@@ -429,7 +429,7 @@ def _task_table(told: Mapping[str, Any]) -> str:
         counts = [f"{task[key]:,}" for key in ("documents", "questions", "images")]
         limits = " or ".join(task.get("token_limits", ()))
         rows.append([task["name"], *counts, _number(task["prompt_tokens"]) if limits else "", limits])
-    return formats.markdown(rows, 1)
+    return markdown.grid(rows, 1)
 
 
 def _pass_table(told: Mapping[str, Any], most: str) -> str:
@@ -439,7 +439,7 @@ def _pass_table(told: Mapping[str, Any], most: str) -> str:
         counts = [told["passes"][way][name] for way in _WAYS]
         rows.append([name, each, f"{most}{counts[0]:,}", f"{counts[1]:,}"])
     rows.append(["language model (a prompt)", "", *(f"{prefills[way]:,}" for way in _WAYS)])
-    lines = [formats.markdown(rows, 1)]
+    lines = [markdown.grid(rows, 1)]
     if prefills["blind_shared"]:
         lines.append(f"of the prompts under which no encoder runs, {prefills['blind_shared']:,} repeat others: shared")
     if prefills["images_shared"]:

@@ -4,13 +4,13 @@ import os
 import shutil
 from pathlib import Path
 
-from redundancy_eval import masks, scores
+from redundancy_eval import api, masks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
-from redundancy_eval.readers import find
-from redundancy_eval.reports import write
+from redundancy_eval.options import Options
+from redundancy_eval.reports import markdown, report, write
 
 MODEL = "eagle_masked"
 _MARK = ".demo"  # in the folder of the runs: a demo wrote what lies there
@@ -31,10 +31,10 @@ def main(out: Path, batch_size: str, limit: int | None) -> int:
     count = len(masks.every(encoders))
     print(f"{count} masks of {', '.join(encoders)} on the demo benchmark, evaluated by lmms-eval", flush=True)
     sweep_run.run(arguments, quiet=True)
-    options = find.Options(encoders=encoders)
-    found = scores.read([runs], options)
-    files = write.write(found, tables, options)
-    print(f"\n{write.markdown(found)}")
+    options = Options(encoders=encoders)
+    made = report.build(api.read([runs], options), options)
+    files = write.write(made, tables)
+    print(f"\n{markdown.text(made)}")
     print(f"{len(files)} files in {tables}, lmms-eval's own results in {runs}")
     return 0
 

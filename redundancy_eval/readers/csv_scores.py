@@ -3,57 +3,68 @@
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers.runs import Leniency, Run, TaskResult
-from redundancy_eval.taxonomy import Part, Taxonomy
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.runs import Run, TaskResult
+from redundancy_eval.taxonomy import CSV, Part, Taxonomy
 
-FRAMEWORK = "csv"
 COLUMNS = ("model", "mask", "benchmark", "score")
 # What float() would also take (1_000, full-width digits, nan) is a slip of the pen here.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
-def read(path: Path, taxonomy: Taxonomy, lenient: Leniency, scale: float | None = None) -> list[Run]:
-    """One run for each (model, mask) of the file; scores become points (0..100).
+@dataclass(frozen=True)
+class Reader:
+    """Reads CSV files of scores.
 
-    Args:
-        path: the file.
-        taxonomy: how benchmarks are called.
-        lenient: which kinds of bad data are warnings.
-        scale: what a score is multiplied with to be points: 1, or 100 for fractions. Not told, a score that could be
-            either is refused.
-
-    Raises:
-        DataError: a column is missing, or a line is wrong, with the line.
+    `taxonomy` says how benchmarks are called, `lenient` which kinds of bad data are warnings, and `scale` what a score
+    is multiplied with to be points: 1, or 100 for fractions. Not told, a score that could be either is refused.
     """
-    names = {benchmark.name.lower(): benchmark.name for benchmark in taxonomy.benchmarks}
-    found: dict[tuple[str, str], dict[str, TaskResult]] = {}
-    for where, row in _rows(path):
-        model, mask, benchmark, text = (row[name] for name in COLUMNS)
-        if not model or not mask or not benchmark:
-            raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
-        score, count = _points(text, scale, where), row.get("n", "")
-        if count and not _COUNT.fullmatch(count):
-            raise DataError(f"{where}: score {text!r} or n {count!r} is not a number")
-        benchmark = names.get(benchmark.lower(), benchmark)
-        tasks = found.setdefault((model, mask), {})
-        if benchmark in tasks:
-            lenient.refuse("duplicate-runs", f"{where}: a second score of {model}, mask {mask} on {benchmark}")
-        documents = int(count) if count else None
-        tasks[benchmark] = TaskResult(benchmark, documents, {}, partial(_headline, score), lambda part: None)
-        try:
-            _arguments(mask)
-        except SetupError as error:
-            raise DataError(f"{where}: {error}") from None
-    if not found:
-        raise DataError(f"{path}:1: no scores")
-    return [Run(path, FRAMEWORK, model, _arguments(mask), {}, tasks) for (model, mask), tasks in found.items()]
+
+    taxonomy: Taxonomy
+    lenient: Leniency
+    scale: float | None = None
+    framework: str = CSV
+
+    def find(self, found: Iterable[Path]) -> list[Path]:
+        """None: a table among other files could be anyone's, so each is named by itself."""
+        return []
+
+    def read(self, path: Path) -> list[Run]:
+        """One run for each (model, mask) of a file; scores become points (0..100).
+
+        Raises:
+            DataError: a column is missing, or a line is wrong, with the line.
+        """
+        names = {benchmark.name.lower(): benchmark.name for benchmark in self.taxonomy.benchmarks}
+        found: dict[tuple[str, str], dict[str, TaskResult]] = {}
+        for where, row in _rows(path):
+            model, mask, benchmark, text = (row[name] for name in COLUMNS)
+            if not model or not mask or not benchmark:
+                raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
+            score, count = _points(text, self.scale, where), row.get("n", "")
+            if count and not _COUNT.fullmatch(count):
+                raise DataError(f"{where}: score {text!r} or n {count!r} is not a number")
+            benchmark = names.get(benchmark.lower(), benchmark)
+            tasks = found.setdefault((model, mask), {})
+            if benchmark in tasks:
+                self.lenient.refuse("duplicate-runs", f"{where}: a second score of {model}, mask {mask} on {benchmark}")
+            documents = int(count) if count else None
+            tasks[benchmark] = TaskResult(benchmark, documents, {}, partial(_headline, score), lambda part: None)
+            try:
+                _arguments(mask)
+            except SetupError as error:
+                raise DataError(f"{where}: {error}") from None
+        if not found:
+            raise DataError(f"{path}:1: no scores")
+        return [Run(path, CSV, model, _arguments(mask), {}, tasks) for (model, mask), tasks in found.items()]
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, str]]]:

@@ -1,33 +1,35 @@
-"""Find and read finished runs: lmms-eval folders, VLMEvalKit work folders, CSV files of scores."""
+"""Finds finished runs and reads them: lmms-eval folders, VLMEvalKit work folders, CSV files of scores."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from redundancy_eval import files
 from redundancy_eval.errors import SetupError
-from redundancy_eval.readers import csv_scores, vlmevalkit_files, vlmevalkit_settle
-from redundancy_eval.readers import lmms_eval as read_lmms_eval
-from redundancy_eval.readers import vlmevalkit as read_vlmevalkit
-from redundancy_eval.readers.runs import Leniency, MaskOf, Run, tell_masks
-from redundancy_eval.taxonomy import DEFAULT, Taxonomy
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.readers import csv_scores, lmms_eval, vlmevalkit
+from redundancy_eval.readers.mask_of import MaskOf, tell_masks
+from redundancy_eval.runs import Run
+from redundancy_eval.taxonomy import Taxonomy
 
 
-@dataclass(frozen=True)
-class Options:
-    """How runs are read; kept in a report, so that `verify` reads them in the same way.
+class Reader(Protocol):
+    """Knows how one framework leaves its results behind."""
 
-    `taxonomy` and `mmvp_pairs` as for `taxonomy.load`; `encoders` in the checkpoint's order, where they are not known;
-    `mask_of` as for `runs.MaskOf.parse`; `lenient` as for `runs.Leniency`; `scale` as for `read_csv.read`.
-    """
+    @property
+    def framework(self) -> str:
+        """As the taxonomy calls it."""
 
-    taxonomy: str = DEFAULT
-    mmvp_pairs: bool = False
-    encoders: tuple[str, ...] = ()
-    mask_of: tuple[str, ...] = ()
-    lenient: tuple[str, ...] = ()
-    scale: float | None = None
+    def find(self, found: Iterable[Path]) -> list[Path]:
+        """Of files that lie below a folder: those, or the folders of those, that it reads."""
+
+    def read(self, path: Path) -> list[Run]:
+        """The runs in one of these, or in a file that the user named.
+
+        Raises:
+            DataError: it is damaged.
+        """
 
 
 def read(
@@ -51,51 +53,24 @@ def read(
         DataError: a file is damaged.
     """
     lenient = lenient or Leniency()
+    results, tables = lmms_eval.Reader(lenient), csv_scores.Reader(taxonomy, lenient, scale)
+    of_folders = (results, vlmevalkit.Reader(taxonomy, lenient), tables)
     runs: dict[Path, list[Run]] = {}  # by real path: what is named twice, or linked, is read once
     for given in map(Path, paths):
-        readers = _readers(given, taxonomy, lenient, scale)
-        if not readers:
+        if not given.exists():
+            raise SetupError(f"no such file or folder: {given}")
+        whole = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
+        found: list[tuple[Path, Reader]] = []
+        if whole.is_dir():
+            there = list(files.below(whole))
+            found += [(path, reader) for reader in of_folders for path in reader.find(there)]
+        else:
+            files.check_regular(whole)
+            found.append((whole, tables if whole.suffix == ".csv" else results))
+        if not found:
             raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
-        for path, read_one in readers.items():
+        for path, reader in found:
             if path.resolve() not in runs:
-                runs[path.resolve()] = read_one(path)
-    masked = tell_masks([run for found in runs.values() for run in found], told)
-    masked = vlmevalkit_settle.settle(masked, taxonomy, lenient)
-    for run in masked:
-        if run.framework == read_vlmevalkit.FRAMEWORK and not any(run.mask):
-            alike = sum(run.model == other.model for other in masked)
-            name = run.model if alike == 1 else vlmevalkit_files.model_folder(run.path).name
-            raise SetupError(
-                f"{run.path}: VLMEvalKit does not record which encoders {name} dropped; say so with "
-                f"--mask-of '{name}=none' (or =clip, =clip+sam, ...)"
-            )
-    return masked
-
-
-def _readers(
-    given: Path, taxonomy: Taxonomy, lenient: Leniency, scale: float | None
-) -> dict[Path, Callable[[Path], list[Run]]]:
-    """What lies at, or below, a path, and how each is read.
-
-    Raises:
-        SetupError: nothing is there.
-        DataError: it is no regular file, or a folder that cannot be read.
-    """
-
-    def table(path: Path) -> list[Run]:
-        return csv_scores.read(path, taxonomy, lenient, scale)
-
-    def results(path: Path) -> list[Run]:
-        return [read_lmms_eval.read(path, lenient)]
-
-    def folder(path: Path) -> list[Run]:
-        return read_vlmevalkit.read(path, taxonomy, lenient)
-
-    if not given.exists():
-        raise SetupError(f"no such file or folder: {given}")
-    given = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
-    if not given.is_dir():
-        files.check_regular(given)
-        return {given: table if given.suffix == ".csv" else results}
-    found = dict.fromkeys(read_lmms_eval.find(files.below(given)), results)
-    return {**found, **dict.fromkeys(read_vlmevalkit.find(given, taxonomy), folder)}
+                runs[path.resolve()] = reader.read(path)
+    masked = tell_masks([run for found_here in runs.values() for run in found_here], told)
+    return vlmevalkit.settle(masked, taxonomy, lenient)

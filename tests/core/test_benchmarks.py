@@ -14,7 +14,8 @@ pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
 from lmms_eval import utils
 
-from redundancy_eval import scores, taxonomy
+from redundancy_eval import api, scores, taxonomy
+from redundancy_eval.options import Options
 from redundancy_eval.readers import find
 from tests.helpers import leaderboard_data
 
@@ -119,7 +120,7 @@ def test_recomputed_scores_are_the_framework_s(runs, benchmark, alternative):
 
 
 def test_all_fifteen_stand_in_one_table(runs):
-    (made,) = scores.read([runs / "out"], find.Options("paper", encoders=("clip", "sam")))
+    (made,) = api.read([runs / "out"], Options("paper", encoders=("clip", "sam")))
     assert len(made.benchmarks) == 15 and made.masks == ((), ("clip",), ("sam",))
     assert all(name.startswith("redundancy_") for name in made.tasks)
     assert any(
@@ -129,7 +130,7 @@ def test_all_fifteen_stand_in_one_table(runs):
     pairs = made.samples["MME"]
     assert len(set(pairs.clusters)) == 10 and len(pairs.documents) == 20
     assert len(set(made.samples["GQA"].clusters)) < len(made.samples["GQA"].documents)
-    (by_pairs,) = scores.read([runs / "out"], find.Options("paper", True, encoders=("clip", "sam")))
+    (by_pairs,) = api.read([runs / "out"], Options("paper", True, encoders=("clip", "sam")))
     assert [b.name for b in by_pairs.benchmarks if b.name.startswith("MMVP")] == ["MMVP pairs"]
 
 

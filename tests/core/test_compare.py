@@ -6,9 +6,10 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from redundancy_eval import compare, files, forms, records, replies, scores
+from redundancy_eval import api, compare, files, forms, leniency, records, replies, taxonomy
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers import find, runs
+from redundancy_eval.options import Options
+from redundancy_eval.readers import find
 from tests.helpers.runs import DEMO_TASKS, write_run
 
 GENERAL, OTHER = DEMO_TASKS[:2]
@@ -52,7 +53,7 @@ def record(path, change):
 
 def read(folder, *lenient, **options):
     options.setdefault("encoders", ("clip", "convnext", "pix2struct", "eva02"))
-    (table,) = scores.read([folder], find.Options(lenient=lenient, **options))
+    (table,) = api.read([folder], Options(lenient=lenient, **options))
     return table
 
 
@@ -207,9 +208,9 @@ def test_a_record_belongs_to_the_results_that_it_names(tmp_path):
     record(found["clip"], lambda r: r.update(files={name: files.sha256(found["clip"])}))
     later = write_run(tmp_path, "clip", {OTHER: [1, 0, 0, 0]}, stamp="20261122_120000")
     later.with_name(name).read_text()
-    (run,) = [run for run in find.read([later], scores.taxonomies.load()) if run.path == later]
+    (run,) = [run for run in find.read([later], taxonomy.load()) if run.path == later]
     assert not run.recorded and not run.weights
-    (run,) = find.read([found["clip"]], scores.taxonomies.load())
+    (run,) = find.read([found["clip"]], taxonomy.load())
     assert run.recorded and run.weights == "aa" and not run.altered()
 
 
@@ -330,7 +331,7 @@ def unlisted(content, table):
 
 def test_every_field_of_a_record_is_classified():
     assert not unlisted(get_type_hints(forms.Record), compare.RECORD)
-    kinds = {compare.FREE, compare.OWN, *runs.KINDS}
+    kinds = {compare.FREE, compare.OWN, *leniency.KINDS}
     for table in (compare.RESULTS, compare.CONFIG, compare.TASK, compare.SAMPLE, compare.RECORD):
         assert set(table.values()) <= kinds
 
@@ -339,4 +340,4 @@ def test_every_kind_is_documented():
     from pathlib import Path
 
     text = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
-    assert [kind for kind in runs.KINDS if f"`{kind}`" not in text] == []
+    assert [kind for kind in leniency.KINDS if f"`{kind}`" not in text] == []

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redundancy_eval import files, forms, records, scores
+from redundancy_eval import api, files, forms, records
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers import find
-from redundancy_eval.reports import write
+from redundancy_eval.options import Options
+from redundancy_eval.reports import json_file, report, write
 from tests.helpers.runs import DEMO_TASKS, write_run
 
 GENERAL = DEMO_TASKS[0]
@@ -68,7 +68,7 @@ def world(tmp_path_factory):
     manifest = {"path": results.name, "size": 1, "sha256": files.sha256(results)}
     files.write_json(folder / records.MANIFEST, {"schema": 1, "files": [manifest]})
     (root / "own.json").write_text(json.dumps(OWN))
-    write.write(scores.read([root / "runs"]), root / "out", find.Options())
+    write.write(report.build(api.read([root / "runs"])), root / "out")
     return {
         "root": root, "runs": [root / "runs"], "results": results, "record": folder / records.NAME,
         "manifest": folder / records.MANIFEST, "taxonomy": root / "own.json", "report": root / "out" / "report.json",
@@ -80,11 +80,11 @@ def look(world, name):
     """Read what was bent; nothing but our own errors may come of it."""
     try:
         if name == "report":
-            write.options_of(world["root"] / "out")
-        options = find.Options(taxonomy=str(world["taxonomy"])) if name == "taxonomy" else None
-        for table in scores.read(world["runs"], options):
+            json_file.options_of(world["root"] / "out")
+        options = Options(taxonomy=str(world["taxonomy"])) if name == "taxonomy" else None
+        for table in api.read(world["runs"], options):
             assert table.points.shape
-            write.files([table])
+            write.files(report.build([table]))
     except (DataError, SetupError) as error:
         assert "\n" not in str(error) and str(error)
 
@@ -132,7 +132,7 @@ def test_the_place_is_named(tmp_path):
     content["n-samples"][GENERAL]["effective"] = "two"
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"_results.json: n-samples\[...\]\.effective: expected int . null, got str"):
-        scores.read([tmp_path])
+        api.read([tmp_path])
     with pytest.raises(DataError, match="x.json: the key results is missing"):
         forms.check({"config": {}}, forms.Results, "x.json")
 
@@ -143,7 +143,7 @@ def test_a_pipe_is_no_file(tmp_path):
     write_run(tmp_path, "none", {GENERAL: [1, 0]})
     os.mkfifo(tmp_path / "20260101_000000_results.json")
     with pytest.raises(DataError, match="no regular file"):
-        scores.read([tmp_path])
+        api.read([tmp_path])
 
 
 def test_a_linked_folder_is_read_once_and_a_loop_ends(tmp_path):
@@ -153,7 +153,7 @@ def test_a_linked_folder_is_read_once_and_a_loop_ends(tmp_path):
     (runs / "drop-clip").symlink_to(tmp_path / "elsewhere" / "drop-clip", target_is_directory=True)
     (runs / "again").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (runs / "loop").symlink_to(runs, target_is_directory=True)
-    (table,) = scores.read([runs])
+    (table,) = api.read([runs])
     assert table.points.tolist() == [[100], [50]]
 
 

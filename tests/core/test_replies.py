@@ -6,7 +6,8 @@ import pytest
 
 from redundancy_eval import taxonomy
 from redundancy_eval.readers import find
-from redundancy_eval.readers.runs import MaskOf, reply_digest
+from redundancy_eval.readers.mask_of import MaskOf
+from redundancy_eval.runs import reply_digest
 from tests.helpers.runs import write_run
 
 TASK = "redundancy_demo_general"

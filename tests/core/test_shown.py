@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from redundancy_eval import model_args, records, shown
 from redundancy_eval.cli import main
-from redundancy_eval.reports import formats
+from redundancy_eval.reports import csv as csv_tables
+from redundancy_eval.reports import markdown
 from tests.helpers.runs import DEMO_TASKS, write_run
 
 
@@ -49,7 +50,7 @@ def test_a_line_is_one_and_can_be_printed(text):
     ],
 )
 def test_markdown_shows_it_literally(text, seen):
-    assert formats.literal(text) == seen
+    assert markdown.literal(text) == seen
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_markdown_shows_it_literally(text, seen):
     ],
 )
 def test_no_spreadsheet_runs_it(text, seen):
-    assert formats.cell(text) == seen
+    assert csv_tables.cell(text) == seen
 
 
 NAMES = (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from redundancy_eval.errors import DataError
-from redundancy_eval.readers import spreadsheets
+from redundancy_eval.readers.vlmevalkit import spreadsheets
 
 NAMESPACE = "http://schemas.openxmlformats.org"
 REPLIES = ["=5", "====", "=A", "no = here", "N/A"]

@@ -17,18 +17,20 @@ import pytest
 if find_spec("vlmeval") is None:
     pytest.skip("needs the extra vlmevalkit", allow_module_level=True)
 
-from redundancy_eval import records, scores, taxonomy
+from redundancy_eval import api, records, scores, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.options import Options
 from redundancy_eval.readers import find
-from redundancy_eval.readers.runs import Leniency, MaskOf
+from redundancy_eval.readers.mask_of import MaskOf
 from tests.helpers import vlmevalkit_data
 
 pytestmark = pytest.mark.framework
 
 ROOT = Path(__file__).resolve().parents[2]
 MASKS = ("x5:full=none", "x5:noclip=clip", "x5:nosam=sam")
-OPTIONS = find.Options("paper", encoders=("clip", "sam"), mask_of=MASKS)
+OPTIONS = Options("paper", encoders=("clip", "sam"), mask_of=MASKS)
 LENIENT = replace(OPTIONS, lenient=("missing-answers",))
 GARBAGE = ("The quick brown fox", "1.0 B. 1.0 C. 2.0 D.", "")
 # Answers that are right in part, or in another spelling.
@@ -320,14 +322,14 @@ def test_frameworks_stand_side_by_side(out, tmp_path):
 
     for drop in ("none", "clip", "sam"):
         write_run(tmp_path / "lmms", drop, {"redundancy_demo_general": [1, 0]}, checkpoint="x5")
-    made = scores.read([out, tmp_path / "lmms"], replace(LENIENT, mask_of=MASKS))
+    made = api.read([out, tmp_path / "lmms"], replace(LENIENT, mask_of=MASKS))
     assert [(t.framework, t.checkpoint, len(t.benchmarks)) for t in made] == [
         ("vlmevalkit", "x5", 15),
         ("lmms-eval", "x5", 1),
     ]
-    from redundancy_eval.reports import frames
+    from redundancy_eval.reports import tables
 
-    assert frames.model_names(made) == ["x5 [vlmevalkit]", "x5 [lmms-eval]"]
+    assert tables.model_names(made) == ["x5 [vlmevalkit]", "x5 [lmms-eval]"]
 
 
 def test_replies_that_became_formulas_are_missing_and_named(out):
@@ -336,10 +338,10 @@ def test_replies_that_became_formulas_are_missing_and_named(out):
     frame["prediction"] = frame["prediction"].astype(object)
     frame.loc[0, "prediction"] = "=14.5"
     frame.to_excel(path, index=False, engine="xlsxwriter")
-    (table,) = scores.read([out], OPTIONS)
+    (table,) = api.read([out], OPTIONS)
     column = [benchmark.name for benchmark in table.benchmarks].index("ChartQA")
     assert np.isnan(table.row(("clip",))[column]) and not np.isnan(table.row(())[column])
     told = " ".join(table.notes)
     assert f"{path}: 1 of {len(frame)} predictions began with '='" in told and "are missing" in told
-    (table,) = scores.read([out], LENIENT)
+    (table,) = api.read([out], LENIENT)
     assert not np.isnan(table.row(("clip",))[column])

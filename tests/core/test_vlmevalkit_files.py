@@ -7,12 +7,15 @@ import os
 import numpy as np
 import pytest
 
-from redundancy_eval import metrics, records, scores, taxonomy
+from redundancy_eval import api, metrics, records, taxonomy
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers import find, spreadsheets
-from redundancy_eval.readers.runs import Leniency, MaskOf
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.options import Options
+from redundancy_eval.readers import find
+from redundancy_eval.readers.mask_of import MaskOf
+from redundancy_eval.readers.vlmevalkit import spreadsheets
 
-OPTIONS = find.Options(encoders=("clip", "convnext"), mask_of=("x5-full=none", "x5-noclip=clip"))
+OPTIONS = Options(encoders=("clip", "convnext"), mask_of=("x5-full=none", "x5-noclip=clip"))
 EXACT = "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` policy.. "
 DRAWN = "Match Log: Failed to predict, thus randomly generate one. . "
 SENTENCE = "It is the thing that the arrow points to, as the caption below the drawing says in more words"
@@ -54,7 +57,7 @@ def write_pair(folder, said=("BBBA", "BBAA"), below="", **more):
 
 
 def read(folder, *lenient, options=OPTIONS):
-    (table,) = scores.read([folder], find.Options(**(vars(options) | {"lenient": lenient})))
+    (table,) = api.read([folder], Options(**(vars(options) | {"lenient": lenient})))
     return table
 
 
@@ -298,11 +301,11 @@ def test_the_kit_s_version_is_that_of_its_folder_or_status(tmp_path):
 def test_folders_may_be_renamed(tmp_path):
     for name, said in (("full", "BBBA"), ("noclip", "BBAA")):
         write(tmp_path / name, list(said), model="x5")
-    told = find.Options(encoders=("clip", "convnext"), mask_of=("full=none", "noclip=clip"))
+    told = Options(encoders=("clip", "convnext"), mask_of=("full=none", "noclip=clip"))
     table = read(tmp_path, options=told)
     assert column(table, "RealWorldQA") == [75, 50] and table.model == "x5"
     with pytest.raises(SetupError, match="say so with --mask-of 'full=none'"):
-        read(tmp_path, options=find.Options())
+        read(tmp_path, options=Options())
 
 
 def test_models_in_one_folder_are_told_apart(tmp_path):
@@ -388,7 +391,7 @@ def test_of_two_runs_of_one_time_none_is_the_newer(tmp_path):
 
 def test_one_encoder_has_no_information_gap(tmp_path):
     write_pair(tmp_path)
-    table = read(tmp_path, options=find.Options(encoders=("clip",), mask_of=OPTIONS.mask_of))
+    table = read(tmp_path, options=Options(encoders=("clip",), mask_of=OPTIONS.mask_of))
     assert np.isnan(metrics.information_gap(table.cur())).all() and not np.isnan(table.cur()).all()
     assert "with one encoder there is no gap between encoders" in " ".join(table.notes)
 
@@ -420,7 +423,7 @@ def test_other_arguments_that_were_passed_are_refused(tmp_path, passed, match):
     recorded(tmp_path, "none", 4)
     recorded(tmp_path, "clip", 4, passed=["--judge", "exact_matching", *passed])
     with pytest.raises(DataError, match=match) as refused:
-        read(tmp_path, options=find.Options())
+        read(tmp_path, options=Options())
     assert "sk-1" not in str(refused.value) and "t-2" not in str(refused.value)
 
 
@@ -428,9 +431,9 @@ def test_masks_that_were_asked_another_data_file_are_refused(tmp_path):
     recorded(tmp_path, "none", 4, data={"RealWorldQA": "0123", "MME": "89ab"})
     recorded(tmp_path, "clip", 3, data={"RealWorldQA": "4567"})
     with pytest.raises(DataError, match="task RealWorldQA: runs differ in dataset: data file: (0123|4567) and "):
-        read(tmp_path, options=find.Options())
+        read(tmp_path, options=Options())
     recorded(tmp_path, "clip", 3, data={"RealWorldQA": "0123"})
-    assert column(read(tmp_path, "documents", options=find.Options()), "RealWorldQA") == [80, 75]
+    assert column(read(tmp_path, "documents", options=Options()), "RealWorldQA") == [80, 75]
 
 
 # Numbers and damage.
@@ -509,7 +512,7 @@ def test_cells_that_are_no_lists_are_no_scores(tmp_path, data, suffix, column_, 
     write_table(stem.with_name(f"{stem.name}_acc.csv"), [{"Overall": 100}])
     write_table(stem.with_name(f"{stem.name}_score.csv"), [{"Final Score Norm": 100}])
     with pytest.raises(DataError, match=r"\.tsv:2: (no score|document 0 scores)|but its samples give 0"):
-        read(tmp_path, options=find.Options(encoders=("clip",), mask_of=("x5-full=none",)))
+        read(tmp_path, options=Options(encoders=("clip",), mask_of=("x5-full=none",)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
-from redundancy_eval import records, scores
+from redundancy_eval import api, records, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
@@ -95,9 +95,9 @@ def test_the_command_line(model, checkpoints, tmp_path):
     )  # fmt: skip
     label = dropped if len(encoders) > 1 else "all"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{label}"]
-    (run,) = find.read([tmp_path / "out"], scores.taxonomies.load())
+    (run,) = find.read([tmp_path / "out"], taxonomy.load())
     assert run.model == model and run.encoders == encoders and run.mask[0] == dropped
-    (made,) = scores.read([tmp_path / "out"])
+    (made,) = api.read([tmp_path / "out"])
     assert made.masks == ((dropped,),) and made.documents == (2,)
     record = records.read([tmp_path / "out" / f"drop-{label}"])
     assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"

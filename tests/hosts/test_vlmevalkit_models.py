@@ -25,12 +25,12 @@ if find_spec("vlmeval") is None:
 
 import numpy as np
 
-from redundancy_eval import records, scores
+from redundancy_eval import api, records
 from redundancy_eval.cli import main
-from redundancy_eval.readers import spreadsheets
-from redundancy_eval.readers.find import Options
-from redundancy_eval.readers.vlmevalkit_files import table
-from redundancy_eval.readers.vlmevalkit_judged import plain
+from redundancy_eval.options import Options
+from redundancy_eval.readers.vlmevalkit import spreadsheets
+from redundancy_eval.readers.vlmevalkit.files import table
+from redundancy_eval.readers.vlmevalkit.judged import plain
 from tests.helpers import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
 from tests.helpers.outcomes import Outcomes
 
@@ -289,7 +289,7 @@ def wrong(world):
 
 def tables(path):
     """A report's tables; all that they need is told by the runs."""
-    return scores.read([path], Options("paper"))
+    return api.read([path], Options("paper"))
 
 
 def report(world, out, capsys):

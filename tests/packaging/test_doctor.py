@@ -174,11 +174,11 @@ def test_a_base_package_that_cannot_be_imported_is_one_line(error, monkeypatch, 
     class Broken:
         @staticmethod
         def find_spec(name, path=None, target=None):
-            if name == "redundancy_eval.readers.runs":
+            if name == "redundancy_eval.leniency":
                 raise error
 
-    monkeypatch.delitem(sys.modules, "redundancy_eval.readers.runs", raising=False)
-    monkeypatch.delattr(redundancy_eval, "runs", raising=False)
+    monkeypatch.delitem(sys.modules, "redundancy_eval.leniency", raising=False)
+    monkeypatch.delattr(redundancy_eval, "leniency", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
     assert cli.main(["models"]) == 2
     said = capsys.readouterr().err

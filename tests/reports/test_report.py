@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from redundancy_eval import records, scores, taxonomy
+from redundancy_eval import api, records, scores, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.options import Options
 from redundancy_eval.readers import find
-from redundancy_eval.reports import formats, frames, write
+from redundancy_eval.reports import latex, markdown, report, tables, verify, write
 from tests.helpers.runs import DEMO_TASKS, write_run, write_sweep
 
 MASKS = ("none", "clip", "convnext", "pix2struct", "eva02", "all")
@@ -49,21 +50,21 @@ def table_of(folder, name="five", **options):
 def test_numbers_of_a_sweep(tmp_path):
     table = table_of(sweep(tmp_path))
     assert table.encoders == ("clip", "convnext", "pix2struct", "eva02")
-    frame = frames.scores(table)
+    frame = tables.scores(table)
     assert frame.loc["full model"].tolist() == [80, 70, 60, 50, 40, 60]
     assert frame.loc["without convnext", "OCR"] == 40
     assert frame.loc["all dropped", "Overall"] == pytest.approx((30 + 20 + 10 + 0 + 0) / 5)
-    cur = frames.cur(table)
+    cur = tables.cur(table)
     assert cur.loc["clip", "General"] == pytest.approx(1 / 8)
     assert cur.loc["eva02", "Chart"] == pytest.approx(4 / 5)
     assert cur.loc["clip", "Overall"] == pytest.approx(np.mean([1 / 8, 1 / 7, 1 / 6, 1 / 5, 1 / 4]))
-    gap = frames.information_gap([table])
+    gap = tables.information_gap([table])
     assert gap.loc["demo", "General"] == pytest.approx(3 / 8)
     assert gap.loc["demo", "Overall"] == pytest.approx(cur["Overall"].max() - cur["Overall"].min())
 
 
 def test_the_paper_s_four_categories_join_ocr_and_chart(tmp_path):
-    frame = frames.scores(table_of(sweep(tmp_path), "paper"))
+    frame = tables.scores(table_of(sweep(tmp_path), "paper"))
     assert list(frame.columns) == ["General", "Knowledge", "OCR & Chart", "Vision-Centric", "Overall"]
     assert frame.loc["full model", "OCR & Chart"] == 55
 
@@ -84,10 +85,10 @@ def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
                 del content[part][GENERAL]
             path.write_text(json.dumps(content))
     table = table_of(folder)
-    assert np.isnan(frames.scores(table).loc["without convnext", ["General", "Overall"]]).all()
-    assert np.isnan(frames.cur(table).loc["convnext", ["General", "Overall"]]).all()
-    assert frames.cur(table).loc["convnext", "OCR"] == pytest.approx(2 / 6)
-    assert np.isnan(frames.information_gap([table]).loc["demo", "General"])
+    assert np.isnan(tables.scores(table).loc["without convnext", ["General", "Overall"]]).all()
+    assert np.isnan(tables.cur(table).loc["convnext", ["General", "Overall"]]).all()
+    assert tables.cur(table).loc["convnext", "OCR"] == pytest.approx(2 / 6)
+    assert np.isnan(tables.information_gap([table]).loc["demo", "General"])
     assert f"no run of drop=convnext on demo general ({GENERAL})" in table.notes
     shutil.rmtree(folder / "drop-eva02")
     assert any("eva02" in note and "undefined" in note for note in table_of(folder).notes)
@@ -95,9 +96,9 @@ def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
 
 def test_full_score_zero_and_missing_full_model_are_undefined(tmp_path):
     table = table_of(write_sweep(tmp_path / "a", {drop: {GENERAL: right(0)} for drop in MASKS}))
-    assert frames.cur(table)["General"].isna().all() and any("scores 0" in note for note in table.notes)
+    assert tables.cur(table)["General"].isna().all() and any("scores 0" in note for note in table.notes)
     table = table_of(write_sweep(tmp_path / "b", {drop: {GENERAL: right(5)} for drop in MASKS[1:]}))
-    assert frames.cur(table).isna().all(axis=None) and any("full model" in note for note in table.notes)
+    assert tables.cur(table).isna().all(axis=None) and any("full model" in note for note in table.notes)
 
 
 def refused(folder, match, **options):
@@ -227,8 +228,8 @@ def test_a_run_without_pretrained_is_the_family_s_default():
 def test_runs_of_another_checkpoint_or_dtype_are_another_model(tmp_path):
     write_run(tmp_path / "a", "none", {GENERAL: right(3)})
     write_run(tmp_path / "b", "none", {GENERAL: right(4)}, args=",dtype=float16")
-    tables = scores.tables(find.read([tmp_path], taxonomy.load()), taxonomy.load(), encoders=["clip"])
-    assert len(tables) == 2 and list(frames.information_gap(tables).index) == ["demo", "demo (2)"]
+    made = scores.tables(find.read([tmp_path], taxonomy.load()), taxonomy.load(), encoders=["clip"])
+    assert len(made) == 2 and list(tables.information_gap(made).index) == ["demo", "demo (2)"]
 
 
 def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
@@ -248,12 +249,12 @@ def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
 
 def test_csv_json_and_markdown_hold_the_same_numbers(tmp_path):
     table = table_of(sweep(tmp_path / "runs"))
-    write.write([table], tmp_path / "out")
+    write.write(report.build([table]), tmp_path / "out")
     with (tmp_path / "out" / "cur.csv").open() as handle:
         rows = {row["encoder"]: row for row in csv.DictReader(handle)}
     content = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]
     for encoder in table.encoders:
-        assert float(rows[encoder]["OCR"]) == content["cur"][encoder]["OCR"] == frames.cur(table).loc[encoder, "OCR"]
+        assert float(rows[encoder]["OCR"]) == content["cur"][encoder]["OCR"] == tables.cur(table).loc[encoder, "OCR"]
     assert "16.67" in (tmp_path / "out" / "cur.tex").read_text()
     best = pd.read_csv(tmp_path / "out" / "variants.csv").set_index("variant")
     assert list(best.index) == ["full model", "3 encoders: without clip"]
@@ -273,7 +274,7 @@ def test_errors_on_the_command_line(tmp_path, capsys):
 
 
 def test_latex_shows_any_name_literally():
-    assert formats.escape(r"a_b & 50% {x} \n ~^#$") == (
+    assert latex.escape(r"a_b & 50% {x} \n ~^#$") == (
         r"a\_b \& 50\% \{x\} \textbackslash{}n \textasciitilde{}\textasciicircum{}\#\$"
     )
 
@@ -283,12 +284,12 @@ def printed(values, **more):
     frame = pd.DataFrame(values, columns=[f"c_{i}" for i in range(len(values[0]))])
     frame.index = pd.MultiIndex.from_tuples([("m&m", chr(97 + i)) for i in range(len(values))], names=["model", "mask"])
     options = {"spans": ("OCR & Chart",) * frame.shape[1], **more}
-    return frames.Table("t", "title", frame, **options)
+    return tables.Table("t", "title", frame, **options)
 
 
 def test_latex_spans_arrows_and_marks():
     table = printed([[0.104, 1], [0.096, 2], [0.9, float("nan")], [0.9, 3]])
-    lines = formats.latex(table, ["one\nline"]).splitlines()
+    lines = latex.tabular(table, ["one\nline"]).splitlines()
     assert lines[:3] == ["% one line", r"\begin{tabular}{lrr}", r"\toprule"]
     assert lines[3:5] == [r" & \multicolumn{2}{c}{OCR \& Chart} \\", r"\cmidrule(lr){2-3}"]
     assert lines[5] == r"mask & c\_0 $\uparrow$ & c\_1 $\uparrow$ \\"
@@ -299,12 +300,12 @@ def test_latex_spans_arrows_and_marks():
         r"c & \textbf{0.90} & -- \\",
         r"d & \textbf{0.90} & \textbf{3.00} \\",
     ]
-    assert r"\textbf" not in formats.latex(printed([[1.0], [1.0]])) and "uparrow" not in formats.latex(
+    assert r"\textbf" not in latex.tabular(printed([[1.0], [1.0]])) and "uparrow" not in latex.tabular(
         printed([[1.0]], better=False)
     )
     two = printed([[1.0], [2.0]])
     two.frame.index = pd.MultiIndex.from_tuples([("a_1", "x"), ("b", "x")], names=["model", "mask"])
-    assert r"\multicolumn{2}{l}{\textit{a\_1}} \\" in formats.latex(two) and r"\textbf" not in formats.latex(two)
+    assert r"\multicolumn{2}{l}{\textit{a\_1}} \\" in latex.tabular(two) and r"\textbf" not in latex.tabular(two)
 
 
 TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "standalone.cls"], capture_output=True).stdout
@@ -313,7 +314,7 @@ TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "standalone.cls"
 @pytest.mark.skipif(not TEX, reason="no TeX with standalone.cls here")
 def test_tables_compile_without_warnings(tmp_path):
     first, second = table_of(sweep(tmp_path / "a"), "paper"), table_of(sweep(tmp_path / "b"), "paper")
-    write.write([first, second], tmp_path)
+    write.write(report.build([first, second]), tmp_path)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "preview.tex"], cwd=tmp_path, capture_output=True
     )
@@ -324,9 +325,9 @@ def test_tables_compile_without_warnings(tmp_path):
 
 def test_markdown_rounds_and_marks_holes():
     table = printed([[0.12347, np.nan], [-0.00001, 1.0]], scale=100.0)
-    assert [formats.number(v, table) for v in table.frame.to_numpy().ravel()] == ["12.35", "–", "0.00", "100.00"]
-    assert formats.number(np.nan, printed([[1.0]], undefined=True)) == "n/a"
-    assert "b\\|c" in formats.markdown([["a", "b|c"]])
+    assert [tables.number(v, table) for v in table.frame.to_numpy().ravel()] == ["12.35", "–", "0.00", "100.00"]
+    assert tables.number(np.nan, printed([[1.0]], undefined=True)) == "n/a"
+    assert "b\\|c" in markdown.grid([["a", "b|c"]])
 
 
 def test_verify_finds_a_number_that_the_runs_do_not_give(tmp_path, capsys):
@@ -400,7 +401,7 @@ def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
 def test_names_are_told_apart_in_any_order(tmp_path):
     for models in (("a/x", "b/x", "x (2)"), ("x (2)", "a/x", "b/x"), ("a/x", "x (2)", "b/x")):
         path = csv_of(tmp_path, *(f"{model},{mask},GQA,60,10" for model in models for mask in ("none", "clip")))
-        assert len(set(frames.model_names(scores.read([path])))) == 3
+        assert len(set(tables.model_names(api.read([path])))) == 3
 
 
 def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
@@ -414,14 +415,12 @@ def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
     ):
         (tmp_path / "cur.tex").write_text("\n".join(change.get(i, line) for i, line in enumerate(lines)))
         with pytest.raises(DataError, match=match) if match else nullcontext():
-            write.verify([], tmp_path, find.Options())
+            verify.verify(report.Report((), (), Options()), tmp_path)
     assert time.process_time() - started < 5
 
 
 def lenient(folder, *kinds, **options):
-    return scores.read(
-        [folder], find.Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options)
-    )
+    return api.read([folder], Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options))
 
 
 @pytest.mark.parametrize(
@@ -440,7 +439,7 @@ def test_named_kinds_become_warnings_under_the_table(tmp_path, kind, bend):
     (table,) = lenient(tmp_path, kind)
     assert table.points[:, 0].tolist() == [40, 20]
     (note,) = [note for note in table.notes if note.startswith(f"warning ({kind}): ")]
-    assert note in write.markdown([table])
+    assert note in markdown.text(report.build([table]))
 
 
 def test_masks_that_differ_in_documents_may_be_scored_each_on_its_own(tmp_path):
@@ -535,7 +534,7 @@ x4,none,GQA,60,100
 def test_a_csv_of_scores(tmp_path, capsys):
     path = tmp_path / "scores.csv"
     path.write_text(CSV)
-    (x5, x4) = scores.read([path], find.Options("paper", encoders=("clip", "sam")))
+    (x5, x4) = api.read([path], Options("paper", encoders=("clip", "sam")))
     assert x5.masks == ((), ("clip",), ("clip", "sam")) and x4.points.tolist() == [[60]]
     np.testing.assert_array_equal(x5.points, [[64, 70], [62.5, np.nan], [40, np.nan]])
     assert x5.documents == (12578, None) and "framework" not in x5.signature
@@ -561,7 +560,7 @@ def test_wrong_lines_of_a_csv(tmp_path, line, match):
     path = tmp_path / "scores.csv"
     path.write_text(CSV + line + "\n")
     with pytest.raises((DataError, SetupError), match=match):
-        scores.read([path], find.Options("paper", encoders=("clip", "sam")))
+        api.read([path], Options("paper", encoders=("clip", "sam")))
 
 
 def test_numbers_without_samples_are_said_to_be_unchecked(tmp_path):
@@ -598,28 +597,28 @@ def test_scores_that_could_mean_something_else(tmp_path, lines, match):
     path = tmp_path / "scores.csv"
     path.write_text(f"model,mask,benchmark,score\n{lines}\n", encoding="utf-8")
     with pytest.raises((DataError, SetupError), match=match):
-        scores.read([path], find.Options("paper"))
+        api.read([path], Options("paper"))
 
 
 def test_fractions_are_told(tmp_path, capsys):
     path = tmp_path / "scores.csv"
     path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,0.45\nx,sam,GQA,0\n")
-    (points,) = scores.read([path], find.Options("paper", scale=100))
+    (points,) = api.read([path], Options("paper", scale=100))
     assert points.points.ravel().tolist() == [60, 45, 0]
-    (small,) = scores.read([path], find.Options("paper", scale=1))
+    (small,) = api.read([path], Options("paper", scale=1))
     assert small.points.ravel().tolist() == [0.6, 0.45, 0]
     assert main(["report", str(path), "--scale", "100", "-o", str(tmp_path / "out")]) == 0
     assert main(["verify", str(tmp_path / "out"), str(path)]) == 0  # with the scale that the report was made with
     path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,45\n")
     with pytest.raises(DataError, match=":3: a score of 45 is no fraction"):
-        scores.read([path], find.Options("paper", scale=100))
+        api.read([path], Options("paper", scale=100))
 
 
 def test_two_columns_of_one_name(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,mask,benchmark,score,score\nx,none,GQA,60,10\n")
     with pytest.raises(DataError, match=r":1: two columns 'score'"):
-        scores.read([path])
+        api.read([path])
 
 
 def test_many_encoders_need_no_list_of_all_masks(tmp_path):
@@ -627,7 +626,7 @@ def test_many_encoders_need_no_list_of_all_masks(tmp_path):
     names = [f"e{number}" for number in range(40)]
     lines = ["x,none,GQA,50", *(f"x,{name},GQA,40" for name in names), "x,e1+e0,GQA,30"]
     path.write_text("model,mask,benchmark,score\n" + "\n".join(lines) + "\n")
-    (table,) = scores.read([path])
+    (table,) = api.read([path])
     assert table.masks == ((), *((name,) for name in names), ("e0", "e1")) and len(table.encoders) == 40
 
 
@@ -635,7 +634,7 @@ def test_encoders_named_twice_are_refused(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text(CSV)
     with pytest.raises(SetupError, match="--encoders names clip twice"):
-        scores.read([path], find.Options(encoders=("clip", "clip", "sam")))
+        api.read([path], Options(encoders=("clip", "clip", "sam")))
 
 
 def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
@@ -646,15 +645,15 @@ def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
 
 def test_encoders_that_are_not_known_have_no_gap(tmp_path):
     path = csv_of(tmp_path, *(f"x,{mask},ChartQA,{score},10" for mask, score in (("none", 60), ("clip", 45))))
-    options = find.Options(str(one_category(tmp_path)))
-    (table,) = scores.read([path], options)
-    assert table.guessed and list(frames.scores(table).index) == ["full model", "without clip"]
-    assert frames.cur(table).loc["clip", "Reading"] == 0.25 and frames.information_gap([table]).isna().all(axis=None)
+    options = Options(str(one_category(tmp_path)))
+    (table,) = api.read([path], options)
+    assert table.guessed and list(tables.scores(table).index) == ["full model", "without clip"]
+    assert tables.cur(table).loc["clip", "Reading"] == 0.25 and tables.information_gap([table]).isna().all(axis=None)
     assert any("there may be others, so IG is undefined" in note for note in table.notes)
-    assert list(frames.variants(table)[0].index) == ["full model", "1 dropped: without clip (best of 1/?)"]
+    assert list(tables.variants(table)[0].index) == ["full model", "1 dropped: without clip (best of 1/?)"]
     assert "encoders:clip+?|masks:2/?|" in table.signature
-    (told,) = scores.read([path], find.Options(options.taxonomy, encoders=("clip",)))
-    assert frames.information_gap([told]).isna().all(axis=None) and "|masks:2/2|" in told.signature  # of one encoder
+    (told,) = api.read([path], Options(options.taxonomy, encoders=("clip",)))
+    assert tables.information_gap([told]).isna().all(axis=None) and "|masks:2/2|" in told.signature  # of one encoder
 
 
 def one_category(tmp_path):
@@ -667,7 +666,7 @@ def test_runs_of_a_model_that_is_not_known_have_no_gap_either(tmp_path):
     for drop in ("none", "clip", "sam"):
         write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
     table = table_of(tmp_path)
-    assert frames.cur(table)["General"].tolist() == [0, 0] and frames.information_gap([table]).isna().all(axis=None)
+    assert tables.cur(table)["General"].tolist() == [0, 0] and tables.information_gap([table]).isna().all(axis=None)
     write_run(tmp_path, "a b", {GENERAL: right(3)}, checkpoint="me/unseen")
     refused(tmp_path, "drop-a b.*: 'a b' is no encoder's name")
 
@@ -675,13 +674,13 @@ def test_runs_of_a_model_that_is_not_known_have_no_gap_either(tmp_path):
 def test_two_names_of_one_encoder(tmp_path):
     path = csv_of(tmp_path, "x,none,GQA,62,9", "x,det,GQA,50,9", "x,eva02,GQA,58,9")
     with pytest.raises(DataError, match="two runs of one mask: det and eva02 both call the encoder eva02"):
-        scores.read([path])
+        api.read([path])
 
 
 def test_a_full_score_that_is_rounding_gives_no_rate(tmp_path):
     path = csv_of(tmp_path, "x,none,GQA,1e-300,9", "x,clip,GQA,58,9")
-    (table,) = scores.read([path], find.Options(scale=1))
-    assert frames.cur(table).isna().all(axis=None) and "the full model scores 0 on: GQA" in table.notes
+    (table,) = api.read([path], Options(scale=1))
+    assert tables.cur(table).isna().all(axis=None) and "the full model scores 0 on: GQA" in table.notes
 
 
 def test_encoders_that_contradict_the_record_are_refused(tmp_path):
@@ -716,4 +715,4 @@ def test_a_csv_without_its_columns(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\nx,1\n")
     with pytest.raises(DataError, match=r"scores.csv:1: no column 'mask'"):
-        scores.read([path])
+        api.read([path])

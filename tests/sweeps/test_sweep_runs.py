@@ -21,10 +21,10 @@ import pytest
 
 pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from redundancy_eval import masks, records, scores
+from redundancy_eval import api, masks, records
 from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers.checkpoints import hub, identity
-from redundancy_eval.readers.find import Options
+from redundancy_eval.options import Options
 from redundancy_eval.store import HEADER
 from tests.helpers import tiny, tiny_cambrian, tiny_hf, vlmevalkit_data
 from tests.helpers.outcomes import Outcomes
@@ -297,7 +297,7 @@ def test_the_report_is_that_of_separate_runs(lmms, capsys):
         {path.name: BATCHES.sub("", path.read_text()) for path in folder.iterdir()} for folder in (here, there)
     )
     assert here == there and len(here) > 8
-    (table,) = scores.read([lmms.root / "whole"])
+    (table,) = api.read([lmms.root / "whole"])
     assert len({tuple(row) for row in table.points.T}) > 6 or len(table.points) > 6
 
 
@@ -727,7 +727,7 @@ def test_a_sweep_in_vlmevalkit_asks_each_question_once(kit, model, capsys):
         assert main(["report", str(kit.root / folder), "--taxonomy", "paper"]) == 0
         printed.append(BATCHES.sub("", capsys.readouterr().out))
     assert printed[0] == printed[1] and f"masks:{len(KIT_MASKS[model])}/" in printed[0]
-    (table,) = scores.read([out], Options("paper"))
+    (table,) = api.read([out], Options("paper"))
     assert len(table.masks) == len(KIT_MASKS[model]) and len(table.benchmarks) == len(KIT_DATA[model])
 
 

@@ -15,7 +15,7 @@ from redundancy_eval.errors import SetupError, UsageError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments
-from redundancy_eval.readers import lmms_eval as read_lmms_eval
+from redundancy_eval.readers.lmms_eval import Reader
 from redundancy_eval.usage import refusals
 
 _HELP = """\
@@ -198,5 +198,5 @@ def _watched(host: Any, failures: list[BaseException]) -> Iterator[None]:
 
 def _written(folder: Path) -> list[Path]:
     """Results and samples in a folder: names begin with the time, so that no run writes another's."""
-    results = read_lmms_eval.find(files.below(folder)) if folder.is_dir() else []
+    results = Reader().find(files.below(folder)) if folder.is_dir() else []
     return [*results, *(sample for path in results for sample in path.parent.glob(f"{path.name[:15]}_samples_*"))]

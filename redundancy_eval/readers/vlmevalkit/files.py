@@ -13,10 +13,9 @@ from typing import Any
 
 from redundancy_eval import files
 from redundancy_eval.errors import DataError
-from redundancy_eval.readers import spreadsheets
-from redundancy_eval.taxonomy import Taxonomy
+from redundancy_eval.readers.vlmevalkit import spreadsheets
+from redundancy_eval.taxonomy import VLMEVALKIT, Taxonomy
 
-FRAMEWORK = "vlmevalkit"
 RUN_FOLDER = re.compile(r"T(\d{8})(?:-(\d{6})|_G([0-9a-f]{7,40}))?(?:[-_].*)?")
 TABLES = (".xlsx", ".tsv")
 # What a data set that was run leaves behind, without and with the parts that name a judge.
@@ -28,7 +27,7 @@ _JUDGES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # how VLMEvalKit sho
 
 def known(taxonomy: Taxonomy) -> set[str]:
     """The data sets of a taxonomy."""
-    return {part.task for part in taxonomy.parts(FRAMEWORK)}
+    return {part.task for part in taxonomy.parts(VLMEVALKIT)}
 
 
 def model_folder(folder: Path) -> Path:

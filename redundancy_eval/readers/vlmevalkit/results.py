@@ -1,8 +1,4 @@
-"""Read VLMEvalKit work folders as they are: what was run and judged how, with which numbers and samples.
-
-See vlmevalkit_files.py for names of files, vlmevalkit_samples.py for samples, vlmevalkit_judged.py for verdicts, and
-vlmevalkit_settle.py for what is checked once masks are known.
-"""
+"""Work folders of VLMEvalKit as they are: what was run and judged how, with which numbers and samples."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +11,13 @@ import numpy as np
 
 from redundancy_eval import compare, files, forms, model_args, records
 from redundancy_eval.errors import Hole
-from redundancy_eval.readers import vlmevalkit_files as kit
-from redundancy_eval.readers import vlmevalkit_judged as judged
-from redundancy_eval.readers import vlmevalkit_samples as samples
-from redundancy_eval.readers.runs import Leniency, Run, Samples, TaskResult
-from redundancy_eval.readers.vlmevalkit_judged import Reading
-from redundancy_eval.taxonomy import Part, Taxonomy
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.readers.vlmevalkit import files as kit
+from redundancy_eval.readers.vlmevalkit import judged, samples
+from redundancy_eval.readers.vlmevalkit.judged import Reading
+from redundancy_eval.runs import Run, Samples, TaskResult
+from redundancy_eval.taxonomy import VLMEVALKIT, Part, Taxonomy
 
-FRAMEWORK = kit.FRAMEWORK
 _EXACT = "exact_matching"
 # When VLMEvalKit changed how it reads an option from a text, as folders of runs are dated; newest first.
 _CHANGES = (("20260617", Reading.AFTER_ANSWER_IS), ("20250804", Reading.AMONG_LAST), ("", Reading.ANYWHERE))
@@ -51,7 +46,7 @@ class _Told:
     def version(self) -> str | None:
         """The kit's version: a release as our record has it, upstream's commit."""
         name = kit.RUN_FOLDER.fullmatch(self.folder.name)
-        recorded = self.record.get("versions", {}).get(FRAMEWORK)
+        recorded = self.record.get("versions", {}).get(VLMEVALKIT)
         if recorded and not name:  # in a release's folder the commit is that of whatever git tree surrounds it
             return str(recorded)
         commit = name[3] if name and name[3] else self.status.get("commit")
@@ -75,18 +70,37 @@ class _Told:
         return next((reading for known, reading in _READINGS.items() if known in version), None)
 
 
-def find(folder: Path, taxonomy: Taxonomy) -> list[Path]:
-    """Every folder below a folder that holds a model's results, or a run of ours that was stopped.
+@dataclass(frozen=True)
+class Reader:
+    """Reads models' folders; the taxonomy tells data sets from other files, `lenient` which bad data are warnings."""
 
-    Raises:
-        DataError: a folder cannot be read.
-    """
-    known = kit.known(taxonomy)
-    names: dict[Path, list[str]] = {}
-    for path in files.below(folder):
-        if not path.is_symlink():
-            names.setdefault(path.parent, []).append(path.name)
-    return sorted(where for where, found in names.items() if kit.models(where, found, known) or _stopped(where, found))
+    taxonomy: Taxonomy
+    lenient: Leniency
+    framework: str = VLMEVALKIT
+
+    def find(self, found: Iterable[Path]) -> list[Path]:
+        """The folders of files that hold a model's results, or a run of ours that was stopped."""
+        known = kit.known(self.taxonomy)
+        names: dict[Path, list[str]] = {}
+        for path in found:
+            if not path.is_symlink():
+                names.setdefault(path.parent, []).append(path.name)
+        return sorted(
+            where for where, files in names.items() if kit.models(where, files, known) or _stopped(where, files)
+        )
+
+    def read(self, path: Path) -> list[Run]:
+        """A folder's runs: one, unless results of several models were put together; samples are read when asked for.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        status = path / "status.json"
+        content = files.read_json(status) if status.exists() and not status.is_symlink() else {}
+        told = _Told(path, forms.check(content, forms.Status, status), records.read(_record_folders(path)))
+        names = [each.name for each in path.iterdir() if not each.is_symlink()]
+        models = kit.models(path, names, kit.known(self.taxonomy)) or [kit.model_folder(path).name]
+        return [_read(told, model, names, self.taxonomy, self.lenient) for model in models]
 
 
 def _stopped(folder: Path, names: Sequence[str]) -> bool:
@@ -99,23 +113,9 @@ def _record_folders(folder: Path) -> list[Path]:
     return list(dict.fromkeys([folder, kit.model_folder(folder)]))
 
 
-def read(folder: Path, taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
-    """Read a folder's runs: one, unless results of several models were put together; samples are read when asked for.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    status = folder / "status.json"
-    content = files.read_json(status) if status.exists() and not status.is_symlink() else {}
-    told = _Told(folder, forms.check(content, forms.Status, status), records.read(_record_folders(folder)))
-    names = [path.name for path in folder.iterdir() if not path.is_symlink()]
-    models = kit.models(folder, names, kit.known(taxonomy)) or [kit.model_folder(folder).name]
-    return [_read(told, model, names, taxonomy, lenient) for model in models]
-
-
 def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, lenient: Leniency) -> Run:
     folder, record = told.folder, told.record
-    parts = {part.task: part for part in taxonomy.parts(FRAMEWORK)}
+    parts = {part.task: part for part in taxonomy.parts(VLMEVALKIT)}
     others = kit.data_sets(model, names, told.data_sets)
     tasks, failures = {}, {}
     readings: set[Reading | None] = set()
@@ -133,12 +133,12 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
             tasks[name] = TaskResult(name, None, {}, lambda part: math.nan, lambda part: None, found)
     versions = {**record.get("versions", {})}
     if told.version:
-        versions[FRAMEWORK] = told.version
+        versions[VLMEVALKIT] = told.version
     if readings - {None}:
         versions[compare.READING] = "+".join(sorted(reading.value for reading in readings if reading))
     return Run(
         folder,
-        FRAMEWORK,
+        VLMEVALKIT,
         str(record.get("model", model)),
         record.get("arguments", {}),
         _settings(told),

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from redundancy_eval import files
-from redundancy_eval.errors import DataError
-from redundancy_eval.readers import vlmevalkit_files as kit
-from redundancy_eval.readers.runs import Leniency, Run, TaskResult, identity
-from redundancy_eval.taxonomy import Taxonomy
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.readers.vlmevalkit import files as kit
+from redundancy_eval.runs import Run, TaskResult, identity
+from redundancy_eval.taxonomy import VLMEVALKIT, Taxonomy
 
 
 def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[Run]:
@@ -17,9 +18,10 @@ def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[R
 
     Raises:
         DataError: two runs of one mask, or no data set is in the taxonomy.
+        SetupError: the mask of a run is not known.
     """
     known = kit.known(taxonomy)
-    mine = [run for run in runs if run.framework == kit.FRAMEWORK]
+    mine = [run for run in runs if run.framework == VLMEVALKIT]
     outside = sorted({task for run in mine for task in run.tasks if task not in known})
     if outside and not any(known & {*run.tasks, *run.failures} for run in mine):
         raise DataError(
@@ -29,7 +31,7 @@ def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[R
     kept = [run for run in runs if not _is_aside(run, known, lenient)]
     rivals: dict[tuple[Any, ...], list[Run]] = {}
     for run in kept:
-        for task in run.tasks if run.framework == kit.FRAMEWORK and any(run.mask) else ():
+        for task in run.tasks if run.framework == VLMEVALKIT and any(run.mask) else ():
             rivals.setdefault((identity(run), _mask(run), task), []).append(run)
     several = {key: found for key, found in rivals.items() if len(found) > 1}
     lost = {(id(run), key[-1]) for key, found in several.items() for run in _losers(found, key[-1], lenient)}
@@ -38,8 +40,20 @@ def settle(runs: Sequence[Run], taxonomy: Taxonomy, lenient: Leniency) -> list[R
         tasks = {name: task for name, task in run.tasks.items() if (id(run), name) not in lost}
         if tasks or not run.tasks or run.failures:
             settled.append(replace(run, tasks=tasks) if len(tasks) < len(run.tasks) else run)
-    _check_counts([run for run in settled if run.framework == kit.FRAMEWORK and any(run.mask)], lenient)
+    _check_counts([run for run in settled if run.framework == VLMEVALKIT and any(run.mask)], lenient)
+    _check_told(settled)
     return settled
+
+
+def _check_told(runs: Sequence[Run]) -> None:
+    for run in runs:
+        if run.framework == VLMEVALKIT and not any(run.mask):
+            alike = sum(run.model == other.model for other in runs)
+            name = run.model if alike == 1 else kit.model_folder(run.path).name
+            raise SetupError(
+                f"{run.path}: VLMEvalKit does not record which encoders {name} dropped; say so with "
+                f"--mask-of '{name}=none' (or =clip, =clip+sam, ...)"
+            )
 
 
 def _check_counts(runs: Sequence[Run], lenient: Leniency) -> None:
@@ -72,7 +86,7 @@ def _asked(task: TaskResult) -> set[str]:
 
 def _is_aside(run: Run, known: set[str], lenient: Leniency) -> bool:
     """Whether a run without a mask holds other data sets only, so that no one needs its mask."""
-    aside = run.framework == kit.FRAMEWORK and not any(run.mask) and bool(run.tasks) and not known & {*run.tasks}
+    aside = run.framework == VLMEVALKIT and not any(run.mask) and bool(run.tasks) and not known & {*run.tasks}
     if aside:
         lenient.warnings.append(f"{run.path}: only data sets that are not in the taxonomy ({', '.join(run.tasks)})")
     return aside

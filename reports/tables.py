@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from redundancy_eval.table import ScoreTable
 
 OVERALL = "Overall"
 FULL = "full model"
+HOLE = "–"  # a score that was not measured
+UNDEFINED = "n/a"  # a CUR or IG that does not exist
+DIGITS = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,20 @@ class Table:
     ranked: bool = True
     better: bool = True
     change: pd.DataFrame | None = None
+
+
+def number(value: Any, table: Table) -> str:
+    """A number of a table as it is printed."""
+    if pd.isna(value):
+        return UNDEFINED if table.undefined else HOLE
+    # Adding 0 after rounding turns -0.00 into 0.00.
+    return f"{round(float(value) * table.scale, DIGITS) + 0.0:.{DIGITS}f}"
+
+
+def change(table: Table, row: int, column: int) -> str:
+    """The change that stands behind a number, with its sign; "" where there is none."""
+    value: Any = np.nan if table.change is None else table.change.iat[row, column]
+    return "" if pd.isna(value) else f"{round(float(value) * table.scale, DIGITS) + 0.0:+.{DIGITS}f}"
 
 
 def model_names(tables: Sequence[ScoreTable]) -> list[str]:

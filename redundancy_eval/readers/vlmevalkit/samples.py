@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redundancy_eval.errors import DataError
-from redundancy_eval.readers import spreadsheets
-from redundancy_eval.readers import vlmevalkit_files as kit
-from redundancy_eval.readers import vlmevalkit_judged as judged
-from redundancy_eval.readers.runs import Leniency, Samples, reply_digest
-from redundancy_eval.readers.vlmevalkit_judged import Reading, Row
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.readers.vlmevalkit import files as kit
+from redundancy_eval.readers.vlmevalkit import judged, spreadsheets
+from redundancy_eval.readers.vlmevalkit.judged import Reading, Row
+from redundancy_eval.runs import Samples, reply_digest
 from redundancy_eval.taxonomy import Part
 
 NO_VERDICTS = "no samples were logged"
