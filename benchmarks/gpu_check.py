@@ -39,8 +39,10 @@ import torch
 
 from redundancy_eval import files, masks
 from redundancy_eval.model_wrappers.costs import operations
-from redundancy_eval.model_wrappers.masking import native
-from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines, sweep
 from redundancy_eval.store import Store
 
@@ -69,7 +71,11 @@ class Check:
         """The full model, made when it is first asked for."""
         if self._model is None:
             module = subjects.random(self.subject, self.device, self.dtype)
-            self._model = MaskedModel(module, subjects.tokenizer(module.language_model.config.vocab_size))
+            self._model = MaskedModel(
+                module,
+                subjects.tokenizer(module.language_model.config.vocab_size),
+                template=templates.TEMPLATES["vicuna_v1"],
+            )
         return self._model
 
     def forget(self) -> None:
@@ -187,8 +193,8 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
     yield {"matrix_tflops": round(rate(check.device, check.dtype, 512 if check.tiny else 8192) / 1e12, 4)}
     yield {"clocks_then": nvidia_smi("clocks.sm,clocks.mem,power.draw")} if check.device.type == "cuda" else {}
     yield {"copy_gb_per_s": round(bandwidth(check.device, 2**24 if check.tiny else 2**32) / 1e9, 1)}
-    here = native.load("eagle_masked", "demo", device=check.device, dtype="float32")
-    there = native.load("eagle_masked", "demo", device="cpu", dtype="float32")
+    here = loading.load("eagle_masked", "demo", device=check.device, dtype="float32")
+    there = loading.load("eagle_masked", "demo", device="cpu", dtype="float32")
     asked = subjects.documents(2 if check.tiny else 8, 1, words=WORDS)
     prompts = [Prompt(text, (image,)) for text, image in asked]
     mine: dict[str, str] = {}
@@ -205,7 +211,7 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
         for n, (text, image) in enumerate(asked)
     ]
     yield {"demo_sweep_equal_to_one_by_one": equal(mine, swept(check, labels, questions, model=here)[0])["equal"]}
-    half = native.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
+    half = loading.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
     answers, _ = swept(check, labels, questions, model=half)
     yield {"demo_half_equal_to_float32": equal(mine, answers)["equal"], "demo_half_noise_floor": noise(answers)[0]}
     images = [prompt.images[0] for prompt in prompts]

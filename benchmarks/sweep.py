@@ -272,10 +272,10 @@ def child(args: argparse.Namespace) -> None:
     import subjects
     import torch
 
-    from redundancy_eval.model_wrappers.families import registry
+    from redundancy_eval.model_wrappers.families.eagle import card
     from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 
-    labels = sweep_run.read_masks(args.masks, registry.eagle_encoders(subjects.config(args.subject)))
+    labels = sweep_run.read_masks(args.masks, card.encoders(subjects.config(args.subject)))
     told: dict[str, Any] = {"labels": labels}
     if args.child == "prepare" and args.subject == "midsize":
         subjects.write(args.subject, args.work / "midsize")

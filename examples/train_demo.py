@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from redundancy_eval.model_wrappers.encoders.pixels import CLIP_MEAN, CLIP_STD
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
 from redundancy_eval.tasks.demo import scenes
@@ -173,7 +174,7 @@ class Samples(torch.utils.data.IterableDataset):
 def forward(model: eagle.Eagle, prefix: torch.Tensor, batch) -> torch.Tensor:
     """Logits (n, length, vocabulary) at the packed questions' positions."""
     images, ids, _, segment, position = batch
-    mean, std = (torch.tensor(v) for v in (eagle.encoders.CLIP_MEAN, eagle.encoders.CLIP_STD))
+    mean, std = (torch.tensor(v) for v in (CLIP_MEAN, CLIP_STD))
     pixels = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
     visual = model.mm_projector(model.concatenate(model.encode({"shared": pixels}, model.encoder_names)))
     embed, n = model.language_model.get_input_embeddings(), len(images)

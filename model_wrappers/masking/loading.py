@@ -44,7 +44,7 @@ def load(
         pretrained: hub id, folder, or `demo`; the family's default when None.
         drop: encoders to drop, joined by `+`, or `none`, or `all`.
         keep: encoders to keep instead.
-        arguments: `device`, and those of `native` or `transformers_model` below; of a family also its own
+        arguments: `device`, and those of `native_model` or `transformers_model` below; of a family also its own
             (Family.settings).
 
     Raises:
@@ -54,10 +54,10 @@ def load(
     checked_arguments.check(model_id, given)
     if model_id == registry.HF_MASKED:
         return transformers_model(**given)
-    return native(model_id, **given)
+    return native_model(model_id, **given)
 
 
-def native(
+def native_model(
     model_id: str,
     pretrained: str | None = None,
     drop: object = None,

@@ -164,16 +164,17 @@ def _probe(code: str, seconds: int = _SECONDS) -> tuple[Any, str]:
 
 
 _TORCH = """
-import importlib, inspect, torch
+import inspect, torch
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.masking import hf, native
+from redundancy_eval.model_wrappers.families.base import model_class
+from redundancy_eval.model_wrappers.masking import loading
 for family in registry.FAMILIES.values():
-    importlib.import_module(family.module)
+    model_class(family)
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-dtype = native.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
+dtype = loading.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
 told = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "devices": [],
         "dtype": str(dtype).removeprefix("torch."),
-        "attention": inspect.signature(native.load).parameters["attn_implementation"].default}
+        "attention": inspect.signature(loading.native_model).parameters["attn_implementation"].default}
 for number in range(count):
     device = {"name": f"GPU {number}", "failed": ""}
     told["devices"].append(device)

@@ -90,9 +90,9 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
 
         return answering
 
-    def loading(model_id, given, device=None):
+    def loading(model_id, **given):
         say(loaded=given.get("drop"))
-        return load(model_id, given, device)
+        return load(model_id, **given)
 
     def flushing(self):
         some = len(self._pending)

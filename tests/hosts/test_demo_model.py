@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.tasks.demo import scenes, utils
 from tests.hosts.test_demo_benchmark import CATEGORIES, read
 
@@ -16,7 +17,7 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 def ask(model, documents, batch=60):
     """Answers to demo documents, asked in batches."""
-    prompts = [native.Prompt(d["prompt"], tuple(utils.doc_to_visual(d)), d["question_id"]) for d in documents]
+    prompts = [Prompt(d["prompt"], tuple(utils.doc_to_visual(d)), d["question_id"]) for d in documents]
     answers = []
     for start in range(0, len(prompts), batch):
         answers += model.generate(prompts[start : start + batch], 16)
@@ -35,11 +36,13 @@ def accuracy(model):
 
 @pytest.fixture(scope="module")
 def full():
-    return native.load("eagle_masked", "demo", device="cpu", dtype="float32")
+    return loading.load("eagle_masked", "demo", device="cpu", dtype="float32")
 
 
 def test_the_full_model_is_25_points_above_the_blind_one_in_every_category(full):
-    blind = native.MaskedModel(full.model, full.tokenizer, full.model.encoder_names, full.template, full.eos)
+    blind = native.MaskedModel(
+        full.model, full.tokenizer, full.model.encoder_names, template=full.template, eos=full.eos
+    )
     seeing, floor = accuracy(full), accuracy(blind)
     assert all(seeing[category] >= floor[category] + 25 for category in CATEGORIES), (seeing, floor)
 
@@ -48,7 +51,7 @@ def test_the_full_model_is_25_points_above_the_blind_one_in_every_category(full)
 def test_batches_answer_as_single_prompts_do(full, drop):
     """Every eighth document in float32; no near-ties on the demo."""
     mask = () if drop == "none" else (drop,)
-    model = native.MaskedModel(full.model, full.tokenizer, mask, full.template, full.eos)
+    model = native.MaskedModel(full.model, full.tokenizer, mask, template=full.template, eos=full.eos)
     documents = [document for category in CATEGORIES for document in read(category)[::8]]
     assert ask(model, documents) == ask(model, documents, batch=1)
 

@@ -27,7 +27,7 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
 from redundancy_eval.model_wrappers.hosts import listen
 from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
 from redundancy_eval.model_wrappers.sweeps import plan
 from redundancy_eval.store import HEADER, Store
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, vlmevalkit_data
@@ -277,7 +277,7 @@ def test_operations_are_those_that_torch_counts(checkpoints, model_id):
     bare = operations.skeleton(model_id, folder, given)
     assert all(parameter.is_meta for parameter in bare.parameters())
     found = operations.of(bare, model_id, hub.read_config(folder))
-    loaded = native.load(model_id, device="cpu", **given)
+    loaded = loading.load(model_id, device="cpu", **given)
     model, image = loaded.model, picture()
 
     def counted(function):

@@ -90,7 +90,7 @@ class Eagle2Recording(Recording[Eagle2]):
         found = {f"encoder/{name}": value.flatten(0, 1) for name, value in features.items()}
         if "siglip" not in subject.mask:
             first = model.preprocess([image], ("siglip",))["tiles"][:1].to(subject.device, subject.dtype)
-            found["tower/siglip/tile0"] = model.encoders["siglip"](first).last_hidden_state[0]
+            found["tower/siglip/tile0"] = model.encoders["siglip"](first)[0]
         return {
             **found,
             "fused": fused,
