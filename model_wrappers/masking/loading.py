@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 from redundancy_eval import environment, shown
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments, hf, native
 
 Model = native.MaskedModel | hf.HfMaskedModel
@@ -60,10 +59,12 @@ def remarks(model: Model) -> list[str]:
         ),
     )
     said = [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]
-    if isinstance(model, hf.HfMaskedModel):
-        run_record.tell_feeds(model.feeds())
-        said += feeding(model.feeds())
-    return said
+    return said + feeding(feeds(model))
+
+
+def feeds(model: Model) -> list[str]:
+    """Each dropped encoder that a kept one is known to see through, as `sam feeds clip`."""
+    return model.feeds() if isinstance(model, hf.HfMaskedModel) else []
 
 
 def feeding(feeds: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import hf, loading, native
 from redundancy_eval.store import Stored
 
@@ -145,6 +146,7 @@ class MaskedLmms(lmms):
         progress.close()
         if capped:
             logger.warning(f"drop={self.masked.mask_label}: {capped} answers were stopped by the token limit")
+        run_record.tell_feeds(loading.feeds(self.masked))
         for remark in loading.remarks(self.masked):
             logger.warning(f"drop={self.masked.mask_label}: {remark}")
         return order.get_original(results)
