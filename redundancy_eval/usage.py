@@ -102,7 +102,7 @@ def add_out(parser: Any, help: str, *aliases: str, **settings: Any) -> None:
         aliases: the frameworks' own names for it.
         settings: add_argument's.
     """
-    add(parser, "-o", "--out", *aliases, dest="out", help=help, type=_named, **{"metavar": "DIR", **settings})
+    add(parser, "-o", "--out", *aliases, dest="out", help=help, type=_named, **{"metavar": "OUT", **settings})
 
 
 def _named(text: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -139,6 +140,14 @@ def test_the_demo_by_hand(capsys, tmp_path, weightless, forbidden):
         assert flops[way]["worst"] == pytest.approx(parts + flops[way]["decode_worst"])
 
 
+def test_the_numbers_as_json_are_what_they_were(capsys, tmp_path, monkeypatch):
+    """Byte for byte, names and order: other people's scripts read them."""
+    monkeypatch.chdir(tmp_path)
+    asked = arguments("out", more=["--masks", "leave-one-out", "--feature_memory", "0.5"])
+    assert cli.main(["plan", *asked, "--json"]) == 0
+    assert capsys.readouterr().out == Path(__file__).with_name("plan_demo.json").read_text(encoding="utf-8")
+
+
 def test_leave_one_out_in_half_precision(capsys, tmp_path, weightless):
     (weightless / "model.safetensors").write_bytes(b"not to be read")
     asked = arguments(
@@ -243,7 +252,7 @@ def test_help(capsys):
         cli.main(["plan", "--help"])
     assert stop.value.code == 0 and cli.main(["plan"]) == 2
     said = capsys.readouterr()
-    for words in ("--json", "--masks MASKS", "leave-one-out", "-o DIR, --out DIR, --output_path DIR", "example:"):
+    for words in ("--json", "--masks MASKS", "leave-one-out", "-o OUT, --out OUT, --output_path OUT", "example:"):
         assert words in said.out
     assert said.err.count("\n") == 1 and "--model" in said.err
 

@@ -1,10 +1,9 @@
 """VLMEvalKit, as far as it is known without importing it."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from redundancy_eval import files
+from redundancy_eval.model_wrappers.hosts.vlmevalkit.folder import data_root
 from redundancy_eval.model_wrappers.sweeps.route import Route
 from redundancy_eval.usage import Parser
 
@@ -28,8 +27,7 @@ class VlmEvalKit:
         """Hashes of the data sets' files that are there."""
         parser = Parser(allow_abbrev=False, add_help=False)
         parser.add_argument("--data", nargs="+", default=[])
-        folder = Path(os.environ.get("LMUData") or Path.home() / "LMUData")  # noqa: SIM112
-        paths = {name: folder / f"{name}.tsv" for name in parser.parse_known_args(list(arguments))[0].data}
+        paths = {name: data_root() / f"{name}.tsv" for name in parser.parse_known_args(list(arguments))[0].data}
         return {name: files.sha256(path) for name, path in paths.items() if path.is_file()}
 
     def route(self, arguments: Sequence[str], batch_size: str) -> Route:

@@ -196,7 +196,7 @@ def check_data(names: Sequence[str]) -> None:
     for name in names:
         if name in supported_video_datasets:
             raise SetupError(f"{name} is a video data set; the masked models take images")
-        if name in known or (Path(folder or Path.home() / "LMUData") / f"{name}.tsv").is_file():
+        if name in known or (vlmevalkit_folder.data_root() / f"{name}.tsv").is_file():
             continue
         near = difflib.get_close_matches(name, sorted(known), 3, 0.5)
         raise SetupError(
