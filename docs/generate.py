@@ -70,8 +70,7 @@ def models() -> str:
 
 def commands() -> str:
     """The table of commands: from the command line's own help."""
-    parser, _ = cli._parser()
-    choices = next(action for action in parser._actions if action.choices and not action.option_strings)
+    choices = next(action for action in cli.parser()._actions if action.choices and not action.option_strings)
     listed = ((action.dest, action.help) for action in choices._choices_actions)  # type: ignore[attr-defined]
     return "\n".join(["| command | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in listed)]) + "\n"
 

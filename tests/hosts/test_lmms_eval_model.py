@@ -154,9 +154,9 @@ def test_the_device_that_is_recorded_is_the_one_that_accelerate_chooses(monkeypa
 def test_vlmevalkit_gives_processes_their_gpus_before_torch_is_asked_for_one():
     """A GPU that torch has looked at before `CUDA_VISIBLE_DEVICES` is set would be every process's."""
     code = (
-        "import sys\nfrom redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as kit\n"
+        "import sys\nfrom redundancy_eval.model_wrappers.hosts.vlmevalkit import arguments, record\n"
         "command = '--model eagle_masked --model_args pretrained=demo,drop=clip --data MME --work-dir out'\n"
-        "asked, _ = kit.read(command.split())\n"
-        "assert kit.describe(asked, [])['mask'] == 'clip' and 'torch' not in sys.modules"
+        "asked, _ = arguments.parse(command.split())\n"
+        "assert record.describe(asked, [])['mask'] == 'clip' and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -660,9 +660,9 @@ def test_replies_that_begin_with_an_equals_sign_stay_text(tmp_path):
     """VLMEvalKit's own writer, as our launcher runs it, and outside of that."""
     code = (
         "import pandas as pd\nfrom vlmeval.smp import dump, load\n"
-        "from redundancy_eval.model_wrappers.hosts.vlmevalkit.launch import _mended\n"
+        "from redundancy_eval.model_wrappers.hosts.vlmevalkit.mended import mended\n"
         "frame = pd.DataFrame({'index': [1, 2, 3], 'prediction': ['=5', '====', '=A']})\n"
-        "with _mended('exact_matching', None):\n    dump(frame, 'kept.xlsx')\n"
+        "with mended('exact_matching', None):\n    dump(frame, 'kept.xlsx')\n"
         "dump(frame, 'lost.xlsx')\n"
         "assert list(load('kept.xlsx')['prediction']) == ['=5', '====', '=A'], load('kept.xlsx')\n"
     )

@@ -97,6 +97,7 @@ def test_an_encoder_that_another_sees_through_is_told(ocr):
     run_record.FOUND.clear()
     subject.generate(PROMPTS, 1)
     (told,) = loading.remarks(subject)
+    run_record.tell_feeds(subject.feeds())
     assert told.startswith("sam feeds clip: dropping it changes what the other sees too")
     assert run_record.FOUND == {"feeds": {"sam": ["clip"]}}
     assert subject.under(["clip"]).feeds() == [] and subject.under(["sam"]).feeds() == ["sam feeds clip"]

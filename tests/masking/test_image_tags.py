@@ -73,17 +73,17 @@ def test_the_picture_stands_in_front_and_the_prompt_is_listed(eagle):
 def test_lmms_eval_s_models_and_sweeps_ask_the_same(eagle):
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model
-    from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import swept as lmms_eval_swept
 
     doc = {"t": {"test": [{"image": PICTURE}] * 3}}
     model = SimpleNamespace(task_dict=doc, model_id="eagle_masked", worded={"t"})
     made = lmms_eval_model.MaskedLmms._prompt(model, TAGGED, lambda doc: [doc["image"]], 1, "t", "test")
     sweep = SimpleNamespace(task_dict=doc, _images=lambda *where: (PICTURE,))
     request = SimpleNamespace(args=(TAGGED, {}, lambda doc: [doc["image"]], 1, "t", "test"))
-    question, _ = lmms_eval_route.Swept.question(sweep, request, {"t"})
+    question, _ = lmms_eval_swept.Swept.question(sweep, request, {"t"})
     for prompt in (made, question.prompt()):
         assert (prompt.text, prompt.reworded) == (templates.as_words(TAGGED), True)
-    assert not lmms_eval_route.Swept.question(sweep, request, ())[0].reworded
+    assert not lmms_eval_swept.Swept.question(sweep, request, ())[0].reworded
 
 
 def test_hf_masked_takes_no_tag_for_its_image_token(tmp_path):

@@ -171,6 +171,8 @@ MISSPELT = [
     ("masking/native", "self.model.layouts(", "self.model.layoutz("),
     ("sweeps/run", "route.evaluate(", "route.evalute("),
     ("sweeps/run", "route.folder(", "route.foldr("),
+    ("sweeps/run", "framework.versions(", "framework.versionz("),
+    ("sweeps/plan", "route.listen(", "route.lissen("),
 ]
 
 

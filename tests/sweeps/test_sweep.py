@@ -23,12 +23,17 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.hosts import run_record
+from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
 from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, hf, loading
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.masking.prompt import Prefix, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines, sweep
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
-from redundancy_eval.model_wrappers.sweeps.sweep import ALONE, Question, Sweep
+from redundancy_eval.model_wrappers.sweeps.masks import ALONE, encoders_of
+from redundancy_eval.model_wrappers.sweeps.question import Question
+from redundancy_eval.model_wrappers.sweeps.settings import Settings
+from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
 
@@ -712,10 +717,14 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
 def who(model, arguments, **changes):
     """What a store belongs to, as the command makes it."""
     given = {**arguments, **changes}
-    encoders = sweep_run.encoders_of(model, given)
-    route = SimpleNamespace(model=model, model_arguments=given, framework="lmms-eval", device="cpu")
-    around = sweep_run.surroundings("lmms-eval", given, [])
-    return sweep_run.who(route, encoders, {"checkpoint": identity.of(registry.folders(model, given)), **around})
+    framework, encoders = FRAMEWORKS["lmms-eval"], encoders_of(model, given)
+    route = SimpleNamespace(
+        model=model, model_arguments=given, resolved=lambda: run_record.resolved(model, given, "cpu", "auto")
+    )
+    typed = ",".join(f"{key}={value}" for key, value in given.items() if key not in ("drop", "keep"))
+    around = sweep_run.surroundings(Settings(model, typed, "every", "out", "auto", None, (), ()), framework)
+    around["checkpoint"] = identity.of(registry.folders(model, given))
+    return sweep_run.who(route, framework, encoders, around)
 
 
 def test_an_encoder_that_every_mask_drops_does_not_run(made, expected, tmp_path):

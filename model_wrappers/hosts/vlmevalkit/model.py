@@ -23,6 +23,7 @@ from vlmeval.vlm.base import BaseModel
 from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures as readable
+from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.families import card, registry, templates
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import loading
@@ -210,6 +211,7 @@ class MaskedVlm(Worded):
                     torch.manual_seed(self._seed(group[0]))
                 answers += self.masked.generate(group, self.limit, **self.settings)
             self.capped += sum(answer.capped for answer in answers)
+            run_record.tell_feeds(self.masked.feeds())
             return [answer.text for answer in answers]
 
     def prompt(self, message: Message, dataset: str) -> Prompt:
@@ -232,7 +234,7 @@ class MaskedVlm(Worded):
 
 def coming(model: BaseModel, dataset: Any) -> Iterator[tuple[str, Message]]:
     """Index and message of what VLMEvalKit will put to a model in this process, in its order (vlmeval/inference.py)."""
-    rows = dataset.data.iloc[run_record.rank() :: run_record.world_size()]
+    rows = dataset.data.iloc[process.rank() :: process.world_size()]
     name = dataset.dataset_name
     own = not getattr(dataset, "force_use_dataset_prompt", False) and model.use_custom_prompt(name)
     for place in range(len(rows)):
