@@ -81,11 +81,11 @@ class Keys:
 
     def __or__(self, more: "Keys") -> "Keys":
         return Keys(
-            {**self.read, **more.read},
-            {**self.fixed, **more.fixed},
-            self.idle | more.idle,
-            {**self.parts, **more.parts},
-            (*self.required, *more.required),
+            read={**self.read, **more.read},
+            fixed={**self.fixed, **more.fixed},
+            idle=self.idle | more.idle,
+            parts={**self.parts, **more.parts},
+            required=(*self.required, *more.required),
         )
 
 

@@ -6,6 +6,7 @@ r"""Any transformers image-text-to-text model under a mask: encoders named by mo
 The prompt is the model's own chat template, the pixels are its own processor's.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,6 @@ class HfMaskedModel:
         modules: encoder -> the module whose output is the encoder's.
         mask: names of the dropped encoders.
         ablation: what stands in for their outputs.
-        feeding: what is known of encoders that see through others; shared by the model's masks.
     """
 
     site = "encoder"
@@ -50,9 +50,8 @@ class HfMaskedModel:
         modules: Mapping[str, nn.Module],
         mask: Sequence[str] = (),
         ablation: ablations.Ablation | None = None,
-        feeding: Feeding | None = None,
     ):
-        self.feeding = feeding or Feeding()
+        self.feeding = Feeding()  # shared by the model's masks
         self.model, self.processor, self.modules, self.mask = model, processor, dict(modules), tuple(mask)
         self.ablation = ablation or ablations.Ablation()
         self.cut: list[str] = []
@@ -62,7 +61,10 @@ class HfMaskedModel:
 
     def under(self, mask: Sequence[str]) -> "HfMaskedModel":
         """The same loaded model under another mask."""
-        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation, self.feeding)
+        other = copy.copy(self)
+        other.mask = tuple(mask)
+        other.cut, other.moved, other.first, other._images = [], [], [], ""
+        return other
 
     @property
     def encoder_names(self) -> tuple[str, ...]:

@@ -192,7 +192,7 @@ def transformers_model(
     if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model = (model if device_map else model.to(place)).eval()
-    return HfMaskedModel(model, processor, hooks.modules_at(model, paths), mask, stand_ins)
+    return HfMaskedModel(model, processor, modules=hooks.modules_at(model, paths), mask=mask, ablation=stand_ins)
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

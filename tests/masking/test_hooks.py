@@ -99,6 +99,7 @@ def test_an_encoder_that_another_sees_through_is_told(ocr):
     (told,) = loading.remarks(subject)
     run_record.tell_feeds(subject.feeds())
     assert told.startswith("sam feeds clip: dropping it changes what the other sees too")
+    run_record.tell_feeds(subject.feeds())
     assert run_record.FOUND == {"feeds": {"sam": ["clip"]}}
     assert subject.under(["clip"]).feeds() == [] and subject.under(["sam"]).feeds() == ["sam feeds clip"]
     assert subject.under(["sam", "clip"]).feeds() == [], "what sees through it is dropped itself"

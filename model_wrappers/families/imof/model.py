@@ -120,13 +120,14 @@ class IMof(FamilyModel):
         Raises:
             SetupError: the repository is of another encoder or another size.
         """
-        kind: type[hub_towers.Tower] = hub_towers.ClipTower if name == "clip" else hub_towers.DinoTower
-        sizes = {**kind.sizes(place), **self.own_sizes.get(name, {})}
+        own = self.own_sizes.get(name, {})
         tower: hub_towers.Tower
         with weights.building(place):
             if name == "clip":
+                sizes = {**hub_towers.ClipTower.sizes(place), **own}
                 tower = hub_towers.ClipTower(sizes, select_layer=self.select_layer, attention=attention)
             else:
+                sizes = {**hub_towers.DinoTower.sizes(place), **own}
                 tower = hub_towers.DinoTower(sizes, self.image_size, before_norm=True, attention=attention)
         has = (tower.input_size, tower.tokens, tower.channels)
         if has != (self.image_size, self.grid_size**2, self.channels):
