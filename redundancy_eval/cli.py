@@ -80,7 +80,7 @@ def _extra(arguments: Sequence[str]) -> str:
 def _parser() -> tuple[Parser, Collection[str]]:
     """The parser, and the names of the commands."""
     with environment.needed("redundancy-eval", ""):
-        from redundancy_eval import taxonomy
+        from redundancy_eval import report_flags, taxonomy
         from redundancy_eval.leniency import KINDS
 
     parser = Parser(
@@ -114,6 +114,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     )  # fmt: skip
     report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
     _reading_options(report, taxonomy.DEFAULT)
+    report_flags.add(report)
     report.set_defaults(function=_report)
 
     verify = commands.add_parser(
@@ -124,6 +125,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     )
     verify.add_argument("out", metavar="OUT", help="a folder that `report -o` wrote")
     verify.add_argument("runs", nargs="+", metavar="RUNS", help="the runs behind it")
+    report_flags.add_rerun(verify)
     verify.set_defaults(function=_verify)
 
     models = commands.add_parser("models", help="list the model families, their encoders and published checkpoints")
@@ -236,7 +238,7 @@ def _vlmevalkit(arguments: Sequence[str]) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from redundancy_eval import api
+    from redundancy_eval import api, report_flags
     from redundancy_eval.reports import markdown, report, write
 
     options = api.Options(
@@ -246,9 +248,10 @@ def _report(args: argparse.Namespace) -> int:
         tuple(args.mask_of),
         _names(args.lenient),
         None if args.scale is None else float(args.scale),
+        **report_flags.given(args),
     )
     _check_named(args.out)
-    made = report.build(api.read(args.runs, options), options)
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
     files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
@@ -266,12 +269,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from redundancy_eval import api
+    from redundancy_eval import api, report_flags
     from redundancy_eval.reports import json_file, report, verify
 
     out = Path(args.out)
     options = json_file.options_of(out)
-    made = report.build(api.read(args.runs, options), options)
+    report_flags.check_rerun(options, args.rerun)
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
     numbers, files = verify.verify(made, out)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = verify.told(made)

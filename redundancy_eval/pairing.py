@@ -19,12 +19,13 @@ from redundancy_eval.taxonomy import CSV, VLMEVALKIT, Benchmark, Part
 class Column:
     """A benchmark's scores: points (masks,), NaN for none; paired samples where all masks that have a score log them.
 
-    `answers` are the samples of each task by mask, `documents` counts them (None: not known), `notes` is what is to be
-    said, `holes` why there is no score.
+    `rerun` are the samples of the full model's second run, `answers` those of each task by mask, `documents` counts
+    them (None: not known), `notes` is what is to be said, `holes` why there is no score.
     """
 
     points: NDArray[np.float64]
     samples: SampleScores | None
+    rerun: SampleScores | None
     documents: int | None
     answers: Mapping[str, Mapping[Mask, Samples]]
     notes: tuple[str, ...]
@@ -63,14 +64,36 @@ def column(model: Model, benchmark: Benchmark, parts: Sequence[Part], lenient: L
         compare.check_documents(list(of_mask.values()), task, lenient)
     whole = logged and not any(s.reason for found in logged.values() for s in found)
     samples = _paired(model.masks, logged) if whole else None
+    rerun, more = _rerun(model, benchmark, parts, logged.get(()), lenient)
     return Column(
         np.array([scored[mask].points if mask in scored else np.nan for mask in model.masks]),
         samples,
+        rerun,
         _documents(model, parts) if samples is None else len(samples.documents),
         answers,
-        (*notes, *_unchecked(model, benchmark, scored)),
+        (*notes, *_unchecked(model, benchmark, scored), *more),
         tuple(found.hole for found in scored.values() if found.hole),
     )
+
+
+def _rerun(
+    model: Model, benchmark: Benchmark, parts: Sequence[Part], first: Sequence[Samples] | None, lenient: Leniency
+) -> tuple[SampleScores | None, Sequence[str]]:
+    """Samples of the full model's second run, asked as the first was; and notes.
+
+    Raises:
+        DataError: a file is damaged, or the two were asked differently.
+    """
+    runs = [model.rerun_of[part.task] for part in parts if part.task in model.rerun_of]
+    if len(runs) < len(parts) or not first:
+        return None, ()
+    for part, run in zip(parts, runs, strict=True):
+        compare.check_settings([model.run_of[(), part.task], run], part.task, lenient)
+    found = scoring.score("none (--rerun)", benchmark, parts, runs, lenient)
+    for part, one, other in zip(parts, first, found.samples, strict=False):
+        compare.check_documents([one, other], part.task, lenient)
+    whole = found.samples and not any(each.reason for each in (*found.samples, *first))
+    return (_paired([()], {(): found.samples}) if whole else None), found.notes
 
 
 def _not_run(model: Model, mask: Mask, benchmark: Benchmark, absent: Sequence[str]) -> str:
