@@ -15,9 +15,8 @@ _SAYS = {
     verdicts.RELIED_ON + verdicts.BELOW_MARGIN: "relies on {}, by less than the margin of {margin}",
     verdicts.DETRIMENTAL: "scores higher without {}",
     verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN: "scores higher without {}, by less than the margin of {margin}",
-    verdicts.REDUNDANT: "loses less than the margin of {margin} when dropped alone, and so redundant, is {}",
 }
-_ORDER = (*_SAYS, verdicts.UNDECIDED, verdicts.NOT_KNOWN)
+_ORDER = (*_SAYS, verdicts.REDUNDANT, verdicts.UNDECIDED, verdicts.NOT_KNOWN)
 
 
 def sentence(model: Model) -> str:
@@ -32,8 +31,9 @@ def sentence(model: Model) -> str:
         mine = [cell for cell in by_size if cell.verdict == word]
         if not mine:
             continue
-        parts.append(_part(word, mine, margin))
-    return f"{model.name}: the model " + "; ".join([*parts, _gap(model)]) + "."
+        subject = "" if word not in _SAYS else "it " if parts else "the model "
+        parts.append(subject + _part(word, mine, margin))
+    return f"{model.name}: {'; '.join([*parts, _gap(model)])}."
 
 
 def _by_category(model: Model, reason: str) -> str:
