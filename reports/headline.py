@@ -26,7 +26,7 @@ def sentence(model: Model) -> str:
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in by_size):
         return _by_category(model, next((cell.cur.reason for cell in by_size if cell.cur.reason), ""))
     margin = f"{100 * model.analysis.settings.margin:g} %"
-    parts = []
+    parts: list[str] = []
     for word in _ORDER:
         mine = [cell for cell in by_size if cell.verdict == word]
         if not mine:
