@@ -16,7 +16,10 @@ __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "
 
 
 def read(
-    paths: Iterable[str | Path], options: Options | None = None, known_encoders: KnownEncoders | None = None
+    paths: Iterable[str | Path],
+    options: Options | None = None,
+    known_encoders: KnownEncoders | None = None,
+    rerun: Iterable[str | Path] = (),
 ) -> list[ScoreTable]:
     """One table for each model among finished runs.
 
@@ -25,6 +28,7 @@ def read(
         options: how they are read.
         known_encoders: (model id, checkpoint) -> encoders in the checkpoint's order, () where it does not know; as a
             rule, those of the model families.
+        rerun: second runs of the full models, as yardsticks of what changes by itself (half precision, batch size).
 
     Raises:
         SetupError: an option or path is wrong.
@@ -38,5 +42,5 @@ def read(
     chosen = taxonomy.load(options.taxonomy, options.mmvp_pairs)
     lenient = Leniency(options.lenient)
     told = [MaskOf.parse(text) for text in options.mask_of]
-    runs = find.read(paths, chosen, lenient, told, options.scale)
+    runs = find.read(paths, chosen, lenient, told, options.scale, rerun)
     return scores.tables(runs, chosen, options.encoders, known_encoders, lenient)

@@ -186,6 +186,16 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
         )
 
 
+def check_reruns(runs: Sequence[Run], again: Sequence[Run], lenient: Leniency) -> None:
+    """Check that a second run is of the same weights; it may differ in batch size, device and versions.
+
+    Raises:
+        DataError: it is of others, or the first run once more.
+    """
+    for second in again:
+        _same([*(run for run in runs if run.is_full), second], "weights", lambda run: run.weights, lenient)
+
+
 def _tell_unversioned(runs: Sequence[Run], lenient: Leniency) -> None:
     """Name the runs that do not tell their framework's version, where others do."""
     silent = [run for run in runs if run.framework not in run.versions]

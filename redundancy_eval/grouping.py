@@ -17,7 +17,8 @@ class Model:
     """The runs of one model.
 
     `encoders` are in the checkpoint's order; where they are those that masks name (`guessed`), the model may have more.
-    `masks` are those that were run, few encoders dropped first; `run_of` is the run that counts for a mask and a task.
+    `masks` are those that were run, few encoders dropped first; `run_of` is the run that counts for a mask and a task,
+    `rerun_of` the second run of the full model that counts for a task.
     """
 
     runs: tuple[Run, ...]
@@ -25,6 +26,7 @@ class Model:
     guessed: bool
     masks: tuple[Mask, ...]
     run_of: Mapping[tuple[Mask, str], Run]
+    rerun_of: Mapping[str, Run]
     notes: tuple[str, ...]
 
     @property
@@ -37,18 +39,34 @@ class Model:
         return masks.label(mask, self.encoders, whole=not self.guessed)
 
 
-def group(runs: Iterable[Run], lenient: Leniency) -> list[list[Run]]:
-    """The runs of each model (and framework), each with its full model.
+def group(runs: Sequence[Run], lenient: Leniency) -> list[list[Run]]:
+    """The runs of each model (and framework), each with its full model and second runs of that.
 
     Raises:
         DataError: the full model of a masked run is another checkpoint's.
+        SetupError: a second run is not of the full model of any of these.
     """
     groups: dict[object, list[Run]] = {}
     for run in runs:
-        groups.setdefault(identity(run), []).append(run)
+        if not run.again:
+            groups.setdefault(identity(run), []).append(run)
     _share_full_models(groups)
     _check_checkpoints(groups.values(), lenient)
-    return list(groups.values())
+    second = [run for run in runs if run.again]
+    made = [[*mine, *(run for run in second if _is_again(run, mine))] for mine in groups.values()]
+    for run in second:
+        if not run.is_full:
+            raise SetupError(f"{run.path}: --rerun is a second run of the full model, but encoders are dropped here")
+        if not any(_is_again(run, mine) for mine in groups.values()):
+            raise SetupError(f"{run.path}: --rerun is of {_called(run)}, whose first run of the full model is not here")
+    return made
+
+
+def _is_again(run: Run, mine: Sequence[Run]) -> bool:
+    return any(
+        first.is_full and not first.again and identity(first, of_full=True) == identity(run, of_full=True)
+        for first in mine
+    )
 
 
 def _share_full_models(groups: dict[object, list[Run]]) -> None:
@@ -92,11 +110,11 @@ def _called(run: Run) -> str:
     return " ".join([run.model, *map(model_args.redacted, given)])
 
 
-def model(runs: Sequence[Run], given: Sequence[str], known: KnownEncoders, lenient: Leniency) -> Model:
+def model(group: Sequence[Run], given: Sequence[str], known: KnownEncoders, lenient: Leniency) -> Model:
     """What the runs of one model are.
 
     Args:
-        runs: one of `group`'s.
+        group: one of those that `group` makes.
         given: the encoders, where the user says so.
         known: what is known of checkpoints.
         lenient: which kinds of bad data are warnings.
@@ -105,6 +123,7 @@ def model(runs: Sequence[Run], given: Sequence[str], known: KnownEncoders, lenie
         SetupError: given encoders contradict what runs record or is known.
         DataError: the encoders cannot be told, or two runs are of one mask and task.
     """
+    runs = [run for run in group if not run.again]
     encoders = _encoders(runs, given, known)
     guessed, notes = not encoders, list[str]()
     if guessed:
@@ -114,19 +133,24 @@ def model(runs: Sequence[Run], given: Sequence[str], known: KnownEncoders, lenie
             "there may be others, so IG is undefined"
         )
     run_of: dict[tuple[Mask, str], Run] = {}
-    for run in sorted(runs, key=lambda run: run.path.name):  # names begin with the time: the newest wins
+    rerun_of: dict[str, Run] = {}
+    for run in sorted(group, key=lambda run: run.path.name):  # names begin with the time: the newest wins
         mask = masks.dropped(encoders, *run.mask)
         for task in run.tasks:
-            if (mask, task) in run_of:
-                label, other = masks.label(mask, encoders, whole=not guessed), run_of[mask, task]
+            other = rerun_of.get(task) if run.again else run_of.get((mask, task))
+            if other is not None:
+                label = "none (--rerun)" if run.again else masks.label(mask, encoders, whole=not guessed)
                 lenient.refuse(
                     "duplicate-runs", f"two runs of drop={label} on task {task}: {other.path} and {run.path}"
                 )
-            run_of[mask, task] = run
+            if run.again:
+                rerun_of[task] = run
+            else:
+                run_of[mask, task] = run
     place = {name: number for number, name in enumerate(encoders)}
     ran = {masks.dropped(encoders, *run.mask) for run in runs}
     in_order = tuple(sorted(ran, key=lambda mask: (len(mask), [place[name] for name in mask])))
-    return Model(tuple(runs), encoders, guessed, in_order, run_of, tuple(notes))
+    return Model(tuple(runs), encoders, guessed, in_order, run_of, rerun_of, tuple(notes))
 
 
 def _encoders(runs: Sequence[Run], given: Sequence[str], known: KnownEncoders) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from redundancy_eval.taxonomy import CSV, VLMEVALKIT, Benchmark, Part
 class Column:
     """A benchmark's scores: points (masks,), NaN for none; paired samples where all masks that have a score log them.
 
-    `answers` are the samples of each task by mask, `documents` counts them (None: not known), `notes` is what is to be
-    said, `holes` why there is no score.
+    `rerun` are the samples of the full model's second run, `answers` those of each task by mask, `documents` counts
+    them (None: not known), `notes` is what is to be said, `holes` why there is no score.
     """
 
     points: NDArray[np.float64]
     samples: SampleScores | None
+    rerun: SampleScores | None
     documents: int | None
     answers: Mapping[str, Mapping[Mask, Samples]]
     notes: tuple[str, ...]
@@ -63,14 +65,36 @@ def column(model: Model, benchmark: Benchmark, parts: Sequence[Part], lenient: L
         compare.check_documents(list(of_mask.values()), task, lenient)
     whole = logged and not any(s.reason for found in logged.values() for s in found)
     samples = _paired(model.masks, logged) if whole else None
+    rerun, more = _rerun(model, benchmark, parts, logged.get(()), lenient)
     return Column(
         np.array([scored[mask].points if mask in scored else np.nan for mask in model.masks]),
         samples,
+        rerun,
         _documents(model, parts) if samples is None else len(samples.documents),
         answers,
-        (*notes, *_unchecked(model, benchmark, scored)),
+        (*notes, *_unchecked(model, benchmark, scored), *more),
         tuple(found.hole for found in scored.values() if found.hole),
     )
+
+
+def _rerun(
+    model: Model, benchmark: Benchmark, parts: Sequence[Part], first: Sequence[Samples] | None, lenient: Leniency
+) -> tuple[SampleScores | None, Sequence[str]]:
+    """Samples of the full model's second run, asked as the first was; and notes.
+
+    Raises:
+        DataError: a file is damaged, or the two were asked differently.
+    """
+    runs = [model.rerun_of[part.task] for part in parts if part.task in model.rerun_of]
+    if len(runs) < len(parts) or not first:
+        return None, ()
+    for part, run in zip(parts, runs, strict=True):
+        compare.check_settings([model.run_of[(), part.task], run], part.task, lenient)
+    found = scoring.score("none (--rerun)", benchmark, parts, runs, lenient)
+    for part, one, other in zip(parts, first, found.samples, strict=False):
+        compare.check_documents([one, other], part.task, lenient)
+    whole = found.samples and not any(each.reason for each in (*found.samples, *first))
+    return (_paired([()], {(): found.samples}) if whole else None), found.notes
 
 
 def _not_run(model: Model, mask: Mask, benchmark: Benchmark, absent: Sequence[str]) -> str:
@@ -101,24 +125,32 @@ def _unchecked(model: Model, benchmark: Benchmark, scored: Mapping[Mask, Scored]
 def _paired(rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
     """Scores of the documents that all logged masks share (all of them, unless that was excused)."""
     first, *others = logged.values()
-    shared = [s.documents for s in first]
-    for other in others:
-        shared = [np.intersect1d(a, s.documents) for a, s in zip(shared, other, strict=True)]
-    scores = np.full((len(rows), sum(map(len, shared))), np.nan)
-    for mask, found in logged.items():
-        picked = [
-            np.where(s.missing, np.nan, s.scores)[np.isin(s.documents, a)] for a, s in zip(shared, found, strict=True)
+    kept = [
+        one.documents[
+            np.logical_and.reduce([np.isin(one.documents, other[part].documents) for other in (first, *others)])
         ]
+        for part, one in enumerate(first)
+    ]
+    scores = np.full((len(rows), sum(map(len, kept))), np.nan)
+    for mask, found in logged.items():
+        places = [_places(s.documents, documents) for s, documents in zip(found, kept, strict=True)]
+        picked = [np.where(s.missing, np.nan, s.scores)[at] for s, at in zip(found, places, strict=True)]
         scores[rows.index(mask)] = np.concatenate(picked)
-    places = [np.isin(s.documents, a) for a, s in zip(shared, first, strict=True)]
+    places = [_places(s.documents, documents) for s, documents in zip(first, kept, strict=True)]
     prefix = [f"{number}:" if len(first) > 1 else "" for number in range(len(first))]
-    names = [np.char.add(p, a.astype(np.str_)) for p, a in zip(prefix, shared, strict=True)]
+    names = [np.char.add(p, documents.astype(np.str_)) for p, documents in zip(prefix, kept, strict=True)]
     return SampleScores(
         np.concatenate(names),
         scores,
         np.concatenate([s.clusters[at] for s, at in zip(first, places, strict=True)]),
         np.concatenate([s.strata[at] for s, at in zip(first, places, strict=True)]),
     )
+
+
+def _places(documents: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:
+    """Where each wanted document stands."""
+    order = np.argsort(documents)
+    return order[np.searchsorted(documents, wanted, sorter=order)]
 
 
 def _documents(model: Model, parts: Sequence[Part]) -> int | None:

@@ -69,7 +69,8 @@ class Run:
     and `calibration` that of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran
     (`dtype`, `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded`
     whether a record of ours tells, `told` whether the user told the mask. `hashes` are those of its files when they
-    were written. `feeds` tells which encoder's output others take as their input.
+    were written. `feeds` tells which encoder's output others take as their input. `again` marks a second run of the
+    full model, to be compared with the first.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Run:
     told: bool = False
     hashes: Mapping[Path, str] = field(default_factory=dict)
     feeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    again: bool = False
 
     @property
     def checkpoint(self) -> str:

@@ -45,6 +45,7 @@ def tables(
 def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence[str]) -> ScoreTable:
     """The table, with the reason of every hole among its notes."""
     compare.check_runs(model.runs, lenient)
+    compare.check_reruns(model.runs, list(model.rerun_of.values()), lenient)
     chosen, said = _sources(model, taxonomy)
     columns = [pairing.column(model, benchmark, parts, lenient) for benchmark, parts in chosen]
     points = np.stack([column.points for column in columns], axis=1)
@@ -57,6 +58,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
     benchmarks = tuple(benchmark for benchmark, _ in chosen)
     tasks = tuple("+".join(part.task for part in parts) for _, parts in chosen)
     documents = tuple(column.documents for column in columns)
+    rerun = {b.name: c.rerun for b, c in zip(benchmarks, columns, strict=True) if c.rerun is not None}
     notes = (
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
         *_undefined(model, taxonomy, benchmarks, points), *lenient.take(),
@@ -76,6 +78,8 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         notes=tuple(dict.fromkeys(notes)),
         signature=signature.line(model, taxonomy, tasks, documents),
         guessed=model.guessed,
+        ablation=signature.ablation(model.runs),
+        rerun=rerun if model.rerun_of else None,
     )
 
 
@@ -145,7 +149,7 @@ def _undefined(
     if absent:
         notes.append(f"no run with only this encoder dropped, so its CUR and IG are undefined: {', '.join(absent)}")
     if model.framework == CSV:
-        notes.append("point estimates from a CSV file: nothing could be recomputed or paired")
+        notes.append("scores from a CSV file: nothing could be recomputed or paired")
     return notes
 
 

@@ -24,14 +24,9 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
 
     runs = model.runs
     first = first_of(runs)
-    masked = next((run for run in runs if not run.is_full), first)
+    masked = _masked(runs)
     limits = {json.loads(value) for run in runs if (value := run.settings.get("limit", {}).get("limit"))}
-    given = masked.arguments
-    words = {"ablation": "zero", "site": "encoder", "dtype": "auto"}
-    if model.framework == CSV:
-        words = {}
-    elif masked.told:
-        words = dict.fromkeys(words, "told")
+    given, words = masked.arguments, _unsaid(masked)
     sample = f"@{masked.calibration.partition(' ')[0]}" if masked.calibration else ""
     unversioned = "scores" if model.framework == CSV else "unknown"
     parts = {
@@ -39,7 +34,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "checkpoint": checkpoint(runs),
         "encoders": "+".join(model.encoders) + "+?" * model.guessed,
         "masks": f"{len(model.masks)}/{'?' if model.guessed else 2 ** len(model.encoders)}",
-        "ablation": given.get("ablation", words.get("ablation", "")),
+        "ablation": ablation(runs),
         "calibration": given.get("calibration", "") + sample,
         "site": given.get("site", words.get("site", "")),
         "dtype": _resolved(runs, "dtype") or given.get("dtype", words.get("dtype", "")),
@@ -68,6 +63,24 @@ def checkpoint(runs: Sequence[Run]) -> str:
     """What a model's checkpoint is called."""
     first = first_of(runs)
     return first.group or first.checkpoint
+
+
+def ablation(runs: Sequence[Run]) -> str:
+    """What stands in for dropped outputs; "told" where the user told the masks, "" where nothing tells."""
+    masked = _masked(runs)
+    return masked.arguments.get("ablation", _unsaid(masked).get("ablation", ""))
+
+
+def _masked(runs: Sequence[Run]) -> Run:
+    return next((run for run in runs if not run.is_full), first_of(runs))
+
+
+def _unsaid(run: Run) -> dict[str, str]:
+    """What holds where a run's arguments do not say so."""
+    if run.framework == CSV:
+        return {}
+    words = {"ablation": "zero", "site": "encoder", "dtype": "auto"}
+    return dict.fromkeys(words, "told") if run.told else words
 
 
 def _resolved(runs: Sequence[Run], name: str) -> str:

@@ -1,8 +1,9 @@
-"""Tables as CSV, for spreadsheets and scripts."""
+"""Tables as CSV, for spreadsheets and scripts: a line for each number, everything in columns of its own."""
 
+import csv
+import io
+import math
 import re
-
-import pandas as pd
 
 from redundancy_eval import shown
 from redundancy_eval.reports.report import Report
@@ -13,21 +14,24 @@ _FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def files(report: Report) -> dict[str, str]:
-    """Name -> text of a file for each table."""
-    return {f"{table.stem}.csv": _flat(table).to_csv(lineterminator="\n", index=False) for table in report.tables}
+    """Name -> text of a file for each table that has records."""
+    return {f"{table.stem}.csv": _text(table) for table in report.tables if table.records}
 
 
-def _flat(table: Table) -> pd.DataFrame:
-    """A table for CSV: index as columns, changes beside their numbers, texts that no spreadsheet runs."""
-    frame = table.frame.copy()
-    if table.change is not None:
-        for column in table.change.columns:
-            frame[f"{column} change"] = table.change[column]
-    flat = frame.reset_index()
-    flat = flat.drop(columns="") if "" in flat.columns else flat
-    for name in filter(None, table.frame.index.names):
-        flat[name] = [cell(str(text)) for text in flat[name]]
-    return flat.rename(columns=lambda name: cell(str(name)))
+def _text(table: Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([cell(name) for name in table.records[0]])
+    for record in table.records:
+        writer.writerow([_value(value) for value in record.values()])
+    return out.getvalue()
+
+
+def _value(value: object) -> str:
+    """Numbers as they are, empty where there is none; texts that no spreadsheet runs."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(float(value))
+    return cell(value) if isinstance(value, str) else str(value)
 
 
 def cell(text: str) -> str:

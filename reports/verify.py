@@ -53,10 +53,10 @@ def told(report: Report) -> list[str]:
             f"--encoders {shown.text(','.join(options.encoders))}: the report's word, where no run records them"
         )
     for kind in options.lenient:
-        count = sum(note.startswith(f"warning ({kind})") for model in report.models for note in model.table.notes)
+        count = sum(note.startswith(f"warning ({kind})") for said in report.models for note in said.notes)
         lines.append(f"--lenient {shown.text(kind)}: {count or 'no'} warning{'s' * (count != 1)}")
     if options.taxonomy != Options().taxonomy:
-        lines.append(f"--taxonomy {shown.text(options.taxonomy)}: {report.models[0].table.taxonomy.label}")
+        lines.append(f"--taxonomy {shown.text(options.taxonomy)}: {report.models[0].model.table.taxonomy.label}")
     lines += ["--mmvp-pairs"] * options.mmvp_pairs
     if options.scale is not None:
         lines.append(f"--scale {options.scale:g}: the report's word on scores in CSV files")

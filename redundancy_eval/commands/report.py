@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 
 def _flags(parser: usage.Parser) -> None:
-    from redundancy_eval import taxonomy
+    from redundancy_eval import report_flags, taxonomy
     from redundancy_eval.leniency import KINDS
 
     parser.add_argument(
@@ -57,13 +57,14 @@ def _flags(parser: usage.Parser) -> None:
         parser, "--lenient", metavar="KIND,...", default="",
         help="make these kinds of bad data warnings under the table (below)",
     )  # fmt: skip
+    report_flags.add(parser)
     kinds = "\n".join(f"  {kind:18}{meaning}" for kind, meaning in KINDS.items())
     usage.end(parser, f"kinds of bad data for --lenient, and what then happens:\n{kinds}")
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print and write the tables; returns 0."""
-    from redundancy_eval import api, shown
+    from redundancy_eval import api, report_flags, shown
     from redundancy_eval.reports import markdown, report, write
 
     options = api.Options(
@@ -73,8 +74,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         tuple(args.mask_of),
         _names(args.lenient),
         None if args.scale is None else float(args.scale),
+        **report_flags.given(args),
     )
-    made = report.build(api.read(args.runs, options), options)
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
     files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:

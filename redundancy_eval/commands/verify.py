@@ -19,19 +19,23 @@ def add(commands: Any) -> None:
 
 
 def _flags(parser: usage.Parser) -> None:
+    from redundancy_eval import report_flags
+
     parser.add_argument("out", metavar="OUT", help="a folder that `report -o` wrote")
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="the runs behind it")
+    report_flags.add_rerun(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Compare; returns 0."""
-    from redundancy_eval import api, shown
+    from redundancy_eval import api, report_flags, shown
     from redundancy_eval.reports import json_file, report
     from redundancy_eval.reports import verify as comparison
 
     out = Path(args.out)
     options = json_file.options_of(out)
-    made = report.build(api.read(args.runs, options), options)
+    report_flags.check_rerun(options, args.rerun)
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
     numbers, files = comparison.verify(made, out)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = comparison.told(made)

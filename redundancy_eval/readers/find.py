@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,7 @@ def read(
     lenient: Leniency | None = None,
     told: Sequence[MaskOf] = (),
     scale: float | None = None,
+    rerun: Iterable[str | Path] = (),
 ) -> list[Run]:
     """Read every run named by, or below, the paths.
 
@@ -47,30 +49,43 @@ def read(
         lenient: which kinds of bad data are warnings.
         told: masks told by the user, for runs that do not name theirs.
         scale: of the scores in CSV files: 1 for points, 100 for fractions.
+        rerun: where second runs of full models are; what lies there is no first run, even if `paths` hold it.
 
     Raises:
         SetupError: a path does not exist or holds no results, or a mask is not known.
         DataError: a file is damaged.
     """
     lenient = lenient or Leniency()
-    results, tables = lmms_eval.Reader(lenient), csv_scores.Reader(taxonomy, lenient, scale)
-    of_folders = (results, vlmevalkit.Reader(taxonomy, lenient), tables)
+    of_files = lmms_eval.Reader(lenient), csv_scores.Reader(taxonomy, lenient, scale)
+    of_folders = (of_files[0], vlmevalkit.Reader(taxonomy, lenient), of_files[1])
     runs: dict[Path, list[Run]] = {}  # by real path: what is named twice, or linked, is read once
-    for given in map(Path, paths):
-        if not given.exists():
-            raise SetupError(f"no such file or folder: {given}")
-        whole = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
-        found: list[tuple[Path, Reader]] = []
-        if whole.is_dir():
-            there = list(files.below(whole))
-            found += [(path, reader) for reader in of_folders for path in reader.find(there)]
-        else:
-            files.check_regular(whole)
-            found.append((whole, tables if whole.suffix == ".csv" else results))
-        if not found:
-            raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
-        for path, reader in found:
-            if path.resolve() not in runs:
-                runs[path.resolve()] = reader.read(path)
-    masked = tell_masks([run for found_here in runs.values() for run in found_here], told)
-    return vlmevalkit.settle(masked, taxonomy, lenient)
+    for again, group in ((True, rerun), (False, paths)):
+        for given in map(Path, group):
+            for path, reader in _found(given, of_folders, of_files):
+                if path.resolve() not in runs:
+                    runs[path.resolve()] = [replace(run, again=again) for run in reader.read(path)]
+    masked = tell_masks([run for found in runs.values() for run in found], told)
+    first, second = ([run for run in masked if run.again is again] for again in (False, True))
+    if not first:
+        raise SetupError("--rerun holds all the runs; name the first runs too")
+    return [*vlmevalkit.settle(first, taxonomy, lenient), *vlmevalkit.settle(second, taxonomy, lenient)]
+
+
+def _found(given: Path, of_folders: Sequence[Reader], of_files: tuple[Reader, Reader]) -> list[tuple[Path, Reader]]:
+    """What lies at, or below, a path, and how each is read.
+
+    Raises:
+        SetupError: nothing is there.
+        DataError: it is no regular file, or a folder that cannot be read.
+    """
+    if not given.exists():
+        raise SetupError(f"no such file or folder: {given}")
+    whole = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
+    if not whole.is_dir():
+        files.check_regular(whole)
+        return [(whole, of_files[whole.suffix == ".csv"])]
+    there = list(files.below(whole))
+    found = [(path, reader) for reader in of_folders for path in reader.find(there)]
+    if not found:
+        raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
+    return found

@@ -154,8 +154,8 @@ def _benchmark(
     x = np.where(usable[:, None], answers.numerators, np.nan)
     scores = covariance.benchmark(x, d, answers.strata, benchmark.weights)
     scores = replace(scores, values=values)
-    for at in np.flatnonzero(usable & ~scores.known):
-        why[at] = f"one image or group is all of {name}, or of a stratum of it"
+    for row in np.flatnonzero(usable & ~scores.known).tolist():
+        why[row] = f"one image or group is all of {name}, or of a stratum of it"
     whole = replace(answers, numerators=x)
     return place(scores, PAIRED, why, whole)
 

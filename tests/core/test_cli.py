@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from redundancy_eval import cli, usage
+from redundancy_eval.leniency import KINDS
 from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
 from redundancy_eval.model_wrappers.sweeps import masks, settings
-from redundancy_eval.leniency import KINDS
 
 MODEL = ["--model", "eagle_masked"]
 WRITING = {

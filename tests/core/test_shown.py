@@ -107,7 +107,7 @@ def test_numbers_are_not_quoted(tmp_path):
     runs = tmp_path / "runs.csv"
     runs.write_text("model,mask,benchmark,score\nx,none,GQA,40\nx,clip,GQA,50\n")
     assert main(["report", str(runs), "-o", str(tmp_path / "out")]) == 0
-    assert "\nx,clip,-0.25," in (tmp_path / "out" / "cur.csv").read_text()
+    assert "\nx,clip,General,-0.25," in (tmp_path / "out" / "cur.csv").read_text()
 
 
 def test_errors_show_it_too(tmp_path, capsys):

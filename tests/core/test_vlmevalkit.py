@@ -327,9 +327,9 @@ def test_frameworks_stand_side_by_side(out, tmp_path):
         ("vlmevalkit", "x5", 15),
         ("lmms-eval", "x5", 1),
     ]
-    from redundancy_eval.reports import tables
+    from redundancy_eval.reports.model import names
 
-    assert tables.model_names(made) == ["x5 [vlmevalkit]", "x5 [lmms-eval]"]
+    assert names(made) == ["x5 [vlmevalkit]", "x5 [lmms-eval]"]
 
 
 def test_replies_that_became_formulas_are_missing_and_named(out):

@@ -3,7 +3,12 @@
 import json
 from pathlib import Path
 
+from redundancy_eval import scores, taxonomy
+from redundancy_eval.readers import find
+
 DEMO_TASKS = tuple(f"redundancy_demo_{c}" for c in ("general", "knowledge", "ocr", "chart", "vision_centric"))
+GENERAL = DEMO_TASKS[0]
+MASKS = ("none", "clip", "convnext", "pix2struct", "eva02", "all")
 
 
 def write_run(folder: Path, drop: str, scores: dict, *, samples=True, stamp="20261121_120000", args="", **bend):
@@ -50,6 +55,39 @@ def write_run(folder: Path, drop: str, scores: dict, *, samples=True, stamp="202
 
 
 def write_sweep(folder: Path, table: dict[str, dict[str, list[int]]], **bend) -> Path:
-    for drop, scores in table.items():
-        write_run(folder, drop, scores, **bend)
+    for drop, of_tasks in table.items():
+        write_run(folder, drop, of_tasks, **bend)
     return folder
+
+
+def right(count, of=10):
+    """Scores of documents of which the first are right."""
+    return [1] * count + [0] * (of - count)
+
+
+def sweep(folder, **bend):
+    """Leave-one-out runs: each mask has a right answer less than the one before, each task one less too."""
+    table = {
+        drop: {task: right(max(0, 8 - number - place)) for place, task in enumerate(DEMO_TASKS)}
+        for number, drop in enumerate(MASKS)
+    }
+    return write_sweep(folder, table, **bend)
+
+
+def table_of(folder, name="five", **options):
+    """The one table of a folder."""
+    from redundancy_eval.model_wrappers.families import registry
+
+    (table,) = scores.tables(
+        find.read([folder], taxonomy.load(name)),
+        taxonomy.load(name),
+        known_encoders=registry.known_encoders,
+        **options,
+    )
+    return table
+
+
+def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    return path

@@ -1,4 +1,4 @@
-"""From result folders to tables: numbers, holes, refusals, and the command line around them."""
+"""A report: what is written, printed and verified, and the command line around it."""
 
 import csv
 import json
@@ -6,261 +6,66 @@ import shutil
 import subprocess
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from redundancy_eval import api, records, scores, taxonomy
+from redundancy_eval import api
 from redundancy_eval.cli import main
-from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.errors import DataError
 from redundancy_eval.options import Options
-from redundancy_eval.readers import find
-from redundancy_eval.reports import latex, markdown, report, tables, verify, write
-from tests.helpers.runs import DEMO_TASKS, write_run, write_sweep
+from redundancy_eval.reports import latex, markdown, report, verify, write
+from redundancy_eval.reports.cells import HOLE, Cell, figure, interval, p_value
+from redundancy_eval.reports.model import names
+from redundancy_eval.reports.tables import Row, Table
+from tests.helpers import frames
+from tests.helpers.runs import GENERAL, csv_of, right, sweep, table_of, write_run
 
-MASKS = ("none", "clip", "convnext", "pix2struct", "eva02", "all")
-GENERAL = "redundancy_demo_general"
-
-
-def right(count, of=10):
-    return [1] * count + [0] * (of - count)
+FILES = {"report.md", "report.json", "preview.tex", "captions.txt"}
 
 
-def sweep(folder, **bend):
-    table = {
-        drop: {task: right(max(0, 8 - number - place)) for place, task in enumerate(DEMO_TASKS)}
-        for number, drop in enumerate(MASKS)
-    }
-    return write_sweep(folder, table, **bend)
+def written(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def table_of(folder, name="five", **options):
-    from redundancy_eval.model_wrappers.families import registry
-
-    (table,) = scores.tables(
-        find.read([folder], taxonomy.load(name)),
-        taxonomy.load(name),
-        known_encoders=registry.known_encoders,
-        **options,
-    )
-    return table
-
-
-def test_numbers_of_a_sweep(tmp_path):
-    table = table_of(sweep(tmp_path))
-    assert table.encoders == ("clip", "convnext", "pix2struct", "eva02")
-    frame = tables.scores(table)
-    assert frame.loc["full model"].tolist() == [80, 70, 60, 50, 40, 60]
-    assert frame.loc["without convnext", "OCR"] == 40
-    assert frame.loc["all dropped", "Overall"] == pytest.approx((30 + 20 + 10 + 0 + 0) / 5)
-    cur = tables.cur(table)
-    assert cur.loc["clip", "General"] == pytest.approx(1 / 8)
-    assert cur.loc["eva02", "Chart"] == pytest.approx(4 / 5)
-    assert cur.loc["clip", "Overall"] == pytest.approx(np.mean([1 / 8, 1 / 7, 1 / 6, 1 / 5, 1 / 4]))
-    gap = tables.information_gap([table])
-    assert gap.loc["demo", "General"] == pytest.approx(3 / 8)
-    assert gap.loc["demo", "Overall"] == pytest.approx(cur["Overall"].max() - cur["Overall"].min())
-
-
-def test_the_paper_s_four_categories_join_ocr_and_chart(tmp_path):
-    frame = tables.scores(table_of(sweep(tmp_path), "paper"))
-    assert list(frame.columns) == ["General", "Knowledge", "OCR & Chart", "Vision-Centric", "Overall"]
-    assert frame.loc["full model", "OCR & Chart"] == 55
-
-
-def test_samples_are_paired_by_document(tmp_path):
-    table = table_of(sweep(tmp_path))
-    paired = table.samples["demo general"]
-    assert paired.documents.tolist() == [str(i) for i in range(10)] and paired.scores.shape == (6, 10)
-    np.testing.assert_allclose(100 * paired.scores.mean(axis=1), table.points[:, 0])
-
-
-def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
-    folder = sweep(tmp_path)
-    for path in (folder / "drop-convnext").rglob("*"):
-        if path.name.endswith("_results.json"):
-            content = json.loads(path.read_text())
-            for part in ("results", "configs"):
-                del content[part][GENERAL]
-            path.write_text(json.dumps(content))
-    table = table_of(folder)
-    assert np.isnan(tables.scores(table).loc["without convnext", ["General", "Overall"]]).all()
-    assert np.isnan(tables.cur(table).loc["convnext", ["General", "Overall"]]).all()
-    assert tables.cur(table).loc["convnext", "OCR"] == pytest.approx(2 / 6)
-    assert np.isnan(tables.information_gap([table]).loc["demo", "General"])
-    assert f"no run of drop=convnext on demo general ({GENERAL})" in table.notes
-    shutil.rmtree(folder / "drop-eva02")
-    assert any("eva02" in note and "undefined" in note for note in table_of(folder).notes)
-
-
-def test_full_score_zero_and_missing_full_model_are_undefined(tmp_path):
-    table = table_of(write_sweep(tmp_path / "a", {drop: {GENERAL: right(0)} for drop in MASKS}))
-    assert tables.cur(table)["General"].isna().all() and any("scores 0" in note for note in table.notes)
-    table = table_of(write_sweep(tmp_path / "b", {drop: {GENERAL: right(5)} for drop in MASKS[1:]}))
-    assert tables.cur(table).isna().all(axis=None) and any("full model" in note for note in table.notes)
-
-
-def refused(folder, match, **options):
-    with pytest.raises((DataError, SetupError), match=match) as error:
-        table_of(folder, **options)
-    assert "\n" not in str(error.value)
-
-
-def test_two_runs_of_one_mask(tmp_path):
-    folder = sweep(tmp_path)
-    write_run(folder, "clip", {GENERAL: right(3)}, stamp="20261121_130000")
-    refused(
-        folder, r"two runs of drop=clip on task redundancy_demo_general: .*120000_results.json and .*130000_results"
-    )
-
-
-def test_one_mask_spelt_in_two_ways(tmp_path):
-    folder = sweep(tmp_path)
-    write_run(folder, "det", {GENERAL: right(3)})
-    refused(folder, "two runs of drop=eva02")
-
-
-def test_other_tasks_of_one_mask_may_come_from_another_run(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(3)})
-    write_run(tmp_path, "none", {DEMO_TASKS[1]: right(4)}, stamp="20261121_130000")
-    assert table_of(tmp_path).points.tolist() == [[30, 40]]
-
-
-@pytest.mark.parametrize(
-    ("bend", "match"),
-    [
-        (dict(limit=4), "limit"),
-        (dict(version=2.0), "version"),
-        (dict(generation={"max_new_tokens": 4}), "generation"),
-        (dict(wording="!"), r"samples_redundancy_demo_general.jsonl:1: document 0 .* was asked"),
-    ],
-)
-def test_masks_that_differ_in_settings_or_questions(tmp_path, bend, match):
-    write_run(tmp_path, "none", {GENERAL: right(3)})
-    write_run(tmp_path, "clip", {GENERAL: right(2)}, **bend)
-    refused(tmp_path, match)
-
-
-def test_a_checkpoint_that_changed_between_the_masks(tmp_path, capsys):
-    folder = write_sweep(tmp_path / "runs", {drop: {GENERAL: right(5)} for drop in ("none", "clip", "all")})
-    for drop, digest in (("none", "aa"), ("clip", "bb")):  # nothing is told of "all"
-        records.write({"checkpoint": digest}, folder / f"drop-{drop}" / "ck")
-    command = ["report", str(folder), "--taxonomy", "five", "-o", str(tmp_path / "out")]
-    assert main(command) == 3
-    assert "runs differ in weights: 'bb' and 'aa'" in capsys.readouterr().err
-    assert main([*command, "--lenient", "weights"]) == 0
-    records.write({"checkpoint": "aa"}, folder / "drop-clip" / "ck")
-    assert table_of(folder).points.tolist() == [[50], [50], [50]]
-    other = write_run(tmp_path / "other", "none", {DEMO_TASKS[1]: right(4)}, stamp="20261121_130000").parent
-    records.write({"checkpoint": "bb"}, other)
-    shutil.copytree(tmp_path / "other", folder / "another task")
-    refused(folder, "runs differ in weights")
-
-
-def test_masks_that_differ_in_documents(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(3)})
-    path = write_run(tmp_path, "clip", {GENERAL: right(2)})
-    samples = next(path.parent.glob("*.jsonl"))
-    samples.write_text(samples.read_text().replace('"doc_id": 9', '"doc_id": 17'))
-    refused(tmp_path, r"\.jsonl:10: document \d+ of task redundancy_demo_general is in one mask's run only")
-    write_run(tmp_path, "eva02", {GENERAL: right(3, 12)}, samples=False)
-    shutil.rmtree(tmp_path / "drop-clip")
-    refused(tmp_path, "differ in documents: 12 and 10")
-
-
-def test_truncated_and_doubled_files(tmp_path):
-    path = write_run(tmp_path, "none", {GENERAL: right(3)})
-    samples, text = next(path.parent.glob("*.jsonl")), next(path.parent.glob("*.jsonl")).read_text()
-    samples.write_text(text[:-20])
-    refused(tmp_path, r"\.jsonl:10: truncated")
-    samples.write_text("".join(text.splitlines(keepends=True)[:-1]))
-    refused(tmp_path, r"\.jsonl:9: 9 samples, but .* counts 10")
-    samples.write_text(text + text)
-    refused(tmp_path, r"\.jsonl:11: document 0 was already on line 1")
-    samples.write_text(text)
-    whole = path.read_text()
-    path.write_text(whole[: len(whole) // 2])
-    refused(tmp_path, r"_results.json:\d+: truncated")
-
-
-def test_headline_must_follow_from_the_samples(tmp_path):
-    path = write_run(tmp_path, "none", {GENERAL: right(3)})
-    path.write_text(path.read_text().replace("0.3", "0.4"))
-    refused(tmp_path, "reports 40.0+ points, but its samples give 30.0")
-
-
-def test_points_outside_the_scale(tmp_path):
-    path = write_run(tmp_path, "none", {GENERAL: right(3)}, samples=False)
-    path.write_text(path.read_text().replace("0.3", "30"))
-    refused(tmp_path, "outside 0..100")
-
-
-def test_unknown_metric_task_encoder_path(tmp_path):
-    write_run(tmp_path / "a", "none", {GENERAL: right(3)}, metric="other", samples=False)
-    refused(tmp_path / "a", "has no number 'accuracy'")
-    write_run(tmp_path / "b", "none", {"some_task": right(3)})
-    refused(tmp_path / "b", "none of the tasks is in the taxonomy")
-    write_run(tmp_path / "c", "siglip", {GENERAL: right(3)})
-    refused(tmp_path / "c", "unknown encoder 'siglip'; this model has: clip, convnext, pix2struct, eva02")
-    (tmp_path / "d").mkdir()
-    refused(tmp_path / "d", "no results of lmms-eval")
-    refused(tmp_path / "e", "no such file")
-
-
-def test_unknown_checkpoint_needs_its_encoders_only_where_it_matters(tmp_path):
-    for drop in ("none", "sam", "clip"):
-        write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
-    table = table_of(tmp_path)
-    assert table.encoders == ("clip", "sam") and any("inferred" in note for note in table.notes)
-    assert table_of(tmp_path, encoders=["clip", "sam", "eva02"]).encoders == ("clip", "sam", "eva02")
-    write_run(tmp_path, "all", {GENERAL: right(3)}, checkpoint="me/unseen")
-    refused(tmp_path, "say so with --encoders")
-
-
-def test_a_run_without_pretrained_is_the_family_s_default():
-    from redundancy_eval.model_wrappers.families import registry
-
-    assert registry.known_encoders("eagle_masked", "eagle_masked") == ("clip", "convnext", "sam", "eva02", "pix2struct")
-    assert registry.known_encoders("eagle_masked", "me/unseen") == registry.known_encoders("llava", "demo") == ()
-
-
-def test_runs_of_another_checkpoint_or_dtype_are_another_model(tmp_path):
-    write_run(tmp_path / "a", "none", {GENERAL: right(3)})
-    write_run(tmp_path / "b", "none", {GENERAL: right(4)}, args=",dtype=float16")
-    made = scores.tables(find.read([tmp_path], taxonomy.load()), taxonomy.load(), encoders=["clip"])
-    assert len(made) == 2 and list(tables.information_gap(made).index) == ["demo", "demo (2)"]
-
-
-def test_report_command_writes_the_same_bytes_twice(tmp_path, capsys):
+def test_report_command_writes_the_same_bytes_whatever_the_order(tmp_path, capsys):
     folder = sweep(tmp_path / "runs")
     assert main(["report", str(folder), "-o", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
     assert "| without eva02" in printed and "Signature: `model:eagle_masked|" in printed
-    assert main(["report", str(folder), "-o", str(tmp_path / "two")]) == 0
-    one, two = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
-    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
-    names = {p.name for p in one}
-    assert names == {"report.md", "report.json"} | {
-        f"{t}.{e}" for t in ("benchmarks", "scores", "variants", "cur", "ig") for e in ("csv", "tex")
-    } | {"preview.tex"}
-    assert (tmp_path / "one" / "report.md").read_text() == printed
+    assert "|level:95|margin:2|family:4x5`" in printed
+    masks = sorted(map(str, folder.iterdir()), reverse=True)
+    assert main(["report", *masks, "-o", str(tmp_path / "two")]) == 0
+    one, two = written(tmp_path / "one"), written(tmp_path / "two")
+    assert one == two and one["report.md"].decode() == printed
+    tables = {name.partition(".")[0] for name in one} - {"report", "preview", "captions"}
+    assert tables >= {"verdicts", "cur", "ig", "scores", "variants", "selection", "keeps", "floor", "benchmarks"}
+    assert set(one) >= FILES | {f"{name}.tex" for name in tables} and "verdicts.csv" not in one
 
 
 def test_csv_json_and_markdown_hold_the_same_numbers(tmp_path):
     table = table_of(sweep(tmp_path / "runs"))
     write.write(report.build([table]), tmp_path / "out")
     with (tmp_path / "out" / "cur.csv").open() as handle:
-        rows = {row["encoder"]: row for row in csv.DictReader(handle)}
-    content = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]
+        rows = {(row["encoder"], row["category"]): row for row in csv.DictReader(handle)}
+    (content,) = json.loads((tmp_path / "out" / "report.json").read_text())["models"]
+    cells = {(cell["encoder"], cell["place"]): cell for cell in content["analysis"]["cells"]}
     for encoder in table.encoders:
-        assert float(rows[encoder]["OCR"]) == content["cur"][encoder]["OCR"] == tables.cur(table).loc[encoder, "OCR"]
-    assert "16.67" in (tmp_path / "out" / "cur.tex").read_text()
-    best = pd.read_csv(tmp_path / "out" / "variants.csv").set_index("variant")
-    assert list(best.index) == ["full model", "3 encoders: without clip"]
-    assert best.loc["3 encoders: without clip", "Overall change"] == -10 and np.isnan(
-        best.loc["full model", "OCR change"]
-    )
+        row, cell = rows[encoder, "OCR"], cells[encoder, "OCR"]
+        assert float(row["value"]) == content["cur"][encoder]["OCR"] == frames.cur(table).loc[encoder, "OCR"]
+        assert [float(row[name]) for name in ("low", "high", "se", "df")] == [
+            cell["cur"][name] for name in ("low", "high", "se", "df")
+        ]
+        assert row["verdict"] == cell["verdict"] and float(row["p_adjusted"]) == cell["p_adjusted"]
+        assert float(row["low"]) < float(row["value"]) < float(row["high"]) and row["method"].endswith(", t")
+    assert rows["clip", "Chart"]["low"] == "" and "not clear of 0" in rows["clip", "Chart"]["reason"]
+    assert "16.7 & 20.00 &" in (tmp_path / "out" / "cur.tex").read_text()
+    best = pd.read_csv(tmp_path / "out" / "variants.csv").set_index(["variant", "category"])
+    assert list(best.index.levels[0]) == ["3 encoders: without clip", "full model"]
+    assert best.loc[("3 encoders: without clip", "Overall"), "change"] == -10
+    assert np.isnan(best.loc[("full model", "OCR"), "change"])
 
 
 def test_errors_on_the_command_line(tmp_path, capsys):
@@ -279,16 +84,20 @@ def test_latex_shows_any_name_literally():
     )
 
 
-def printed(values, **more):
-    """A table of one model with the rows a, b, ... as LaTeX lines."""
-    frame = pd.DataFrame(values, columns=[f"c_{i}" for i in range(len(values[0]))])
-    frame.index = pd.MultiIndex.from_tuples([("m&m", chr(97 + i)) for i in range(len(values))], names=["model", "mask"])
-    options = {"spans": ("OCR & Chart",) * frame.shape[1], **more}
-    return tables.Table("t", "title", frame, **options)
+def printed(values, models="m", **more):
+    """A table with the rows a, b, ..."""
+    rows = tuple(
+        Row(model, chr(97 + i), tuple(each if isinstance(each, Cell) else Cell(each) for each in row))
+        for model in models
+        for i, row in enumerate(values)
+    )
+    columns = tuple(f"c_{i}" for i in range(len(values[0])))
+    options = {"spans": ("OCR & Chart",) * len(columns), "ranked": True, "better": True, **more}
+    return Table("t", "title", "mask", columns, rows, **options)
 
 
 def test_latex_spans_arrows_and_marks():
-    table = printed([[0.104, 1], [0.096, 2], [0.9, float("nan")], [0.9, 3]])
+    table = printed([[0.104, 1.0], [0.096, 2.0], [0.9, Cell(text=HOLE)], [0.9, 3.0]])
     lines = latex.tabular(table, ["one\nline"]).splitlines()
     assert lines[:3] == ["% one line", r"\begin{tabular}{lrr}", r"\toprule"]
     assert lines[3:5] == [r" & \multicolumn{2}{c}{OCR \& Chart} \\", r"\cmidrule(lr){2-3}"]
@@ -303,9 +112,51 @@ def test_latex_spans_arrows_and_marks():
     assert r"\textbf" not in latex.tabular(printed([[1.0], [1.0]])) and "uparrow" not in latex.tabular(
         printed([[1.0]], better=False)
     )
-    two = printed([[1.0], [2.0]])
-    two.frame.index = pd.MultiIndex.from_tuples([("a_1", "x"), ("b", "x")], names=["model", "mask"])
-    assert r"\multicolumn{2}{l}{\textit{a\_1}} \\" in latex.tabular(two) and r"\textbf" not in latex.tabular(two)
+    two = latex.tabular(printed([[1.0]], models=("a_1", "b")))
+    assert r"\multicolumn{2}{l}{\textit{a\_1}} \\" in two and r"\textbf" not in two
+
+
+def test_latex_puts_intervals_under_numbers_and_stars_beside():
+    table = printed([[Cell(12.04, -9.96, 34.0, stars="**"), Cell(text="[redundant]")]], ranked=False)
+    lines = latex.tabular(table).splitlines()
+    assert lines[0] == r"\begin{tabular}{lrl}"
+    assert lines[-4:-2] == [
+        r"a & 12.0$^{**}$ & {[}redundant{]} \\",
+        r" & {\scriptsize {[}$-$10.0, 34.0{]}} &  \\",
+    ]
+    assert "scriptsize" not in latex.tabular(table, intervals=False)
+    said = replace(table, stem="cur", caption="What it is.", brackets="Brackets: 95 % intervals.")
+    assert latex.caption(said).startswith("What it is. Brackets: 95 % intervals. * p < .05, ")
+    assert "Brackets" not in latex.caption(said, intervals=False)
+
+
+def test_captions_and_intervals_are_for_the_user_to_choose(tmp_path, capsys):
+    runs = str(sweep(tmp_path / "runs"))
+    assert main(["report", runs, "-o", str(tmp_path / "with"), "--level", "90", "--margin", "5"]) == 0
+    assert main(["report", runs, "-o", str(tmp_path / "without"), "--intervals", "none"]) == 0
+    with_, without = written(tmp_path / "with"), written(tmp_path / "without")
+    assert b"scriptsize" in with_["cur.tex"] and b"scriptsize" not in without["cur.tex"]
+    said = with_["captions.txt"].decode()
+    assert "scores.tex: Score in each category (points). Brackets: 90 % intervals over questions, clustered" in said
+    assert "margin: 5 % of the full score" in said and b"Brackets" not in without["captions.txt"]
+    assert b"|level:90|margin:5|family:4x5" in with_["report.md"] and b"[" in without["report.md"]
+    narrow, wide = (next(csv.DictReader(f["scores.csv"].decode().splitlines())) for f in (with_, without))
+    assert float(wide["low"]) < float(narrow["low"]) < float(narrow["high"]) < float(wide["high"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--level", "0.95", "--level is in percent, from 50 to below 100, such as 95; not 0.95"),
+        ("--level", "100", "not 100"),
+        ("--confidence", "nan", "--level is in percent"),
+        ("--margin", "0", "--margin is in percent of the full score, such as 2; not 0"),
+        ("--seed", "-1", "--seed is a whole number from 0; not -1"),
+    ],
+)
+def test_levels_and_margins_that_make_no_sense(tmp_path, capsys, flag, value, says):
+    assert main(["report", str(csv_of(tmp_path, "x,none,GQA,60,10")), flag, value]) == 2
+    assert says in capsys.readouterr().err
 
 
 TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "standalone.cls"], capture_output=True).stdout
@@ -319,14 +170,15 @@ def test_tables_compile_without_warnings(tmp_path):
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "preview.tex"], cwd=tmp_path, capture_output=True
     )
     said = done.stdout.decode()
-    assert done.returncode == 0 and "5 pages" in said, said[-2000:]
+    assert done.returncode == 0 and " pages" in said, said[-2000:]
     assert "Warning" not in said and "Overfull" not in said and "Underfull" not in said
 
 
 def test_markdown_rounds_and_marks_holes():
-    table = printed([[0.12347, np.nan], [-0.00001, 1.0]], scale=100.0)
-    assert [tables.number(v, table) for v in table.frame.to_numpy().ravel()] == ["12.35", "–", "0.00", "100.00"]
-    assert tables.number(np.nan, printed([[1.0]], undefined=True)) == "n/a"
+    cells = [Cell(12.347), Cell(text=HOLE), Cell(-0.001), Cell(), Cell(12.347, 11.5, 13.2), Cell(12.347, 11.3, 13.4)]
+    assert [figure(cell) for cell in cells] == ["12.35", "–", "0.00", "n/a", "12.35", "12.3"]
+    assert interval(cells[-1]) == "[11.3, 13.4]" and interval(cells[0]) == ""
+    assert [p_value(p) for p in (0.0004, 0.0341, 0.5, 1.0, float("nan"))] == ["< .001", ".034", ".5", "1", "n/a"]
     assert "b\\|c" in markdown.grid([["a", "b|c"]])
 
 
@@ -334,12 +186,12 @@ def test_verify_finds_a_number_that_the_runs_do_not_give(tmp_path, capsys):
     runs, out = sweep(tmp_path / "runs"), tmp_path / "out"
     assert main(["report", str(runs), "-o", str(out), "--taxonomy", "paper"]) == 0
     assert main(["verify", str(out), str(runs)]) == 0
-    assert "numbers in 13 files" in capsys.readouterr().out
+    assert f"numbers in {len(written(out))} files" in capsys.readouterr().out
     tex = out / "cur.tex"
     whole = tex.read_text()
-    tex.write_text(whole.replace("12.50", "12.60", 1))
+    tex.write_text(whole.replace("12.5 ", "12.6 ", 1))
     assert main(["verify", str(out), str(runs)]) == 3
-    line = 1 + whole[: whole.index("12.50")].count("\n")
+    line = 1 + whole[: whole.index("12.5 ")].count("\n")
     assert f"cur.tex:{line}: printed is" in capsys.readouterr().err
     tex.write_text(whole.replace("redundancy-eval:0", "redundancy-eval:9"))
     assert main(["verify", str(out), str(runs)]) == 0
@@ -384,6 +236,9 @@ def test_verify_names_told_masks(tmp_path, capsys):
         {"scale": 3},
         {"more": 1},
         {"scale": "x"},
+        {"level": 2},
+        {"margin": "x"},
+        {"intervals": "some"},
     ],
 )
 def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
@@ -401,7 +256,7 @@ def test_verify_of_options_of_another_kind(tmp_path, capsys, bent):
 def test_names_are_told_apart_in_any_order(tmp_path):
     for models in (("a/x", "b/x", "x (2)"), ("x (2)", "a/x", "b/x"), ("a/x", "x (2)", "b/x")):
         path = csv_of(tmp_path, *(f"{model},{mask},GQA,60,10" for model in models for mask in ("none", "clip")))
-        assert len(set(tables.model_names(api.read([path])))) == 3
+        assert len(set(names(api.read([path])))) == 3
 
 
 def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
@@ -417,302 +272,3 @@ def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=match) if match else nullcontext():
             verify.verify(report.Report((), (), Options()), tmp_path)
     assert time.process_time() - started < 5
-
-
-def lenient(folder, *kinds, **options):
-    return api.read([folder], Options(lenient=kinds, encoders=("clip", "convnext", "pix2struct", "eva02"), **options))
-
-
-@pytest.mark.parametrize(
-    ("kind", "bend"),
-    [
-        ("limit", dict(limit=4)),
-        ("version", dict(version=2.0)),
-        ("generation", dict(generation={"max_new_tokens": 4})),
-        ("prompt", dict(wording="!")),
-    ],
-)
-def test_named_kinds_become_warnings_under_the_table(tmp_path, kind, bend):
-    write_run(tmp_path, "none", {GENERAL: right(4)})
-    write_run(tmp_path, "clip", {GENERAL: right(2)}, **bend)
-    refused(tmp_path, f"--lenient {kind} makes this a warning")
-    (table,) = lenient(tmp_path, kind)
-    assert table.points[:, 0].tolist() == [40, 20]
-    (note,) = [note for note in table.notes if note.startswith(f"warning ({kind}): ")]
-    assert note in markdown.text(report.build([table]))
-
-
-def test_masks_that_differ_in_documents_may_be_scored_each_on_its_own(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(4)})
-    write_run(tmp_path, "clip", {GENERAL: right(2, 8)})
-    (table,) = lenient(tmp_path, "documents")
-    assert table.points[:, 0].tolist() == [40, 25] and table.samples["demo general"].scores.shape == (2, 8)
-
-
-def test_the_newest_of_two_runs_and_the_last_of_two_samples_may_count(tmp_path):
-    write_run(tmp_path / "a", "none", {GENERAL: right(5)}, stamp="20261121_130000")
-    write_run(tmp_path / "a", "none", {GENERAL: right(4)})
-    assert lenient(tmp_path / "a", "duplicate-runs")[0].points.tolist() == [[50]]
-    path = write_run(tmp_path / "b", "none", {GENERAL: right(4)})
-    samples = next(path.parent.glob("*.jsonl"))
-    text = samples.read_text()
-    samples.write_text(text.replace('"score": 1.0', '"score": 0.0') + text)
-    assert lenient(tmp_path / "b", "duplicate-samples")[0].points.tolist() == [[40]]
-
-
-def test_without_sound_samples_the_framework_s_number_may_stand(tmp_path):
-    path = write_run(tmp_path / "a", "none", {GENERAL: right(3)})
-    samples = next(path.parent.glob("*.jsonl"))
-    samples.write_text(samples.read_text()[:-20])
-    (table,) = lenient(tmp_path / "a", "truncated")
-    assert table.points.tolist() == [[30]] and not table.samples
-    path = write_run(tmp_path / "b", "none", {GENERAL: right(3)})
-    path.write_text(path.read_text().replace("0.3", "0.4"))
-    assert lenient(tmp_path / "b", "headline")[0].points.tolist() == [[40]]
-    with pytest.raises(SetupError, match="--lenient knows documents, .*; not 'all'"):
-        lenient(tmp_path / "b", "all")
-
-
-def test_a_full_model_of_another_checkpoint(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(4)}, checkpoint="demo")
-    write_run(tmp_path, "clip", {GENERAL: right(3)}, checkpoint="other")
-    refused(
-        tmp_path, r"masked run of eagle_masked pretrained=other, but the full model is another: .*pretrained=demo in"
-    )
-    tables = lenient(tmp_path, "checkpoint")
-    assert {t.checkpoint for t in tables} == {"demo", "other"} and all(
-        "warning (checkpoint)" in t.notes[0] for t in tables
-    )
-
-
-def test_the_full_model_serves_every_ablation_and_site(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(8)})
-    for ablation, count in (("zero", 4), ("mean", 6)):
-        write_run(tmp_path / ablation, "clip", {GENERAL: right(count)}, args=f",ablation={ablation},calibration=c")
-    mean, zero = lenient(tmp_path)
-    assert zero.points[:, 0].tolist() == [80, 40] and mean.points[:, 0].tolist() == [80, 60]
-    assert "ablation:mean|calibration:c|" in mean.signature and "ablation:zero|" in zero.signature
-
-
-def test_masks_of_other_people_s_runs_are_told(tmp_path):
-    for name, count in (("x-full", 8), ("x-noclip", 6)):
-        path = write_run(tmp_path, "none", {GENERAL: right(count)}, checkpoint=name)
-        moved = tmp_path / name
-        moved.mkdir()
-        for file in path.parent.iterdir():
-            file.rename(moved / file.name)
-        text = (moved / path.name).read_text().replace(",drop=none", "").replace("eagle_masked", "llava")
-        (moved / path.name).write_text(text)
-    told = dict(mask_of=("x:x-full=none", "x:x-noclip=clip"))
-    (table,) = lenient(tmp_path, **told)
-    assert table.checkpoint == "x" and table.masks == ((), ("clip",)) and table.points[:, 0].tolist() == [80, 60]
-    with pytest.raises(SetupError, match="--mask-of must be"):
-        lenient(tmp_path, mask_of=("x-full",))
-    with pytest.raises(SetupError, match="'\\*' both match this run"):
-        lenient(tmp_path, mask_of=("x-full=none", "*=clip"))
-
-
-def test_answers_at_the_length_limit_are_counted(tmp_path):
-    path = write_run(tmp_path, "none", {GENERAL: right(3)})
-    samples = next(path.parent.glob("*.jsonl"))
-    records = [json.loads(line) for line in samples.read_text().splitlines()]
-    for record in records:
-        record["token_counts"] = [{"input_tokens": 9, "output_tokens": 16 if record["doc_id"] < 2 else 15}]
-    samples.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert "drop=none: 2 of 10 answers on demo general reached the length limit" in table_of(tmp_path).notes
-
-
-CSV = """model,mask,benchmark,score,n
-x5,none,GQA,64.0,12578
-x5,clip,GQA,62.5,12578
-x5,none,mmvp,70,
-x5,all,gqa,40,12578
-x4,none,GQA,60,100
-"""
-
-
-def test_a_csv_of_scores(tmp_path, capsys):
-    path = tmp_path / "scores.csv"
-    path.write_text(CSV)
-    (x5, x4) = api.read([path], Options("paper", encoders=("clip", "sam")))
-    assert x5.masks == ((), ("clip",), ("clip", "sam")) and x4.points.tolist() == [[60]]
-    np.testing.assert_array_equal(x5.points, [[64, 70], [62.5, np.nan], [40, np.nan]])
-    assert x5.documents == (12578, None) and "framework" not in x5.signature
-    assert any("point estimates" in note for note in x5.notes) and not x5.samples
-    assert main(["report", str(path), "--encoders", "clip,sam"]) == 0
-    assert "point estimates from a CSV file" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("line", "match"),
-    [
-        ("x5,none,GQA,64,9", ":7: a second score of x5, mask none on GQA"),
-        ("x5,sam,GQA,high,9", ":7: score 'high'"),
-        ("x5,sam,GQA,64,many", ":7: score '64' or n 'many' is not a number"),
-        ("x5,,GQA,64,9", ":7: model, mask and benchmark must be given"),
-        ("x5,sam,GQA,64,9,extra", ":7: .* nothing behind the columns"),
-        ("x5,sam,GQA,640,12578", "gives 640 points, outside 0..100"),
-        ("x5,sam,GQA,64,9", "differ in documents: 12578 and 9"),
-        ("x5,dino,GQA,64,12578", "unknown encoder 'dino'"),
-    ],
-)
-def test_wrong_lines_of_a_csv(tmp_path, line, match):
-    path = tmp_path / "scores.csv"
-    path.write_text(CSV + line + "\n")
-    with pytest.raises((DataError, SetupError), match=match):
-        api.read([path], Options("paper", encoders=("clip", "sam")))
-
-
-def test_numbers_without_samples_are_said_to_be_unchecked(tmp_path):
-    write_run(tmp_path, "none", {GENERAL: right(3)}, samples=False)
-    note = "demo general is the framework's number, unchecked: no samples were logged"
-    assert table_of(tmp_path).points.tolist() == [[30]] and note in table_of(tmp_path).notes
-
-
-def test_what_cannot_be_read_or_written_is_one_line(tmp_path, capsys):
-    (tmp_path / "latin.csv").write_bytes(b"model,mask,benchmark,score\nx,none,GQA\xe9,1\n")
-    assert main(["report", str(tmp_path / "latin.csv")]) == 3
-    assert "not UTF-8 text" in capsys.readouterr().err
-    (tmp_path / "scores.csv").write_text(CSV)
-    (tmp_path / "taken").write_text("a file, no folder")
-    command = ["report", str(tmp_path / "scores.csv"), "--encoders", "clip,sam", "-o", str(tmp_path / "taken" / "x")]
-    assert main(command) == 2
-    assert capsys.readouterr().err.startswith("redundancy-eval: error: ")
-
-
-@pytest.mark.parametrize(
-    ("lines", "match"),
-    [
-        ("x,none,GQA,62.1\nx,clip,GQA,0.583", ":3: a score of 0.583 may be a fraction or points: say --scale 100"),
-        ("x,none,GQA,0.6\nx,clip,GQA,0.5", ":2: a score of 0.6 may be a fraction or points"),
-        ("x,none,GQA,6_2.1\nx,clip,GQA,58", ":2: score '6_2.1' .*is not a number"),
-        ("x,none,GQA,\uff16\uff12\nx,clip,GQA,58", ":2: score .* is not a number"),
-        ("x,none,GQA,nan\nx,clip,GQA,58", ":2: score 'nan' is not a number"),
-        ("x,none,GQA,60\nx,full,GQA,58", ":3: 'full' is no encoder's name; the full model's mask is none"),
-        ("x,none,GQA,60\nx,../../x,GQA,58", ":3: '../../x' is no encoder's name"),
-        ("x,none,GQA,60\nx,det,GQA,50\nx,eva02,GQA,58", "two runs of"),
-    ],
-)
-def test_scores_that_could_mean_something_else(tmp_path, lines, match):
-    path = tmp_path / "scores.csv"
-    path.write_text(f"model,mask,benchmark,score\n{lines}\n", encoding="utf-8")
-    with pytest.raises((DataError, SetupError), match=match):
-        api.read([path], Options("paper"))
-
-
-def test_fractions_are_told(tmp_path, capsys):
-    path = tmp_path / "scores.csv"
-    path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,0.45\nx,sam,GQA,0\n")
-    (points,) = api.read([path], Options("paper", scale=100))
-    assert points.points.ravel().tolist() == [60, 45, 0]
-    (small,) = api.read([path], Options("paper", scale=1))
-    assert small.points.ravel().tolist() == [0.6, 0.45, 0]
-    assert main(["report", str(path), "--scale", "100", "-o", str(tmp_path / "out")]) == 0
-    assert main(["verify", str(tmp_path / "out"), str(path)]) == 0  # with the scale that the report was made with
-    path.write_text("model,mask,benchmark,score\nx,none,GQA,0.6\nx,clip,GQA,45\n")
-    with pytest.raises(DataError, match=":3: a score of 45 is no fraction"):
-        api.read([path], Options("paper", scale=100))
-
-
-def test_two_columns_of_one_name(tmp_path):
-    path = tmp_path / "scores.csv"
-    path.write_text("model,mask,benchmark,score,score\nx,none,GQA,60,10\n")
-    with pytest.raises(DataError, match=r":1: two columns 'score'"):
-        api.read([path])
-
-
-def test_many_encoders_need_no_list_of_all_masks(tmp_path):
-    path = tmp_path / "scores.csv"
-    names = [f"e{number}" for number in range(40)]
-    lines = ["x,none,GQA,50", *(f"x,{name},GQA,40" for name in names), "x,e1+e0,GQA,30"]
-    path.write_text("model,mask,benchmark,score\n" + "\n".join(lines) + "\n")
-    (table,) = api.read([path])
-    assert table.masks == ((), *((name,) for name in names), ("e0", "e1")) and len(table.encoders) == 40
-
-
-def test_encoders_named_twice_are_refused(tmp_path):
-    path = tmp_path / "scores.csv"
-    path.write_text(CSV)
-    with pytest.raises(SetupError, match="--encoders names clip twice"):
-        api.read([path], Options(encoders=("clip", "clip", "sam")))
-
-
-def csv_of(tmp_path, *lines, head="model,mask,benchmark,score,n"):
-    path = tmp_path / "scores.csv"
-    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-    return path
-
-
-def test_encoders_that_are_not_known_have_no_gap(tmp_path):
-    path = csv_of(tmp_path, *(f"x,{mask},ChartQA,{score},10" for mask, score in (("none", 60), ("clip", 45))))
-    options = Options(str(one_category(tmp_path)))
-    (table,) = api.read([path], options)
-    assert table.guessed and list(tables.scores(table).index) == ["full model", "without clip"]
-    assert tables.cur(table).loc["clip", "Reading"] == 0.25 and tables.information_gap([table]).isna().all(axis=None)
-    assert any("there may be others, so IG is undefined" in note for note in table.notes)
-    assert list(tables.variants(table)[0].index) == ["full model", "1 dropped: without clip (best of 1/?)"]
-    assert "encoders:clip+?|masks:2/?|" in table.signature
-    (told,) = api.read([path], Options(options.taxonomy, encoders=("clip",)))
-    assert tables.information_gap([told]).isna().all(axis=None) and "|masks:2/2|" in told.signature  # of one encoder
-
-
-def one_category(tmp_path):
-    path = tmp_path / "own.json"
-    path.write_text('{"schema": 2, "taxonomies": {"mine": {"Reading": ["ChartQA"]}}}')
-    return path
-
-
-def test_runs_of_a_model_that_is_not_known_have_no_gap_either(tmp_path):
-    for drop in ("none", "clip", "sam"):
-        write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
-    table = table_of(tmp_path)
-    assert tables.cur(table)["General"].tolist() == [0, 0] and tables.information_gap([table]).isna().all(axis=None)
-    write_run(tmp_path, "a b", {GENERAL: right(3)}, checkpoint="me/unseen")
-    refused(tmp_path, "drop-a b.*: 'a b' is no encoder's name")
-
-
-def test_two_names_of_one_encoder(tmp_path):
-    path = csv_of(tmp_path, "x,none,GQA,62,9", "x,det,GQA,50,9", "x,eva02,GQA,58,9")
-    with pytest.raises(DataError, match="two runs of one mask: det and eva02 both call the encoder eva02"):
-        api.read([path])
-
-
-def test_a_full_score_that_is_rounding_gives_no_rate(tmp_path):
-    path = csv_of(tmp_path, "x,none,GQA,1e-300,9", "x,clip,GQA,58,9")
-    (table,) = api.read([path], Options(scale=1))
-    assert tables.cur(table).isna().all(axis=None) and "the full model scores 0 on: GQA" in table.notes
-
-
-def test_encoders_that_contradict_the_record_are_refused(tmp_path):
-    for drop in ("none", "clip"):
-        path = write_run(tmp_path, drop, {GENERAL: right(3)}, checkpoint="me/unseen")
-        records.write({"encoders": ["clip", "convnext", "sam"]}, path.parent)
-    for given in (("clip", "convnext"), ("clip", "convnext", "eva02"), ("convnext", "clip", "sam")):
-        refused(tmp_path, "--encoders .* contradicts the record of .*drop-.*: clip,convnext,sam", encoders=given)
-    assert table_of(tmp_path, encoders=("clip", "convnext", "sam")).encoders == ("clip", "convnext", "sam")
-    write_run(tmp_path / "demo", "none", {GENERAL: right(3)})
-    refused(tmp_path / "demo", "contradicts what is known of demo", encoders=("clip", "convnext"))
-
-
-@pytest.mark.parametrize("recorded", [["clip", "clip"], [1, 2], ["a|b"], ["none"], [["clip"]], ["clip\n"]])
-def test_recorded_encoders_that_are_no_names(tmp_path, recorded):
-    path = write_run(tmp_path, "none", {GENERAL: right(3)}, checkpoint="me/unseen")
-    records.write({"encoders": recorded}, path.parent)
-    refused(tmp_path, "drop-none.*(is no encoder's name|is recorded twice|expected str, got)")
-
-
-def test_a_taxonomy_of_one_s_own_is_signed_with_its_content(tmp_path, capsys):
-    path = csv_of(tmp_path, "x,none,ChartQA,62,9", "x,clip,ChartQA,50,9")
-    command = ["report", str(path), "--taxonomy", str(one_category(tmp_path)), "-o", str(tmp_path / "out")]
-    assert main(command) == 0
-    label = taxonomy.load(str(tmp_path / "own.json")).label
-    assert f"|taxonomy:{label}|" in capsys.readouterr().out and label.startswith("mine@")
-    (tmp_path / "own.json").write_text((tmp_path / "own.json").read_text() + " ")
-    assert main(["verify", str(tmp_path / "out"), str(path)]) == 3
-
-
-def test_a_csv_without_its_columns(tmp_path):
-    path = tmp_path / "scores.csv"
-    path.write_text("model,score\nx,1\n")
-    with pytest.raises(DataError, match=r"scores.csv:1: no column 'mask'"):
-        api.read([path])

@@ -6,6 +6,7 @@ The bounds are wide for the number of repetitions; benchmarks/coverage.py measur
 import numpy as np
 import pytest
 
+from benchmarks import coverage
 from redundancy_eval.statistics import covariance, cur, draws, games, gap, intervals, verdicts
 from tests.core.statistics.populations import few, many, one, population, two
 
@@ -142,3 +143,14 @@ def test_intervals_of_shapley_values():
         low, high = intervals.t_interval(covariance.linear(scores, matrix[:, [3, 2, 1, 0]]))
         hits.append((low <= truth) & (truth <= high))
     assert 92 <= share(hits) <= 98.5
+
+
+@pytest.mark.slow
+def test_the_whole_procedure_on_fifteen_benchmarks():
+    rng = np.random.default_rng(11)
+    tally = coverage.whole(coverage.fifteen(rng, coverage.X5), rng, scale=0.1, repeats=200)
+    for kind in ("category", "overall"):
+        assert 93 <= 100 * tally.mean(f"{kind} CUR") <= 98.5
+        assert 91 <= 100 * tally.mean(f"{kind} score") <= 98.5
+        assert 100 * tally.mean(f"{kind} IG") >= 94
+    assert 100 * tally.mean("wrong sign") <= 8 and 100 * tally.mean("wrong redundant") <= 8
