@@ -60,13 +60,13 @@ def _read(path: Path, lenient: Leniency) -> Run:
     config, fields = content["config"], cast(Mapping[str, Any], content)
     record, hashes = _record(path)
     arguments = model_args.parse(config.get("model_args"), path)
-    own = pruned.of(record["pruned"], path) if "pruned" in record else None
+    small = pruned.of(record["pruned"], path) if "pruned" in record else None
     for name in ("drop", "keep"):
         if arguments.get(name) == "":
             raise DataError(
                 f"{path}: {name}= is empty in the model arguments: which encoders were dropped is not known"
             )
-    arguments = arguments if own is None else own.as_mask(arguments)
+    arguments = arguments if small is None else small.as_mask(arguments)
     _check_record(path, record, config, arguments, lenient)
     tasks, failures = {}, {}
     predicted = config.get("predict_only") or (config.get("resolved_cli_args") or {}).get("predict_only")
@@ -109,7 +109,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         recorded=bool(record),
         hashes=hashes,
         feeds=record.get("feeds", {}),
-        pruned="" if own is None else own.label,
+        pruned="" if small is None else small.label,
     )
 
 
