@@ -19,9 +19,9 @@ from transformers import GenerationConfig
 from redundancy_eval.costs_file import MEASURED, Measured
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import weights
-from redundancy_eval.model_wrappers.costs.counted import Load
+from redundancy_eval.model_wrappers.costs.counted import Counter, Load
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.families.base import FamilyModel
+from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 
 WARM_UP, LARGEST, GAIN = 3, 64, 1.05
@@ -36,11 +36,31 @@ class Measurements:
     notes: tuple[str, ...]
 
 
-def random_weights(
-    model: FamilyModel, dtype: torch.dtype, device: torch.device, site: str, settings: Mapping[str, Any]
-) -> MaskedModel:
-    """A skeleton filled with random weights, which take the time of real ones and answer nonsense."""
-    model.to(dtype).to_empty(device=device)
+def loaded(model_id: str, given: Mapping[str, str]) -> MaskedModel:
+    """A family's model with all encoders and the checkpoint's weights, as `masking.loading.load` has it."""
+    model = loading.load(model_id, **given)
+    assert isinstance(model, MaskedModel)
+    return model
+
+
+def random_weights(counter: Counter, given: Mapping[str, str]) -> MaskedModel:
+    """The model that is counted, filled with random weights: they take the time of real ones and answer nonsense.
+
+    Args:
+        counter: holds the model, which is taken.
+        given: model arguments, a `dtype` among them.
+
+    Raises:
+        SetupError: the sizes of its encoders are not known.
+    """
+    model = counter.model
+    if counter.family.repositories and not model.encoders:
+        raise SetupError(
+            f"--random: the sizes of the encoders of {counter.model_id} are in their own repositories; "
+            "encoder_weights= says where these are"
+        )
+    device = torch.device(given.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(loading.choose_dtype(given["dtype"], device)).to_empty(device=device)
     draw = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
@@ -48,9 +68,8 @@ def random_weights(
                 value.normal_(0, 0.02, generator=draw) if value.ndim > 1 else value.fill_(1)
     model.restore_buffers()
     weights.settle(model, device)
-    return MaskedModel(
-        model, None, template=templates.template("vicuna_v1"), eos=[0], site=site, settings=settings
-    )  # fmt: skip
+    template = templates.template("vicuna_v1")  # no prompt is worded
+    return MaskedModel(model, None, template=template, eos=[0], site=counter.site, settings=counter.settings)
 
 
 def measure(

@@ -120,27 +120,13 @@ def _measured(
     wanted: Sequence[tuple[str, ...]],
     load: "Load",
 ) -> "Measurements":
-    import torch
-
     from redundancy_eval.model_wrappers.costs import measured
-    from redundancy_eval.model_wrappers.masking import loading
-    from redundancy_eval.model_wrappers.masking.native import MaskedModel
 
     def say(line: str) -> None:
         print(line, file=sys.stderr)
 
-    if args.random:
-        if counter.family.repositories and not counter.model.encoders:
-            raise SetupError(f"--random: the sizes of the encoders of {args.model} are in their own repositories; "
-                             "encoder_weights= says where these are")  # fmt: skip
-        device = torch.device(given.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = measured.random_weights(
-            counter.model, getattr(torch, dtype), device, counter.site, counter.settings
-        )  # fmt: skip
-    else:
-        loaded = loading.load(args.model, **{**given, "dtype": dtype})
-        assert isinstance(loaded, MaskedModel)
-        model = loaded
+    told = {**given, "dtype": dtype}
+    model = measured.random_weights(counter, told) if args.random else measured.loaded(args.model, told)
     return measured.measure(model, wanted, load, args.repeats, say)
 
 
