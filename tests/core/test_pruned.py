@@ -3,7 +3,6 @@
 import pytest
 
 from redundancy_eval import pruned, records
-from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.pruned import Pruned
 from tests.helpers.runs import GENERAL, right, table_of, write_run
