@@ -127,7 +127,7 @@ def _measured(
 
     told = {**given, "dtype": dtype}
     model = measured.random_weights(counter, told) if args.random else measured.loaded(args.model, told)
-    return measured.measure(model, wanted, load, args.repeats, say)
+    return measured.measure(model, wanted, load, args.repeats, counter.own, say)
 
 
 def _write_csv(costs: costs_file.CostsFile, path: Path) -> None:
