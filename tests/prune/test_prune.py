@@ -18,7 +18,7 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
-from redundancy_eval.model_wrappers.prune import writing
+from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
 
@@ -299,6 +299,23 @@ def test_the_command_checks_and_refuses_a_folder_that_is_there(checkpoints, tmp_
     assert main([*command, "-o", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main([*command, "-o", str(tmp_path / "other"), "--slice", "--check", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("sliced", "difference", "precise", "passed"),
+    [
+        (False, 0.0, True, True),
+        (False, 1e-9, True, False),
+        (True, 1e-5, True, True),
+        (True, 1e-3, True, False),
+        (True, 1e-3, False, True),
+        (True, 0.1, False, False),
+    ],
+)
+def test_what_a_check_lets_pass(sliced, difference, precise, passed):
+    equal = 4 if difference == 0 else 3
+    assert checking.Check(4, equal, difference, 4, precise).passed(sliced) == passed
+    assert not checking.Check(4, equal, difference, 3, precise).passed(sliced)  # an answer differs
 
 
 @pytest.mark.parametrize(
