@@ -49,6 +49,11 @@ class Subject:
         return self.table.encoders
 
     @cached_property
+    def looks(self) -> Mapping[str, Look]:
+        """How its encoders look; with strangers among several models, `all_looks` tells them apart."""
+        return looks(self.encoders)
+
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """Overall, and the categories that have benchmarks."""
         there = {benchmark.category for benchmark in self.table.benchmarks}
@@ -138,15 +143,15 @@ class Subject:
 
     def label(self, mask: Sequence[str]) -> str:
         """A mask in the fewest words: what is kept, or what is not."""
-        named, mask = looks(self.encoders), self.ordered(mask)
+        mask = self.ordered(mask)
         kept = self.kept(mask)
         if not mask:
             return "full model"
         if self.is_floor(mask):
             return "all dropped"
         if self.table.guessed or len(mask) < len(kept):
-            return "all" + "".join(f" \N{MINUS SIGN} {named[name].name}" for name in mask)
-        return " + ".join(named[name].name for name in kept)
+            return "all" + "".join(f" \N{MINUS SIGN} {self.looks[name].name}" for name in mask)
+        return " + ".join(self.looks[name].name for name in kept)
 
 
 def all_looks(subjects: Sequence[Subject]) -> Mapping[str, Look]:

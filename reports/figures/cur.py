@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.figures import style
-from redundancy_eval.reports.looks import ink
+from redundancy_eval.reports.looks import Look, ink
 from redundancy_eval.reports.subject import Subject, all_looks
 
 Row = dict[str, Any]
@@ -45,11 +45,13 @@ def forest(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     low, high = min(*ends, 0.0), max(*ends, 0.0)
     room = 0.05 * ((high - low) or 1)
     shared: Axes | None = None
-    for line, (subject, named) in enumerate(panels):
-        for column, place in enumerate(named):
+    named = all_looks(subjects)
+    for line, (subject, shown) in enumerate(panels):
+        for column, place in enumerate(shown):
             axis = shared = figure.add_subplot(grid[line, column], sharex=shared)
             if place in subject.places:
-                _panel(axis, subject, [r for r in drawn if (r["model"], r["place"]) == (subject.name, place)], column)
+                own = [row for row in drawn if (row["model"], row["place"]) == (subject.name, place)]
+                _panel(axis, own, column, named, 100 * subject.analysis.settings.margin)
             if line == 0 or len(subjects) == 1:
                 axis.set_title(style.broken(place, 14), weight="bold" if place == places[0] else "normal", pad=3)
             last = line == len(panels) - 1 or (len(subjects) == 1 and column >= len(panels[line + 1][1]))
@@ -64,8 +66,7 @@ def forest(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, subject: Subject, drawn: Sequence[Row], column: int) -> None:
-    named, margin = all_looks([subject]), 100 * subject.analysis.settings.margin
+def _panel(axis: Axes, drawn: Sequence[Row], column: int, named: Mapping[str, Look], margin: float) -> None:
     axis.axvspan(-margin, margin, color="#ECECEC", lw=0, zorder=0)
     axis.axvline(0, color=style.FULL, lw=0.6, zorder=1)
     for y, row in enumerate(drawn):
@@ -90,7 +91,7 @@ def heat(subjects: Sequence[Subject], width: float = style.COLUMN) -> Figure:
     """Numbers on colour, white at 0; grey italics where the interval holds 0 or is not known."""
     drawn = rows(subjects)
     places = list(dict.fromkeys(row["place"] for row in drawn))
-    several = len(subjects) > 1
+    several, named = len(subjects) > 1, all_looks(subjects)
     heights = [max(0.2 * len(subject.encoders), 0.75 * several) for subject in subjects]
     figure = style.figure(width, 0.42 + sum(heights) + 0.08 * (len(subjects) - 1))
     axes = figure.subplots(len(subjects), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -101,7 +102,6 @@ def heat(subjects: Sequence[Subject], width: float = style.COLUMN) -> Figure:
         _cells(axis, subject, places, cells, colours)
         axis.set(xticks=range(len(places)), yticks=range(len(subject.order)))
         axis.set_xticklabels([style.broken(p, 9) for p in places] if number == 0 else [], size=style.SMALL)
-        named = all_looks(subjects)
         axis.set_yticklabels([style.cut(named[name].name, 12) for name in subject.order])
         axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         if several:

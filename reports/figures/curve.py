@@ -54,9 +54,7 @@ def draw(subjects: Sequence[Subject], width: float = style.COLUMN) -> Figure:
         if len(subjects) > 1:
             axis.set_title(style.cut(subjects[number].name, 30), pad=3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=3, borderpad=0, borderaxespad=0.1, columnspacing=1.2
-    )
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, borderpad=0.2, columnspacing=1.2)
     return figure
 
 

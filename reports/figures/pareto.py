@@ -81,6 +81,7 @@ def _panel(axis: Axes, drawn: Sequence[Row], names: bool) -> None:
         late = row["of_full"] > (low + 100) / 2
         axis.annotate(
             row["label"], (row["of_full"], row["score"]), size=6,
-            xytext=(row["of_full"] + (-1 if late else 1) * 0.45 * room, y), ha="right" if late else "left", va="center", gid="name",
-            bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.75}, zorder=4,
+            xytext=(row["of_full"] + (-1 if late else 1) * 0.45 * room, y), va="center", gid="name",
+            ha="right" if late else "left", zorder=4,
+            bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.75},
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Encoders together: what is lost without one beside its Shapley value, and which pairs stand in for each other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.gridspec import SubplotSpec
 
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.figures import style
-from redundancy_eval.reports.looks import ink
+from redundancy_eval.reports.looks import Look, ink
 from redundancy_eval.reports.subject import Subject, all_looks
 from redundancy_eval.uncertainty import OVERALL, Pair
 
@@ -50,7 +50,7 @@ def _of_pair(pair: Pair) -> tuple[Any, str]:
 
 
 def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
-    """Left: open what is lost without one, filled its Shapley value. Right: pairs, italic where no interaction is shown."""
+    """Left: open what is lost without one, filled its Shapley value. Right: pairs, italic if none is shown."""
     drawn = rows(subjects)
     shown = [subject for subject in subjects if any(row["model"] == subject.name for row in drawn)]
     heights = [
@@ -59,20 +59,20 @@ def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     figure = style.figure(width, 0.35 + sum(heights))
     grid = figure.add_gridspec(len(shown), 1, height_ratios=heights)
     left: Axes | None = None
+    named = all_looks(subjects)
     for number, (subject, place) in enumerate(zip(shown, grid, strict=True)):
         own = [row for row in drawn if row["model"] == subject.name]
-        left = _model(figure, place, subject, own, left, number == len(shown) - 1)
+        left = _model(figure, place, own, left, number == len(shown) - 1, named)
         if len(shown) > 1:
             left.set_title(style.cut(subject.name), loc="left", size=7, style="italic", pad=3)
     return figure
 
 
 def _model(
-    figure: Figure, place: SubplotSpec, subject: Subject, own: Sequence[Row], shared: Axes | None, last: bool
+    figure: Figure, place: SubplotSpec, own: Sequence[Row], shared: Axes | None, last: bool, named: Mapping[str, Look]
 ) -> Axes:
     inner = place.subgridspec(1, 2, width_ratios=[1.3, 1])
     left, right = figure.add_subplot(inner[0], sharex=shared), figure.add_subplot(inner[1])
-    named = all_looks([subject])
     encoders = [row for row in own if row["kind"] == "encoder"]
     for y, row in enumerate(encoders):
         look = named[row["encoders"]]

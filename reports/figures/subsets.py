@@ -1,13 +1,14 @@
 """Every mask by score above the encoders that it keeps (as in an UpSet plot, Lex et al. 2014)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from redundancy_eval.reports.figures import style
+from redundancy_eval.reports.looks import Look
 from redundancy_eval.reports.subject import Subject, all_looks
 from redundancy_eval.uncertainty import OVERALL
 
@@ -48,7 +49,7 @@ def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
         own = _fitting([row for row in drawn if row["model"] == subject.name])
         top, bottom = axes[2 * number], axes[2 * number + 1]
         _bars(top, own)
-        _dots(bottom, subject, own)
+        _dots(bottom, subject, own, all_looks(subjects))
         if len(subjects) > 1:
             top.set_title(style.cut(subject.name), loc="left", pad=3)
     return figure
@@ -83,8 +84,7 @@ def _bars(axis: Axes, drawn: Sequence[Row]) -> None:
     axis.set(ylabel="overall score", ylim=(0, None), xlim=(-0.6, max(len(drawn), _FEWEST) - 0.4), xticks=[])
 
 
-def _dots(axis: Axes, subject: Subject, drawn: Sequence[Row]) -> None:
-    named = all_looks([subject])
+def _dots(axis: Axes, subject: Subject, drawn: Sequence[Row], named: Mapping[str, Look]) -> None:
     for y, name in enumerate(subject.order):
         if y % 2 == 0:
             axis.axhspan(y - 0.5, y + 0.5, color="#F2F2F2", lw=0, zorder=0)

@@ -47,7 +47,8 @@ def table(encoders=ENCODERS[:4], categories=CATEGORIES, documents=60, masks=None
         points[:, b] = 100 * scores.mean(axis=1)
     return ScoreTable(
         model, f"org/{model}", "lmms-eval", tuple(encoders), tuple(masks),
-        Taxonomy("five", tuple(categories), benchmarks), benchmarks, tuple(b.name for b in benchmarks), points, (documents,) * len(benchmarks), held if samples else {},
+        Taxonomy("five", tuple(categories), benchmarks), benchmarks,
+        tuple(b.name for b in benchmarks), points, (documents,) * len(benchmarks), held if samples else {},
         tuple(notes), f"model:{model}|ablation:zero",
     )  # fmt: skip
 
