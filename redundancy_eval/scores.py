@@ -328,7 +328,8 @@ class _Builder:
         first, *others = logged.values()
         shared = [s.documents for s in first]
         for other in others:
-            shared = [np.intersect1d(a, s.documents) for a, s in zip(shared, other, strict=True)]
+            # In the order of the samples, which is not that of their names as texts: scores stand in it.
+            shared = [a[np.isin(a, s.documents)] for a, s in zip(shared, other, strict=True)]
         scores = np.full((len(self.rows), sum(map(len, shared))), np.nan)
         for mask, found in logged.items():
             picked = [
