@@ -75,13 +75,14 @@ def _panel(axis: Axes, drawn: Sequence[Row], names: bool) -> None:
     axis.grid()
     if not names:
         return
-    # Names stand to the left of their points, one above the other where they would meet.
+    # Above and to the left of a point that no other beats there are no others.
     line = 0.062 * 1.1 * top
     for row, y in zip(best, style.apart(scores, line), strict=True):
-        late = row["of_full"] > (low + 100) / 2
+        late = (row["of_full"] - low + room) / (100 - low + 2 * room) > 0.025 * len(row["label"])
         axis.annotate(
             row["label"], (row["of_full"], row["score"]), size=6,
-            xytext=(row["of_full"] + (-1 if late else 1) * 0.45 * room, y), va="center", gid="name",
+            xytext=(row["of_full"] + (-0.45 if late else -0.1) * room, y + (0.3 if late else 0.8) * line),
+            va="center", gid="name",
             ha="right" if late else "left", zorder=4,
             bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.75},
         )  # fmt: skip

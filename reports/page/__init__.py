@@ -29,7 +29,7 @@ def build(subjects: Sequence[Subject], samples: Mapping[str, Sample] | None = No
         samples: answers that change, by the subject's name; none are shown where there are none.
     """
     looks, samples = all_looks(subjects), samples or {}
-    style, script = _colours(looks.values()) + _file("page.css") + _shades(), _file("page.js")
+    style, script = _file("page.css") + _colours(looks.values()) + _shades(), _file("page.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"

@@ -117,9 +117,11 @@ def against_cost(points: Sequence[Point], unit: str, label: str) -> Markup:
     for p in (*(p for p in points if not p.marked), *best):
         said = f"{p.label}: {digits.plain(p.y)} points at {digits.plain(p.x)} %"
         parts.append(_dot(x(p.x), y(p.y), said, "point" if p.marked else "dot", 5 if p.marked else 4))
+    # Above and to the left of a point that no other beats there are no others.
     for p, place in zip(best, apart([-y(p.y) for p in best], 15), strict=True):
-        late = p.x > (left + right) / 2
-        parts.append(_text(x(p.x) + (-9 if late else 9), -place + 4, p.label, "end" if late else "start", "tick over"))
+        narrow = x(p.x) - _LEFT < 7 * len(p.label)
+        where = (x(p.x) - 3, -place - 9, p.label, "start") if narrow else (x(p.x) - 9, -place - 2, p.label, "end")
+        parts.append(_text(*where, "tick over"))
     return _chart(label, parts)
 
 

@@ -22,12 +22,12 @@ def positive(cell: Cell) -> bool:
     return cell.verdict.startswith(_POSITIVE)
 
 
-def headline(subject: Subject) -> str:
-    """The verdict: sentences about all encoders, by their overall CURs."""
+def headline(subject: Subject) -> tuple[str, str]:
+    """The verdict on all encoders, by their overall CURs: what is said first, and what else belongs to it."""
     cells = {name: subject.cell(name, OVERALL) for name in subject.order}
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in cells.values()):
         reason = next((cell.cur.reason for cell in cells.values() if cell.cur.reason), "no encoder was dropped alone")
-        return f"No verdict is given: {reason}."
+        return f"No verdict is given: {reason}.", ""
     groups: dict[str, list[str]] = {}
     for name, cell in cells.items():
         groups.setdefault(cell.verdict, []).append(name)
@@ -50,17 +50,17 @@ def headline(subject: Subject) -> str:
         )
     if harmful:
         said.append(f"It scores higher without {_names(subject, harmful)}.")
-    if redundant or harmful:
-        said += [_together(subject, [*redundant, *harmful]), _exceptions(subject, [*redundant, *harmful])]
+    loose = [*redundant, *harmful]
+    said.append(_exceptions(subject, loose))
+    more = [_together(subject, loose)] if loose else []
     undecided = groups.get(verdicts.UNDECIDED, [])
     if undecided:
-        said.append(
-            f"{_names(subject, undecided)} {_are(undecided)} undecided{_documents(cells[undecided[0]], undecided)}."
-        )
+        wanted = _documents(cells[undecided[0]]) if len(undecided) == 1 else ""
+        more.append(f"{_names(subject, undecided)} {_are(undecided)} undecided{wanted}.")
     unknown = groups.get(verdicts.NOT_KNOWN, [])
     if unknown:
-        said.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
-    return " ".join(filter(None, said))
+        more.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
+    return " ".join(filter(None, said)), " ".join(more)
 
 
 def _together(subject: Subject, names: Sequence[str]) -> str:
@@ -99,10 +99,10 @@ def _exceptions(subject: Subject, names: Sequence[str]) -> str:
     return f"But {'; '.join(found[:_MOST_EXCEPTIONS])}{tail}."
 
 
-def _documents(cell: Cell, names: Sequence[str]) -> str:
+def _documents(cell: Cell) -> str:
     """How many documents would decide; of several encoders, their cards tell."""
     wanted = cell.documents_to_decide
-    return f" (about {wanted:,.0f} documents would decide)" if len(names) == 1 and math.isfinite(wanted) else ""
+    return f" (about {wanted:,.0f} documents would decide)" if math.isfinite(wanted) else ""
 
 
 def _names(subject: Subject, names: Sequence[str]) -> str:
@@ -125,8 +125,8 @@ def doubts(subject: Subject) -> list[str]:
     if floor and floor.points.value >= full.value / 2:
         share = digits.plain(100 * floor.points.value / full.value, 0)
         found.append(
-            f"With every encoder dropped {share} % of the full score is left: so much is right without seeing anything, and "
-            "CUR counts from 0, not from there"
+            f"With every encoder dropped {share} % of the full score is left: so much is right without seeing "
+            "anything, and CUR counts from 0, not from there"
         )
     if subject.below_floor:
         count = len(subject.below_floor)
@@ -151,7 +151,9 @@ def doubts(subject: Subject) -> list[str]:
         )
     few = {cell.cur.note for cell in subject.analysis.cells if cell.cur.note}
     found += [f"Some intervals rest on {note}: they are wide, and may still be too narrow" for note in sorted(few)[:1]]
-    found += [note for note in subject.table.notes if "length limit" in note or "empty" in note]
+    for sign in ("length limit", "empty"):
+        notes = [note for note in subject.table.notes if sign in note]
+        found += [f"{notes[0]}{f' (and {len(notes) - 1} notes like this)' if len(notes) > 1 else ''}"] if notes else []
     found += [note for note in subject.analysis.notes if "second time" in note]
     more = len(found) - _MOST_DOUBTS
     return [*found[:_MOST_DOUBTS], f"{more} more: see the notes at the end"] if more > 0 else found

@@ -106,15 +106,15 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     found = []
     for name, each in zip(subject.order, cells, strict=True):
         lost = subject.lost(name, OVERALL)
-        rows = [("CUR", f"{digits.value(each.cur, 100)} %", _bare(each.cur, 100))]
-        rows.append(("points lost", digits.value(lost), _bare(lost)))
+        rows = [("CUR", f"{digits.value(each.cur, 100)} %", digits.interval(each.cur, 100))]
+        rows.append(("points lost", digits.value(lost), ""))
         most = max(
             (subject.cell(name, place) for place in subject.places[1:]),
             key=lambda found: found.cur.value if math.isfinite(found.cur.value) else -math.inf,
             default=None,
         )
         if most is not None and math.isfinite(most.cur.value):
-            rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %", _bare(most.cur, 100)))
+            rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %", ""))
         if math.isfinite(each.documents_to_decide):
             rows.append(("would decide", f"about {each.documents_to_decide:,.0f} documents", ""))
         for column in subject.costs.columns if subject.costs else ():
@@ -132,10 +132,6 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
             }
         )
     return found
-
-
-def _bare(number: Number, scale: float = 1.0) -> str:
-    return digits.interval(number, scale)
 
 
 def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
@@ -236,7 +232,7 @@ def masks(subject: Subject) -> list[View]:
                 "scores": [cell(subject.score(mask, place)) for place in subject.places],
                 "change": cell(subject.change(mask, OVERALL), sign=True) if mask else None,
                 "costs": [
-                    cell(Number(100 * subject.costs.share(column, mask)))
+                    digits.plain(100 * subject.costs.share(column, mask))
                     for column in (subject.costs.columns if subject.costs else ())
                     if subject.costs
                 ],
@@ -297,9 +293,10 @@ def shared(subject: Subject) -> str:
         return ""
     points, together = digits.value(found.points), digits.value(found.together)
     if found.points.value < 0:
+        more = digits.plain(-found.points.value, digits.decimals(found.points))
         return (
-            f"Single drops cost {digits.plain(-found.points.value, digits.decimals(found.points))} points more than all "
-            f"encoders give together ({together}{_between(found.together)}): masked models fall below the floor."
+            f"Single drops cost {more} points more than all encoders give together ({together}"
+            f"{_between(found.together)}): masked models fall below the floor."
         )
     return (
         f"{points} of the {together} points that the encoders give together are lost only when several are dropped"
