@@ -108,7 +108,7 @@ def _choose(
         for name in singles:
             for kind, sign in zip(KINDS, (1, -1), strict=True):
                 at = np.flatnonzero(sign * falls[name] >= _TURN)
-                rng = np.random.default_rng([seed, zlib.crc32(f"{benchmark.name}|{name}|{kind}".encode())])
+                rng = np.random.default_rng([seed, zlib.crc32(_bytes(f"{benchmark.name}|{name}|{kind}"))])
                 for place in rng.permutation(at)[:most]:
                     how = {n: falls[n][place] for n in singles if abs(falls[n][place]) >= _TURN}
                     kinds = tuple(
@@ -119,7 +119,11 @@ def _choose(
 
 
 def _rank(seed: int, benchmark: str, document: str) -> int:
-    return zlib.crc32(f"{seed}|{benchmark}|{document}".encode())
+    return zlib.crc32(_bytes(f"{seed}|{benchmark}|{document}"))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _masks(subject: Subject) -> list[Mask]:

@@ -106,21 +106,23 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     found = []
     for name, each in zip(subject.order, cells, strict=True):
         lost = subject.lost(name, OVERALL)
-        rows = [("CUR", f"{digits.value(each.cur, 100)} %", digits.interval(each.cur, 100))]
-        rows.append(("points lost", digits.value(lost), ""))
+        rows = [("CUR", f"{digits.value(each.cur, 100)} %")]
+        if digits.known(each.cur):
+            rows.append((f"{digits.percent(subject.analysis.settings.level)} interval", digits.interval(each.cur, 100)))
+        rows.append(("points lost", digits.value(lost)))
         most = max(
             (subject.cell(name, place) for place in subject.places[1:]),
             key=lambda found: found.cur.value if math.isfinite(found.cur.value) else -math.inf,
             default=None,
         )
         if most is not None and math.isfinite(most.cur.value):
-            rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %", ""))
+            rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %"))
         if math.isfinite(each.documents_to_decide):
-            rows.append(("would decide", f"about {each.documents_to_decide:,.0f} documents", ""))
+            rows.append(("documents to decide", f"about {each.documents_to_decide:,.0f}"))
         for column in subject.costs.columns if subject.costs else ():
             share = subject.costs.share(column, (name,)) if subject.costs else math.nan
             if math.isfinite(share):
-                rows.append((f"saves {texts.name(column)}", f"{digits.plain(100 * (1 - share), 0)} %", ""))
+                rows.append((f"saves {texts.name(column)}", f"{digits.plain(100 * (1 - share), 0)} %"))
         found.append(
             {
                 **encoder(subject, name, looks),
