@@ -38,8 +38,10 @@ import subjects
 import torch
 
 from redundancy_eval import files, masks
-from redundancy_eval.model_wrappers import costs, engines, masked, sweep
-from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.costs import operations
+from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.sweeps import engines, sweep
 from redundancy_eval.store import Store
 
 SCHEMA = 1
@@ -185,8 +187,8 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
     yield {"matrix_tflops": round(rate(check.device, check.dtype, 512 if check.tiny else 8192) / 1e12, 4)}
     yield {"clocks_then": nvidia_smi("clocks.sm,clocks.mem,power.draw")} if check.device.type == "cuda" else {}
     yield {"copy_gb_per_s": round(bandwidth(check.device, 2**24 if check.tiny else 2**32) / 1e9, 1)}
-    here = masked.load("eagle_masked", "demo", device=check.device, dtype="float32")
-    there = masked.load("eagle_masked", "demo", device="cpu", dtype="float32")
+    here = native.load("eagle_masked", "demo", device=check.device, dtype="float32")
+    there = native.load("eagle_masked", "demo", device="cpu", dtype="float32")
     asked = subjects.documents(2 if check.tiny else 8, 1, words=WORDS)
     prompts = [Prompt(text, (image,)) for text, image in asked]
     mine: dict[str, str] = {}
@@ -203,7 +205,7 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
         for n, (text, image) in enumerate(asked)
     ]
     yield {"demo_sweep_equal_to_one_by_one": equal(mine, swept(check, labels, questions, model=here)[0])["equal"]}
-    half = masked.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
+    half = native.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
     answers, _ = swept(check, labels, questions, model=half)
     yield {"demo_half_equal_to_float32": equal(mine, answers)["equal"], "demo_half_noise_floor": noise(answers)[0]}
     images = [prompt.images[0] for prompt in prompts]
@@ -299,13 +301,13 @@ def naive_best(check: Check) -> Iterator[dict[str, Any]]:
 def bound(check: Check) -> Iterator[dict[str, Any]]:
     """What cannot be avoided: encoders once, every mask's prefill at the matrix rate, decoding at memory's speed."""
     done, basis = check.found["all_masks"], check.found["works"]
-    sizes = costs.of(subjects.skeleton(check.subject), "eagle_masked", subjects.config(check.subject))
-    operations, bytes_ = basis["matrix_tflops"] * 1e12, basis["copy_gb_per_s"] * 1e9
+    sizes = operations.of(subjects.skeleton(check.subject), "eagle_masked", subjects.config(check.subject))
+    flops, bytes_ = basis["matrix_tflops"] * 1e12, basis["copy_gb_per_s"] * 1e9
     asked = [question.prompt() for question in check.questions(done["documents"], 1)]
     lengths = [len(check.full.prompt_ids(prompt)) - 1 + sizes.visual_tokens for prompt in asked]
     length = statistics.mean(lengths)
-    encoders = sum(each or 0 for each in sizes.encoders.values()) * done["documents"] / operations
-    prefill = (statistics.mean(map(sizes.language.prefill, lengths)) + sizes.fusion) * done["answers"] / operations
+    encoders = sum(each or 0 for each in sizes.encoders.values()) * done["documents"] / flops
+    prefill = (statistics.mean(map(sizes.language.prefill, lengths)) + sizes.fusion) * done["answers"] / flops
     weights = sum(p.numel() * p.element_size() for p in check.full.model.language_model.parameters())
     cache = sizes.language.cache(check.dtype.itemsize) * length
     batches = -(-done["answers"] // max(done["batch_size"], 1))

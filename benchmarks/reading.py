@@ -72,12 +72,13 @@ def _samples(drop: str, benchmark: object, samples: int) -> tuple[str, float]:
 
 def read(folder: Path) -> None:
     """Read and tabulate; prints seconds and peak memory."""
-    from redundancy_eval import readers, scores
-    from redundancy_eval.reports import write
+    from redundancy_eval import api
+    from redundancy_eval.options import Options
+    from redundancy_eval.reports import report, write
 
     start = time.perf_counter()
-    tables = scores.read([folder], readers.Options("paper", encoders=ENCODERS))
-    write.files(tables)
+    tables = api.read([folder], Options("paper", encoders=ENCODERS))
+    write.files(report.build(tables))
     print(f"read and tabulated in {time.perf_counter() - start:.1f} s, ", end="")
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, {len(tables[0].masks)} masks")
 

@@ -13,8 +13,13 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from redundancy_eval.model_wrappers import cambrian, deepseek_vl, eagle, hub, masked, prompts
-from redundancy_eval.model_wrappers.family_model import FamilyModel
+from redundancy_eval.model_wrappers.checkpoints import hub
+from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.families.base import FamilyModel
+from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
+from redundancy_eval.model_wrappers.families.deepseek_vl import model as deepseek_vl
+from redundancy_eval.model_wrappers.families.eagle import model as eagle
+from redundancy_eval.model_wrappers.masking import native
 
 WORDS = 12  # of a question; with the template, a prompt has some 50 tokens beside the image's
 # Released widths and input sizes, few layers, a language model of 220 million parameters.
@@ -119,9 +124,9 @@ _DEEPSEEK = {
 _TEMPLATES = {"cambrian": "llama_3", "deepseek_vl": "deepseek"}
 
 
-def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> masked.MaskedModel:
+def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> native.MaskedModel:
     """`cambrian` or `deepseek_vl` with random weights: the full model, of released sizes or of few layers."""
-    template = prompts.TEMPLATES[_TEMPLATES[name]]
+    template = templates.TEMPLATES[_TEMPLATES[name]]
     if name == "deepseek_vl":
         told = json.loads(json.dumps(_DEEPSEEK))
         if small:
@@ -135,8 +140,8 @@ def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> m
             model: FamilyModel = deepseek_vl.DeepseekVl({**told, "image_token_id": 2})
     else:
         words = tokenizer(_FEW["vocab_size"] if small else _LLAMA3["vocab_size"])
-        text = template.render([f"{prompts.IMAGE}\nw3"])
-        told = {**_CAMBRIAN, "image_position": prompts.tokenize(words, text, template).index(prompts.IMAGE_ID)}
+        text = template.render([f"{templates.IMAGE}\nw3"])
+        told = {**_CAMBRIAN, "image_position": templates.tokenize(words, text, template).index(templates.IMAGE_ID)}
         if small:
             told |= {**_FEW, "num_of_vision_sampler_layers": 2, "vision_hidden_size": 32, "connector_depth": 1}
             told["encoder_configs"] = {entry: _FEW_ENCODERS[name] for entry, name in _CAMBRIAN_ENTRIES.items()}
@@ -153,7 +158,7 @@ def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> m
         for tower in model.encoders.values():
             tower.restore_buffers()
         model.to(device)
-    return masked.MaskedModel(model, words, template=template, eos=(2,))
+    return native.MaskedModel(model, words, template=template, eos=(2,))
 
 
 def tokenizer(size: int = 32000, *marks: str) -> Any:
@@ -175,11 +180,11 @@ def write(subject: str, folder: Path) -> None:
     tokenizer().save_pretrained(folder)
 
 
-def load(subject: str, folder: Path) -> masked.MaskedModel:
+def load(subject: str, folder: Path) -> native.MaskedModel:
     """The full model of a subject; `midsize` as `write` left it, `full` made where it runs."""
     if subject == "full":
-        return masked.MaskedModel(random(subject), tokenizer())
-    return masked.load("eagle_masked", str(folder), device="cpu", dtype="float32")
+        return native.MaskedModel(random(subject), tokenizer())
+    return native.load("eagle_masked", str(folder), device="cpu", dtype="float32")
 
 
 def documents(

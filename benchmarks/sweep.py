@@ -170,7 +170,7 @@ def one_by_one(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
     import subjects
 
     from redundancy_eval import masks, tasks
-    from redundancy_eval.model_wrappers.masked import MaskedModel, Prompt
+    from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
 
     spent: dict[str, float] = {}
     answers: dict[str, str] = {}
@@ -185,7 +185,7 @@ def one_by_one(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
             from lmms_eval.evaluator import simple_evaluate
             from lmms_eval.tasks import TaskManager
 
-            from redundancy_eval.model_wrappers.lmms_eval_model import EagleMasked
+            from redundancy_eval.model_wrappers.hosts.lmms_eval.model import EagleMasked
 
             subject = EagleMasked("demo", batch_size=args.batch, device="cpu", dtype="float32")
             full, manager = subject.masked, TaskManager(include_path=str(Path(tasks.__file__).parent))
@@ -208,12 +208,14 @@ def at_once(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
     import subjects
 
     from redundancy_eval import cli
-    from redundancy_eval.model_wrappers import entry, hub, sweep
+    from redundancy_eval.model_wrappers.checkpoints import hub
+    from redundancy_eval.model_wrappers.masking import loading
+    from redundancy_eval.model_wrappers.sweeps import sweep
     from redundancy_eval.store import HEADER, Store
 
     spent: dict[str, float] = {}
     out = args.work / "c"
-    with timed(sweep.Sweep, "fill", spent), timed(entry, "load", spent):
+    with timed(sweep.Sweep, "fill", spent), timed(loading, "load", spent):
         if args.subject == "demo":
             command = ["sweep", "--model", "eagle_masked", "--model_args", "pretrained=demo,dtype=float32"]
             command += ["--masks", ";".join(labels), "--tasks", "redundancy_demo", "--device", "cpu"]
@@ -242,10 +244,10 @@ def bound(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
     import subjects
 
     from redundancy_eval import masks
-    from redundancy_eval.model_wrappers import costs
+    from redundancy_eval.model_wrappers.costs import operations
 
     model, asked = subjects.skeleton(args.subject), json.loads((args.work / "asked.json").read_text())
-    found = costs.of(model, "eagle_masked", subjects.config(args.subject))
+    found = operations.of(model, "eagle_masked", subjects.config(args.subject))
     questions = len(asked["lengths"]) // len(labels)
     rest = len(asked["lengths"]) * found.fusion
     rest += sum(found.language.prefill(length) + found.language.decode(length, new) for length, new in asked["lengths"])
@@ -270,9 +272,10 @@ def child(args: argparse.Namespace) -> None:
     import subjects
     import torch
 
-    from redundancy_eval.model_wrappers import families, sweep_run
+    from redundancy_eval.model_wrappers.families import registry
+    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 
-    labels = sweep_run.read_masks(args.masks, families.eagle_encoders(subjects.config(args.subject)))
+    labels = sweep_run.read_masks(args.masks, registry.eagle_encoders(subjects.config(args.subject)))
     told: dict[str, Any] = {"labels": labels}
     if args.child == "prepare" and args.subject == "midsize":
         subjects.write(args.subject, args.work / "midsize")

@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from redundancy_eval import cli
-from redundancy_eval.model_wrappers import families
+from redundancy_eval.model_wrappers.families import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, TESTED = ROOT / "requirements.lock", ROOT / "redundancy_eval" / "tested.json"
@@ -58,7 +58,7 @@ def models() -> str:
     """The table of families: from what `redundancy-eval models` prints."""
     rows = ["| `--model` | family | encoders (million parameters, GFLOPs an image or tile) | templates | sites |"]
     rows.append("|---|---|---|---|---|")
-    for family in families.FAMILIES.values():
+    for family in registry.FAMILIES.values():
         costs = ", ".join(f"`{name}` ({million:g}, {flops:g})" for name, (million, flops) in family.costs.items())
         templates = ", ".join(dict.fromkeys(checkpoint.template for checkpoint in family.checkpoints))
         rows.append(f"| `{family.model_id}` | {family.title} | {costs} | {templates} | {', '.join(family.sites)} |")

@@ -3,7 +3,7 @@
     python record_slow_tokens.py slow_tokens.json
 
 Run it once in each environment with an old transformers (4.31.0, 4.37.0, 4.44.2; no torch is needed): each run adds its
-ids to the file, and the first one makes the tokenizer and the texts. `tests/test_slow_tokens.py` reads the result.
+ids to the file, and the first one makes the tokenizer and the texts. `tests/families/test_slow_tokens.py` reads them.
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from redundancy_eval.model_wrappers import eagle, prompts
+from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.families.eagle import model as eagle
 from redundancy_eval.tasks.demo import scenes
 
-TEMPLATE = prompts.TEMPLATES["vicuna_v1"]
+TEMPLATE = templates.TEMPLATES["vicuna_v1"]
 TOWERS = "clip-48;convnext-96;pix2struct-96;det-96"
 CONFIG = {
     "architectures": ["EagleLlamaForCausalLM"],
@@ -110,7 +111,7 @@ class Samples(torch.utils.data.IterableDataset):
 
     def __init__(self, tokenizer, batch: int, seed: int):
         self.tokenizer, self.batch, self.seed = tokenizer, batch, seed
-        before, after = TEMPLATE.render([prompts.IMAGE]).split(prompts.IMAGE)
+        before, after = TEMPLATE.render([templates.IMAGE]).split(templates.IMAGE)
         self.prefix, self.after, self.cache = tokenizer(before).input_ids, after, {}
 
     def words(self, text: str) -> list[int]:

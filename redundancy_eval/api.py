@@ -3,25 +3,44 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from redundancy_eval import scores
+from redundancy_eval import scores, taxonomy
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.readers import Options
+from redundancy_eval.grouping import KnownEncoders
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.options import Options
+from redundancy_eval.readers import find
+from redundancy_eval.readers.mask_of import MaskOf
 from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]
 
 
-def read(paths: Iterable[str | Path], options: Options | None = None) -> list[ScoreTable]:
+def read(
+    paths: Iterable[str | Path],
+    options: Options | None = None,
+    known_encoders: KnownEncoders | None = None,
+    rerun: Iterable[str | Path] = (),
+) -> list[ScoreTable]:
     """One table for each model among finished runs.
 
     Args:
         paths: output folders of lmms-eval, work folders of VLMEvalKit, results files, or CSV files of scores.
         options: how they are read.
+        known_encoders: (model id, checkpoint) -> encoders in the checkpoint's order, () where it does not know; as a
+            rule, those of the model families.
+        rerun: second runs of the full models, as yardsticks of what changes by itself (half precision, batch size).
 
     Raises:
         SetupError: an option or path is wrong.
         DataError: files are damaged, or runs can't stand in one table.
     """
-    from redundancy_eval.model_wrappers import families
+    if known_encoders is None:
+        from redundancy_eval.model_wrappers.families import registry
 
-    return scores.read(paths, options, families.known_encoders)
+        known_encoders = registry.known_encoders
+    options = options or Options()
+    chosen = taxonomy.load(options.taxonomy, options.mmvp_pairs)
+    lenient = Leniency(options.lenient)
+    told = [MaskOf.parse(text) for text in options.mask_of]
+    runs = find.read(paths, chosen, lenient, told, options.scale, rerun)
+    return scores.tables(runs, chosen, options.encoders, known_encoders, lenient)

@@ -80,8 +80,8 @@ def _extra(arguments: Sequence[str]) -> str:
 def _parser() -> tuple[Parser, Collection[str]]:
     """The parser, and the names of the commands."""
     with environment.needed("redundancy-eval", ""):
-        from redundancy_eval import taxonomy
-        from redundancy_eval.runs import KINDS
+        from redundancy_eval import report_flags, taxonomy
+        from redundancy_eval.leniency import KINDS
 
     parser = Parser(
         prog="redundancy-eval",
@@ -114,6 +114,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     )  # fmt: skip
     report.add_argument("-o", "--out", metavar="OUT", help="folder for report.md, report.json, *.csv and *.tex")
     _reading_options(report, taxonomy.DEFAULT)
+    report_flags.add(report)
     report.set_defaults(function=_report)
 
     verify = commands.add_parser(
@@ -124,6 +125,7 @@ def _parser() -> tuple[Parser, Collection[str]]:
     )
     verify.add_argument("out", metavar="OUT", help="a folder that `report -o` wrote")
     verify.add_argument("runs", nargs="+", metavar="RUNS", help="the runs behind it")
+    report_flags.add_rerun(verify)
     verify.set_defaults(function=_verify)
 
     models = commands.add_parser("models", help="list the model families, their encoders and published checkpoints")
@@ -212,32 +214,32 @@ def _reading_options(parser: argparse.ArgumentParser, taxonomy: str) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import lmms_eval_run
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
 
-    return lmms_eval_run.run(arguments)
+    return lmms_eval_launch.run(arguments)
 
 
 def _sweep(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import sweep_run
+    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 
     return sweep_run.run(arguments)
 
 
 def _plan(arguments: Sequence[str]) -> int:
     with environment.needed("plan", _extra(["plan", *arguments])):
-        from redundancy_eval.model_wrappers import plan
+        from redundancy_eval.model_wrappers.sweeps import plan
     return plan.run(arguments)
 
 
 def _vlmevalkit(arguments: Sequence[str]) -> int:
-    from redundancy_eval.model_wrappers import vlmevalkit_run
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as vlmevalkit_launch
 
-    return vlmevalkit_run.run(arguments)
+    return vlmevalkit_launch.run(arguments)
 
 
 def _report(args: argparse.Namespace) -> int:
-    from redundancy_eval import api
-    from redundancy_eval.reports import write
+    from redundancy_eval import api, report_flags
+    from redundancy_eval.reports import markdown, report, write
 
     options = api.Options(
         args.taxonomy,
@@ -246,12 +248,12 @@ def _report(args: argparse.Namespace) -> int:
         tuple(args.mask_of),
         _names(args.lenient),
         None if args.scale is None else float(args.scale),
+        **report_flags.given(args),
     )
     _check_named(args.out)
-    tables = api.read(args.runs, options)
-    files = [] if args.out is None else write.write(tables, Path(args.out), options, args.runs)
-    text = files[0].read_text(encoding="utf-8") if files else write.markdown(tables)
-    print(text, end="", flush=True)  # last: whoever reads this may go away
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
+    files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
+    print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)
     return 0
@@ -267,35 +269,36 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from redundancy_eval import api
-    from redundancy_eval.reports import write
+    from redundancy_eval import api, report_flags
+    from redundancy_eval.reports import json_file, report, verify
 
     out = Path(args.out)
-    options = write.options_of(out)
-    tables = api.read(args.runs, options)
-    numbers, files = write.verify(tables, out, options)
+    options = json_file.options_of(out)
+    report_flags.check_rerun(options, args.rerun)
+    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
+    numbers, files = verify.verify(made, out)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
-    told = write.told(options, tables)
+    told = verify.told(made)
     if told:  # the report that is checked says so itself
         print("\n".join(["read as the report says:", *(f"  {line}" for line in told)]))
     return 0
 
 
 def _models(args: argparse.Namespace) -> int:
-    from redundancy_eval.model_wrappers import families
-    from redundancy_eval.reports import formats
+    from redundancy_eval.model_wrappers.families import registry
+    from redundancy_eval.reports import markdown
 
-    for family in families.FAMILIES.values():
+    for family in registry.FAMILIES.values():
         print(f"## {family.model_id}: {family.title}\n")
         rows = [["checkpoint", "encoders, in order", "template", "licence of the weights", "checked with"]]
         for c in family.checkpoints:
             mark = " (default)" if c.hub_id == family.default else ""
             rows.append([c.hub_id + mark, ", ".join(c.encoders), c.template, c.licence, family.checked_with])
-        print(formats.markdown(rows) + "\n")
+        print(markdown.grid(rows) + "\n")
         costs = "; ".join(f"{name} {million:g} M, {flops:,} GFLOPs" for name, (million, flops) in family.costs.items())
         print(f"encoders: {costs}")
         print(f"sites: {', '.join(family.sites)}; a dropped encoder is skipped {family.skipped}")
-        print(f"ablations: {', '.join(families.ABLATIONS)}")
+        print(f"ablations: {', '.join(registry.ABLATIONS)}")
         for name, meaning in family.settings.items():
             print(f"{name}: {meaning}")
         print()
@@ -308,18 +311,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     _check_named(args.out)
     arguments = model_args.parse(args.model_args, "--model_args")
     with environment.needed("calibrate", "models"):
-        from redundancy_eval.model_wrappers import calibrate
+        from redundancy_eval.model_wrappers.hosts import calibrate
     folder = Path(args.images) if args.images else None
     return calibrate.main(args.model, arguments, Path(args.out), folder, args.task, args.count, args.batch_size)
 
 
 def _tasks(args: argparse.Namespace) -> int:
     from redundancy_eval import taxonomy
-    from redundancy_eval.model_wrappers import lmms_eval_run
-    from redundancy_eval.reports import formats
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
+    from redundancy_eval.reports import markdown
 
     if args.path:
-        print(lmms_eval_run.task_folder())
+        print(lmms_eval_launch.task_folder())
         return 0
     if args.check:
         with environment.needed("tasks --check", "lmms-eval"):
@@ -334,18 +337,18 @@ def _tasks(args: argparse.Namespace) -> int:
                 rows.append(
                     [benchmark.category, benchmark.name, framework, tasks, parts[0].metric, f"{parts[0].scale:g}"]
                 )
-    print(formats.markdown(rows))
+    print(markdown.grid(rows))
     return 0
 
 
 def _parity(args: argparse.Namespace) -> int:
     with environment.needed("parity", "models"):
-        from redundancy_eval.model_wrappers import parity
+        from redundancy_eval.model_wrappers.masking import parity
     return parity.main(Path(args.folder), args.tolerance)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from redundancy_eval.model_wrappers import demo
+    from redundancy_eval.commands import demo
 
     _check_named(args.out)
     return demo.main(Path(args.out), args.batch_size, args.limit)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from redundancy_eval import model_args
-from redundancy_eval.runs import Leniency, Run, Samples
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.runs import Run, Samples
 
 FREE = "free"
 OWN = "own"
@@ -183,6 +184,16 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
             f"no record (redundancy_eval.json) is beside {_listed(silent)}: with what versions, weights and precision "
             "it ran is not known"
         )
+
+
+def check_reruns(runs: Sequence[Run], again: Sequence[Run], lenient: Leniency) -> None:
+    """Check that a second run is of the same weights; it may differ in batch size, device and versions.
+
+    Raises:
+        DataError: it is of others, or the first run once more.
+    """
+    for second in again:
+        _same([*(run for run in runs if run.is_full), second], "weights", lambda run: run.weights, lenient)
 
 
 def _tell_unversioned(runs: Sequence[Run], lenient: Leniency) -> None:

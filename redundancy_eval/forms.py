@@ -166,7 +166,7 @@ class Finished(TypedDict, total=False):
 
 
 class ReportOptions(TypedDict):
-    """How the runs behind a report were read; see readers.Options."""
+    """How a report was made; see options.Options."""
 
     taxonomy: str
     mmvp_pairs: bool
@@ -174,6 +174,11 @@ class ReportOptions(TypedDict):
     mask_of: list[str]
     lenient: list[str]
     scale: float | None
+    level: float
+    margin: float
+    seed: int
+    intervals: str
+    rerun: bool
 
 
 class Report(TypedDict):

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from redundancy_eval import metrics
 from redundancy_eval.errors import DataError, Hole
-from redundancy_eval.runs import Leniency, Run, Samples, TaskResult
+from redundancy_eval.leniency import Leniency
+from redundancy_eval.runs import Run, Samples, TaskResult
 from redundancy_eval.taxonomy import Benchmark, Part
 
 _ROUNDING = 1e-6  # points; a framework's headline, written in full, against the one recomputed from samples

@@ -32,8 +32,10 @@ class ScoreTable:
 
     `points` is (masks, benchmarks) with NaN where there is no score; `documents` counts the benchmarks' documents
     (None: not known), `tasks` names the framework's tasks behind each benchmark. `samples` holds paired per-document
-    scores of the benchmarks that were logged. Where `encoders` are those that masks name (`guessed`), the model may
-    have more: then IG is not known, nor whether a mask drops all.
+    scores of the benchmarks that were logged, `rerun` those of a second run of the full model, scores (1, documents);
+    None where there is none. `ablation` is what stands in for dropped outputs ("" where that is not known). Where
+    `encoders` are those that masks name (`guessed`), the model may have more: then IG is not known, nor whether a mask
+    drops all.
     """
 
     model: str
@@ -50,6 +52,8 @@ class ScoreTable:
     notes: tuple[str, ...]
     signature: str
     guessed: bool = False
+    ablation: str = ""
+    rerun: Mapping[str, SampleScores] | None = None
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
         """Points of one mask, NaN where it was not run."""

@@ -18,7 +18,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.metrics import RULES
 
 DEFAULT = "five"
-FRAMEWORKS = ("lmms-eval", "vlmevalkit", "csv")
+LMMS_EVAL, VLMEVALKIT, CSV = FRAMEWORKS = ("lmms-eval", "vlmevalkit", "csv")
 SAMPLE_RULES = ("mmmu", "max", "anls", "ocrbench", "mathvista")  # how readers judge a sample that holds no score
 _BY_PAIRS = {"MMVP": "MMVP pairs"}  # the name when it is scored by pairs
 

@@ -2,9 +2,16 @@
 
 import math
 
+from redundancy_eval.reports import cells
+from redundancy_eval.reports.cells import UNDEFINED
 from redundancy_eval.uncertainty import Number
 
-HOLE, UNDEFINED, MINUS = "–", "n/a", "\N{MINUS SIGN}"
+__all__ = [
+    "MINUS", "UNDEFINED", "decimals", "excludes_zero", "interval", "known", "p_value", "percent", "plain", "signed",
+    "value",
+]  # fmt: skip
+
+MINUS = "\N{MINUS SIGN}"
 _WIDE = 0.95  # half width (points or %) from which one decimal is enough (statistics.md, section 1)
 
 
@@ -57,6 +64,5 @@ def percent(fraction: float) -> str:
 
 def p_value(p: float) -> str:
     """`p = .034`, `p < .001`."""
-    if not math.isfinite(p):
-        return "p n/a"
-    return "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("0.", ".", 1)
+    shown = cells.p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"

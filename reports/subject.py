@@ -1,4 +1,4 @@
-"""One model as figures and page see it: its table, what is said about it, what its masks cost."""
+"""One model as figures and page see it: what a report says of it, what its masks change and cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from redundancy_eval.reports.looks import Look, looks
+from redundancy_eval.reports.model import Model
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Pair, Score, Share
+from redundancy_eval.uncertainty.changes import changes
 
 UNKNOWN = Number(math.nan, reason="not run")
 
@@ -32,16 +34,34 @@ class Costs:
 
 @dataclass(frozen=True)
 class Subject:
-    """One model's results under a name that tells it from the others.
+    """One model's results; `changes` are `uncertainty.changes` of its table.
 
-    `changes` are `uncertainty.changes` of the table. Masks stand in the model's order of encoders.
+    Masks stand in the model's order of encoders.
     """
 
-    name: str
-    table: ScoreTable
-    analysis: Analysis
+    model: Model
     changes: tuple[Score, ...]
     costs: Costs | None = None
+
+    @classmethod
+    def of(cls, model: Model, costs: Costs | None = None) -> "Subject":
+        """A report's model, with what its masks change."""
+        return cls(model, changes(model.table, model.analysis.settings), costs)
+
+    @property
+    def name(self) -> str:
+        """How it is called, told from the others."""
+        return self.model.name
+
+    @property
+    def table(self) -> ScoreTable:
+        """Its scores."""
+        return self.model.table
+
+    @property
+    def analysis(self) -> Analysis:
+        """What is said about them."""
+        return self.model.analysis
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -56,8 +76,7 @@ class Subject:
     @cached_property
     def places(self) -> tuple[str, ...]:
         """Overall, and the categories that have benchmarks."""
-        there = {benchmark.category for benchmark in self.table.benchmarks}
-        return OVERALL, *(name for name in self.table.taxonomy.categories if name in there)
+        return OVERALL, *(name for name in self.model.measured if name != OVERALL)
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -80,16 +99,20 @@ class Subject:
         return tuple(sorted(self.table.masks, key=key))
 
     @cached_property
-    def _scores(self) -> dict[tuple[Mask, str], Number]:
-        return {(each.mask, each.place): each.points for each in self.analysis.scores}
-
-    @cached_property
     def _changes(self) -> dict[tuple[Mask, str], Number]:
         return {(each.mask, each.place): each.points for each in self.changes}
 
     def score(self, mask: Mask, place: str) -> Number:
-        """Points of a mask at a benchmark, in a category or overall."""
-        return self._scores.get((tuple(sorted(mask)), place), UNKNOWN)
+        """Points of a mask in a category or overall."""
+        return self._points(mask, place, "overall" if place == OVERALL else "category")
+
+    def on(self, benchmark: str, mask: Mask) -> Number:
+        """Points of a mask on a benchmark."""
+        return self._points(mask, benchmark, "benchmark")
+
+    def _points(self, mask: Mask, place: str, kind: str) -> Number:
+        mask = self.ordered(mask)
+        return self.model.score(mask, place, kind) if mask in self.table.masks else UNKNOWN
 
     def change(self, mask: Mask, place: str) -> Number:
         """Points of a mask less the full model's, in a category or overall."""
@@ -105,15 +128,15 @@ class Subject:
 
     def cell(self, encoder: str, place: str) -> Cell:
         """CUR and verdict of an encoder in a category or overall."""
-        return self.analysis.cell(encoder, place)
+        return self.model.cell(encoder, place)
 
     def gap(self, place: str) -> Gap:
         """IG of a category or overall."""
-        return next(each for each in self.analysis.gaps if each.place == place)
+        return self.model.gap(place)
 
     def floor(self, place: str) -> Floor | None:
         """What is left when all encoders are dropped; None where that was not run."""
-        return next((each for each in self.analysis.floors if each.place == place), None)
+        return self.model.floor(place)
 
     def shares(self, place: str) -> Mapping[str, Share]:
         """Shapley values by encoder; empty where there are none."""
@@ -131,7 +154,7 @@ class Subject:
 
     def ordered(self, mask: Sequence[str]) -> Mask:
         """A mask with its names in the model's order."""
-        return tuple(name for name in self.encoders if name in mask)
+        return self.model.ordered(mask)
 
     def kept(self, mask: Mask) -> tuple[str, ...]:
         """Encoders that a mask keeps."""

@@ -165,14 +165,15 @@ def _probe(code: str, seconds: int = _SECONDS) -> tuple[Any, str]:
 
 _TORCH = """
 import importlib, inspect, torch
-from redundancy_eval.model_wrappers import families, hf_model, masked
-for family in families.FAMILIES.values():
+from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.masking import hf, native
+for family in registry.FAMILIES.values():
     importlib.import_module(family.module)
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-dtype = masked.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
+dtype = native.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
 told = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "devices": [],
         "dtype": str(dtype).removeprefix("torch."),
-        "attention": inspect.signature(masked.load).parameters["attn_implementation"].default}
+        "attention": inspect.signature(native.load).parameters["attn_implementation"].default}
 for number in range(count):
     device = {"name": f"GPU {number}", "failed": ""}
     told["devices"].append(device)
@@ -215,9 +216,9 @@ def _torch() -> Iterator[Line]:
 
 _LMMS_EVAL = """
 from lmms_eval import __main__, models
-from redundancy_eval.model_wrappers import lmms_eval_plugin
+from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin
 known = models.list_available_models()
-told = [[name, name in known] for name in lmms_eval_plugin.CLASSES]
+told = [[name, name in known] for name in plugin.CLASSES]
 for name, seen in told:
     if seen:
         models.get_model(name)
@@ -231,12 +232,13 @@ def _lmms_eval() -> Iterator[Line]:
 
 # VLMEvalKit has no entry points: our launcher puts a model into its table for each run.
 _VLMEVALKIT = """
-from redundancy_eval.model_wrappers import launch, vlmevalkit_run
-framework = vlmevalkit_run.load_framework()
-from redundancy_eval.model_wrappers import vlmevalkit_hooked, vlmevalkit_model
+from redundancy_eval.model_wrappers.hosts import run_record
+from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch
+framework = launch.load_framework()
+from redundancy_eval.model_wrappers.hosts.vlmevalkit import hooked, model
 told = []
-for name in launch.OURS:
-    with vlmevalkit_run.registered(name, lambda: "ours"):
+for name in run_record.OURS:
+    with launch.registered(name, lambda: "ours"):
         told.append([name, name in framework.supported_VLM and framework.supported_VLM[name]() == "ours"])
 """
 

@@ -38,8 +38,8 @@ class Scores:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(masks,): whose covariance is known."""
-        known: NDArray[np.bool_] = ~np.isnan(np.diagonal(self.covariances, axis1=1, axis2=2)).any(axis=0)
-        return known & bool(np.isfinite(self.unit_variance))
+        variances = np.diagonal(self.covariances, axis1=1, axis2=2)
+        return np.asarray(np.isfinite(variances).all(axis=0) & np.isfinite(self.unit_variance), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,11 @@ def estimates(values: ArrayLike, terms: Sequence[tuple[Scores, ArrayLike]], pseu
     share = 1 / sum(scores.benchmarks for scores, _ in terms)
     for scores, gradient in terms:
         a = np.asarray(gradient, dtype=np.float64)
-        lost |= ((a != 0) & ~scores.known).any(axis=1)
-        a, cov = np.where(scores.known, a, 0.0), np.where(_pairs(scores.known), scores.covariances, 0.0)
+        lost |= (((a != 0) & ~scores.known) | ~np.isfinite(a)).any(axis=1)
+        a, cov = (
+            np.where(scores.known & np.isfinite(a), a, 0.0),
+            np.where(_pairs(scores.known), scores.covariances, 0.0),
+        )
         parts = a @ cov @ a.T  # (strata, q, q)
         uncancelled = (a**2) @ np.diagonal(cov, axis1=1, axis2=2).T  # (q, strata)
         mine = np.diagonal(parts, axis1=1, axis2=2).T

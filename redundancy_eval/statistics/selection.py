@@ -102,8 +102,8 @@ def shown_above_zero(
 
 def smallest(scores: Array, sizes: NDArray[np.int64], allowed: NDArray[np.bool_]) -> int | None:
     """Index of the smallest allowed subset, the one with the highest score among those of its size; None: none is."""
-    at = np.flatnonzero(allowed)
-    return min(at, key=lambda i: (sizes[i], -scores[i], i)) if len(at) else None
+    at: list[int] = np.flatnonzero(allowed).tolist()
+    return min(at, key=lambda i: (sizes[i], -scores[i], i)) if at else None
 
 
 def _known(found: Estimates) -> bool:

@@ -9,6 +9,8 @@ interval, and says why.
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.table import SampleScores, ScoreTable
 from redundancy_eval.uncertainty import encoders, noise, subsets, together
@@ -23,6 +25,7 @@ from redundancy_eval.uncertainty.results import (
     Floor,
     Gap,
     Keeps,
+    Moebius,
     Number,
     Pair,
     Rerun,
@@ -35,8 +38,8 @@ from redundancy_eval.uncertainty.results import (
 )
 
 __all__ = [
-    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Keeps", "Number", "Pair", "Rerun",
-    "Router", "Score", "Settings", "Share", "Shared", "analyse", "plain",
+    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Keeps", "Moebius", "Number",
+    "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "analyse", "plain",
 ]  # fmt: skip
 
 
@@ -76,14 +79,27 @@ def analyse(
         shares=tuple(shares),
         pairs=tuple(pairs),
         shared=tuple(shared),
+        moebius=tuple(together.moebius(joined, settings)),
         best=tuple(subsets.best(joined, settings)),
         keeps=tuple(subsets.keeps(joined, settings)),
         routers=tuple(subsets.routers(joined, settings)),
         changed=tuple(changed),
         reruns=tuple(reruns),
-        notes=(*joined.notes, *([] if rerun is not None else [noise.NOT_MEASURED])),
+        notes=tuple(_notes(joined, rerun is not None)),
         signature=_signature(joined, settings),
     )
+
+
+def _notes(joined: Joined, measured: bool) -> list[str]:
+    """What to mind, and why whole parts are empty."""
+    notes = list(joined.notes)
+    if joined.table.guessed:
+        notes.append(f"{encoders.GUESSED}: no IG, floor, Shapley values or best masks")
+    elif not joined.in_table[joined.none]:
+        notes.append("all encoders dropped was not run, so there is no floor")
+    if np.isnan(joined.overall.scores.values[0]) and not joined.table.guessed:
+        notes.append(f"best masks are not compared with the full model: {joined.overall.reason([0])}")
+    return notes if measured else [*notes, noise.NOT_MEASURED]
 
 
 def _signature(joined: Joined, settings: Settings) -> str:

@@ -1,14 +1,16 @@
 """Encoder by encoder: CUR, tests and verdicts, IG, the floor."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from redundancy_eval import metrics
 from redundancy_eval.statistics import covariance, cur, draws, floor, gap, intervals, planning, selection, verdicts
 from redundancy_eval.statistics.covariance import Array, Estimates
 from redundancy_eval.uncertainty.join import Joined, Place
-from redundancy_eval.uncertainty.numbers import numbers, t_numbers
+from redundancy_eval.uncertainty.numbers import NOT_KNOWN, few, numbers, t_numbers
 from redundancy_eval.uncertainty.results import (
     NAN,
     Cell,
@@ -20,7 +22,7 @@ from redundancy_eval.uncertainty.results import (
     Settings,
 )
 
-_GUESSED = "which encoders the model has is not known, only those that masks name"
+GUESSED = "which encoders the model has is not known, only those that masks name"
 
 
 def scores(joined: Joined, settings: Settings) -> list[Score]:
@@ -46,11 +48,9 @@ def cells(joined: Joined, settings: Settings, positive: str) -> tuple[list[Cell]
     """Verdicts: one family of all encoders in all categories, another of the overall CURs."""
     categories = [curs(joined, place) for place in joined.categories]
     overall = curs(joined, joined.overall)
-    found = [
-        *_family(joined, joined.categories, categories, settings, positive),
-        *_family(joined, [joined.overall], [overall], settings, positive),
-    ]
-    return found, _everywhere(joined, categories, settings)
+    of_categories = _family(joined, joined.categories, categories, settings, positive)
+    of_overall = _family(joined, [joined.overall], [overall], settings, positive)
+    return of_categories + of_overall, _everywhere(of_categories, settings)
 
 
 def _family(
@@ -91,17 +91,15 @@ def _family(
 
 def _cur_numbers(joined: Joined, place: Place, found: Estimates, level: float) -> list[Number]:
     made = t_numbers(found, place, [[0, row] for row in joined.singles], level)
-    if not any(number.reason == "not known" for number in made):
-        return made
     parts = place.parts if place is joined.overall else (place,)
-    weak = next((part for part in parts if not cur.clear_of_zero(part.scores, 0)), place)
+    known = (part for part in parts if part.scores.known[0] and not np.isnan(part.scores.values[0]))
+    weak = next((part for part in known if not cur.clear_of_zero(part.scores, 0)), None)
+    if weak is None:
+        return made
     full = covariance.linear(weak.scores, np.eye(len(joined.masks))[:1])
-    value, se = 100 * full.values[0], 100 * full.se[0]
-    reason = f"the full score of {weak.name} is not clear of 0 ({value:.1f} points, SE {se:.1f})"
-    return [
-        Number(number.value, clusters=number.clusters, reason=reason) if number.reason == "not known" else number
-        for number in made
-    ]
+    points, se = 100 * full.values[0], 100 * full.se[0]
+    reason = f"the full score of {weak.name} is not clear of 0 ({points:.1f} points, SE {se:.1f})"
+    return [replace(number, reason=reason) if number.reason == NOT_KNOWN else number for number in made]
 
 
 def _two_digits(documents: float) -> float:
@@ -112,16 +110,28 @@ def _two_digits(documents: float) -> float:
     return float(np.ceil(documents / unit) * unit)
 
 
-def _everywhere(joined: Joined, found: Sequence[Estimates], settings: Settings) -> list[Everywhere]:
+def _everywhere(cells: Sequence[Cell], settings: Settings) -> list[Everywhere]:
     """Intersection-union over categories (no correction), Holm over encoders."""
-    p = np.stack([verdicts.p_equivalence(each, settings.margin) for each in found]).max(axis=0)
+    of_encoder: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_encoder.setdefault(cell.encoder, []).append(cell)
+    p = np.array([max((cell.p_equivalence for cell in each), key=_nan_last) for each in of_encoder.values()])
     adjusted = verdicts.holm(p)
-    made = []
-    for e, (name, row) in enumerate(zip(joined.encoders, joined.singles, strict=True)):
-        reason = joined.overall.reason([0, row]) if np.isnan(p[e]) else ""
-        shown = bool(adjusted[e] <= 1 - settings.level)
-        made.append(Everywhere(name, float(p[e]), float(adjusted[e]), shown, reason))
-    return made
+    return [
+        Everywhere(
+            name,
+            float(p[e]),
+            float(adjusted[e]),
+            bool(adjusted[e] <= 1 - settings.level),
+            next((cell.cur.reason for cell in each if cell.cur.reason), ""),
+        )
+        for e, (name, each) in enumerate(of_encoder.items())
+    ]
+
+
+def _nan_last(value: float) -> float:
+    """A key under which NaN is the largest."""
+    return float("inf") if np.isnan(value) else value
 
 
 def _floor_corrected(joined: Joined, place: Place, level: float) -> list[Number]:
@@ -136,7 +146,7 @@ def _floor_corrected(joined: Joined, place: Place, level: float) -> list[Number]
 def no_headroom(joined: Joined, place: Place) -> str:
     """Why nothing is put in relation to a place's headroom; empty where it can be."""
     if joined.table.guessed:
-        return _GUESSED
+        return GUESSED
     if floor.clear_headroom(place.scores, 0, joined.none):
         return ""
     known = place.reason([0, joined.none])
@@ -169,15 +179,13 @@ def gaps(joined: Joined, settings: Settings) -> list[Gap]:
     for place in joined.places:
         found = curs(joined, place)
         reason = _no_gap(joined, place, found)
-        rng = draws.generator(settings.seed, f"IG|{place.name}")
-        ig = gap.information_gap(found, rng, settings.level)
-        value = NAN if joined.table.guessed else ig.value
         if reason:
+            value = NAN if joined.table.guessed else float(metrics.information_gap(found.values))
             made.append(Gap(place.name, Number(value, clusters=place.scores.clusters, reason=reason), NAN, NAN, (), ()))
             continue
-        df = float(found.df.min())
-        note = f"few images (df {df:.1f})" if df < 10 else ""
-        number = Number(ig.value, ig.low, ig.high, NAN, df, place.scores.clusters, f"{place.method}, draws", "", note)
+        ig = gap.information_gap(found, draws.generator(settings.seed, f"IG|{place.name}"), settings.level)
+        df, clusters = float(found.df.min()), place.scores.clusters
+        number = Number(ig.value, ig.low, ig.high, NAN, df, clusters, f"{place.method}, draws", note=few(df))
         ends = [
             _names(joined, selection.not_told_apart(side, draws.generator(settings.seed, label), settings.level))
             for side, label in (
@@ -191,7 +199,7 @@ def gaps(joined: Joined, settings: Settings) -> list[Gap]:
 
 def _no_gap(joined: Joined, place: Place, found: Estimates) -> str:
     if joined.table.guessed:
-        return _GUESSED
+        return GUESSED
     if len(joined.encoders) < 2:
         return "with one encoder there is no gap between encoders"
     if not np.isnan(found.df).any():

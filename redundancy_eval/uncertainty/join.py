@@ -49,9 +49,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Joined:
-    """A table's places. Encoders by name; masks with names in that order, the full model first, those not run included.
+    """A table's places. Encoders by name; masks with names in that order, the full model first.
 
-    `table_masks` says which rows stand in the table.
+    Rows of the full model, of every single drop and of all dropped are there even where they are not in the table, with
+    NaN; `in_table` tells which are.
     """
 
     table: ScoreTable
@@ -153,8 +154,8 @@ def _benchmark(
     x = np.where(usable[:, None], answers.numerators, np.nan)
     scores = covariance.benchmark(x, d, answers.strata, benchmark.weights)
     scores = replace(scores, values=values)
-    if usable.any() and not scores.known.any():
-        why = [reason or f"one image or group is all of {name}, or of a stratum of it" for reason in why]
+    for row in np.flatnonzero(usable & ~scores.known).tolist():
+        why[row] = f"one image or group is all of {name}, or of a stratum of it"
     whole = replace(answers, numerators=x)
     return place(scores, PAIRED, why, whole)
 

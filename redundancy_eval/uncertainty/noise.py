@@ -55,10 +55,10 @@ def _benchmark(joined: Joined, place: Place, rerun: Mapping[str, SampleScores] |
     again = None if rerun is None else rerun.get(place.name)
     absent = NOT_MEASURED if rerun is None else f"{place.name} has no second run"
     if place.answers is None or place.benchmark is None:
-        why = place.why[0] or f"{place.name} has no samples"
+        none = place.why[0] or f"{place.name} has no samples"
         return _Second(
-            _place(place, covariance.unknown(np.full(width, np.nan)), [why] * width),
-            _place(place, covariance.unknown(np.full(2, np.nan)), [why] * 2),
+            _place(place, covariance.unknown(np.full(width, np.nan)), [none] * width),
+            _place(place, covariance.unknown(np.full(2, np.nan)), [none] * 2),
         )
     samples, benchmark = place.answers.samples, place.benchmark
     full = samples.scores[0]

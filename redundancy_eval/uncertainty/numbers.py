@@ -10,6 +10,7 @@ from redundancy_eval.uncertainty.join import Place
 from redundancy_eval.uncertainty.results import Number
 
 FEW = 10  # degrees of freedom below which a number is marked
+NOT_KNOWN = "its standard error is not known"
 
 
 def t_numbers(
@@ -43,10 +44,9 @@ def numbers(
     for i, rows in enumerate(needs):
         value = float(found.values[i]) * scale
         if np.isnan(found.df[i]) or np.isnan(low[i]):
-            made.append(Number(value, clusters=clusters, reason=place.reason(rows) or "not known"))
+            made.append(Number(value, clusters=clusters, reason=place.reason(rows) or NOT_KNOWN))
             continue
         df = float(found.df[i])
-        note = f"few images (df {df:.1f})" if df < FEW else ""
         made.append(
             Number(
                 value,
@@ -56,7 +56,12 @@ def numbers(
                 df,
                 clusters,
                 method,
-                note=note,
+                note=few(df),
             )
         )
     return made
+
+
+def few(df: float) -> str:
+    """The note where a standard error rests on few clusters."""
+    return f"few images (df {df:.1f})" if df < FEW else ""

@@ -119,12 +119,13 @@ class Floor:
 
 @dataclass(frozen=True)
 class Share:
-    """An encoder's Shapley value in points, and its share of the headroom."""
+    """An encoder's Shapley and Banzhaf values in points, and the Shapley value's share of the headroom."""
 
     encoder: str
     place: str
     shapley: Number
     of_headroom: Number
+    banzhaf: Number
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,14 @@ class Pair:
     contexts: Number | None
     contexts_word: str
     contexts_p_adjusted: float
+
+
+@dataclass(frozen=True)
+class Moebius:
+    """What these encoders give together beyond all that fewer of them give, in overall points."""
+
+    encoders: tuple[str, ...]
+    points: Number
 
 
 @dataclass(frozen=True)
@@ -231,6 +240,7 @@ class Analysis:
     shares: tuple[Share, ...]
     pairs: tuple[Pair, ...]
     shared: tuple[Shared, ...]
+    moebius: tuple[Moebius, ...]
     best: tuple[Best, ...]
     keeps: tuple[Keeps, ...]
     routers: tuple[Router, ...]

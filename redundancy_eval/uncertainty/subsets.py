@@ -100,15 +100,14 @@ def routers(joined: Joined, settings: Settings) -> list[Router]:
 
 def _router(joined: Joined, place: Place, settings: Settings) -> Router:
     rows = [row for row, there in enumerate(joined.in_table) if there]
-    unknown = [NAN] * 4
     if place.answers is None or place.benchmark is None or not joined.in_table[0]:
         reason = place.reason(rows) or ("no samples" if joined.in_table[0] else "the full model was not run")
-        return Router(place.name, place.kind, len(rows), *unknown, reason)
+        return _no_router(place, len(rows), reason)
     answers, benchmark = place.answers, place.benchmark
     samples, scores = answers.samples, answers.samples.scores[rows]
     if place.reason(rows) or np.isnan(scores).any():
         reason = place.reason(rows) or f"answers are missing on {place.name}"
-        return Router(place.name, place.kind, len(rows), *unknown, reason)
+        return _no_router(place, len(rows), reason)
     rng = draws.generator(settings.seed, f"router|{place.name}")
     by_task = router.cross_fitted(
         answers.numerators[rows], answers.denominators[rows], answers.strata, benchmark.weights, rng
@@ -125,7 +124,11 @@ def _mean_router(place: Place, parts: Sequence[Router]) -> Router:
     count = max((part.masks for part in parts), default=0)
     reason = next((part.reason for part in parts if part.reason), "") if parts else place.why[0]
     if reason:
-        return Router(place.name, place.kind, count, NAN, NAN, NAN, NAN, reason)
+        return _no_router(place, count, reason)
     means = (float(np.mean([getattr(part, name) for part in parts])) for name in ("by_task", "oracle", "guessing"))
     by_task, oracle, guessing = means
     return Router(place.name, place.kind, count, by_task, NAN, oracle, guessing)
+
+
+def _no_router(place: Place, masks: int, reason: str) -> Router:
+    return Router(place.name, place.kind, masks, NAN, NAN, NAN, NAN, reason)

@@ -9,7 +9,20 @@ from redundancy_eval.statistics.covariance import Array, Estimates, linear
 from redundancy_eval.uncertainty.encoders import no_headroom
 from redundancy_eval.uncertainty.join import Joined, Place
 from redundancy_eval.uncertainty.numbers import t_numbers
-from redundancy_eval.uncertainty.results import NAN, Number, Pair, Settings, Share, Shared
+from redundancy_eval.uncertainty.results import NAN, Moebius, Number, Pair, Settings, Share, Shared
+
+
+def moebius(joined: Joined, settings: Settings) -> list[Moebius]:
+    """Moebius coefficients of the overall score; none where masks are missing."""
+    game = _Game.of(joined, joined.overall)
+    if joined.table.guessed or not game.whole:
+        return []
+    contrasts = game.contrasts(games.moebius(game.n)[:, game.subsets])
+    values, _ = _estimates(joined.overall, contrasts, [True] * len(contrasts), "", settings)
+    return [
+        Moebius(tuple(name for i, name in enumerate(joined.encoders) if subset >> i & 1), number)
+        for subset, number in enumerate(values)
+    ]
 
 
 def analyse(joined: Joined, settings: Settings) -> tuple[list[Share], list[Pair], list[Shared]]:
@@ -70,9 +83,11 @@ def _estimates(
 def _shares(joined: Joined, place: Place, game: _Game, settings: Settings) -> list[Share]:
     if not game.whole:
         empty = Number(NAN, reason=game.reason)
-        return [Share(name, place.name, empty, empty) for name in joined.encoders]
+        return [Share(name, place.name, empty, empty, empty) for name in joined.encoders]
     contrasts = game.contrasts(games.shapley(game.n, game.subsets))
     values, _ = _estimates(place, contrasts, [True] * game.n, "", settings)
+    banzhaf = game.contrasts(games.banzhaf(game.n, game.subsets))
+    plain, _ = _estimates(place, banzhaf, [True] * game.n, "", settings)
     reason = no_headroom(joined, place)
     if reason:
         relative = [Number(NAN, reason=reason)] * game.n
@@ -80,8 +95,8 @@ def _shares(joined: Joined, place: Place, game: _Game, settings: Settings) -> li
         found = floor.ratios(place.scores, contrasts, 0, joined.none)
         relative = t_numbers(found, place, [game.rows] * game.n, settings.level)
     return [
-        Share(name, place.name, value, part)
-        for name, value, part in zip(joined.encoders, values, relative, strict=True)
+        Share(name, place.name, *numbers)
+        for name, *numbers in zip(joined.encoders, values, relative, plain, strict=True)
     ]
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.reports import formats
+from redundancy_eval.reports import csv as tables_csv
+from redundancy_eval.reports import latex
 from redundancy_eval.reports.figures import cur, curve, pareto, shares, style, subsets
 from redundancy_eval.reports.figures.captions import caption
 from redundancy_eval.reports.subject import Subject
@@ -98,7 +99,7 @@ def files(subjects: Sequence[Subject], kinds: Sequence[str] = ("pdf", "png")) ->
             continue
         words = caption(stem, subjects)
         texts.append(f"{stem}: {words}")
-        macros.append(f"% {stem}\n\\caption{{{formats.escape(words)}}}\n")
+        macros.append(f"% {stem}\n\\caption{{{latex.escape(words)}}}\n")
         made[f"{stem}.csv"] = _csv(rows)
         if kinds:
             figure = draw(stem, subjects)
@@ -143,5 +144,5 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(rows[0])
     for row in rows:
-        writer.writerow(["" if v != v else formats.cell(v) if isinstance(v, str) else v for v in row.values()])
+        writer.writerow(["" if v != v else tables_csv.cell(v) if isinstance(v, str) else v for v in row.values()])
     return text.getvalue().encode()

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redundancy_eval.reports import digits
+from redundancy_eval.reports import digits, remarks
+from redundancy_eval.reports.cells import HOLE
 from redundancy_eval.reports.figures import curve, pareto
 from redundancy_eval.reports.looks import Look
 from redundancy_eval.reports.page import charts, texts, verdict
@@ -47,7 +48,7 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "routers": routers(subject),
         "examples": examples(subject, sample, looks),
         "sample": sample,
-        "notes": [texts.clip(note, 600) for note in (*subject.table.notes, *subject.analysis.notes)],
+        "notes": [texts.clip(note, 600) for note in remarks.notes(subject.model)],
         "signature": texts.clip(f"{subject.table.signature}|{subject.analysis.signature}", 4000),
     }
 
@@ -313,12 +314,12 @@ def benchmarks(subject: Subject) -> View:
     return {
         "names": [texts.name(name) for name in names],
         "categories": [texts.name(benchmark.category) for benchmark in subject.table.benchmarks],
-        "documents": [digits.HOLE if count is None else f"{count:,}" for count in counts],
+        "documents": [HOLE if count is None else f"{count:,}" for count in counts],
         "rows": [
             {
                 "label": texts.name(subject.label(mask)),
                 "kind": "full" if not mask else "",
-                "cells": [cell(subject.score(mask, name)) for name in names],
+                "cells": [cell(subject.on(name, mask)) for name in names],
             }
             for mask in sorted(subject.table.masks, key=len)
         ],

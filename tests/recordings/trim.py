@@ -19,7 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from redundancy_eval.model_wrappers import checkpoint, parity
+from redundancy_eval.model_wrappers.checkpoints import weights
+from redundancy_eval.model_wrappers.masking import parity
 
 HERE = Path(__file__).parent
 CHOSEN = {
@@ -36,8 +37,8 @@ def read_by_the_port(folder: Path) -> set[str]:
         for key, get in original(of):
             yield key, lambda key=key, get=get: (read.add(key), get())[1]
 
-    original = checkpoint.tensors
-    with mock.patch.object(checkpoint, "tensors", noted):
+    original = weights.tensors
+    with mock.patch.object(weights, "tensors", noted):
         importlib.import_module(parity._family(folder / "checkpoint").recorded).load(folder / "checkpoint")
     return read
 

@@ -1,14 +1,15 @@
 """Subjects with made-up answers, for figures and the page."""
 
+from dataclasses import replace
 from itertools import chain, combinations
 
 import numpy as np
 
+from redundancy_eval.reports.model import Model
 from redundancy_eval.reports.subject import Costs, Subject
 from redundancy_eval.table import SampleScores, ScoreTable
 from redundancy_eval.taxonomy import Benchmark, Taxonomy
 from redundancy_eval.uncertainty import Settings, analyse
-from redundancy_eval.uncertainty.changes import changes
 
 ENCODERS = ("clip", "convnext", "sam", "eva02", "pix2struct", "siglip")
 CATEGORIES = ("General", "Knowledge", "OCR", "Chart", "Vision-Centric")
@@ -60,4 +61,10 @@ def subject(name="demo", costs=True, settings=None, **more):
         {"FLOPs": [1 - 0.1 * len(m) for m in made.masks], "weights": [1 - 0.07 * len(m) for m in made.masks]},
         "Counted, not measured.",
     )
-    return Subject(name, made, analyse(made, settings), changes(made, settings), paid if costs else None)
+    return Subject.of(Model(name, made, analyse(made, settings)), paid if costs else None)
+
+
+def changed(subject, **parts):
+    """A subject whose model's name, table or analysis is another."""
+    costs = parts.pop("costs", subject.costs)
+    return replace(subject, model=replace(subject.model, **parts), costs=costs)

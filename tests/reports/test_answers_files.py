@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from redundancy_eval import answers, read
-from redundancy_eval.answers import Answers, Asked, FromFiles, Part, Reply
+from redundancy_eval import read
+from redundancy_eval.answers import Answers, Asked
 from redundancy_eval.errors import DataError
-from tests.runs import DEMO_TASKS, write_sweep
+from redundancy_eval.readers import answers
+from redundancy_eval.readers.answers import FromFiles, Part, Reply
+from tests.helpers.runs import DEMO_TASKS, write_sweep
 
 
 def line(doc_id, **more):

@@ -15,7 +15,7 @@ from redundancy_eval.reports import digits, page
 from redundancy_eval.reports.page import drill, texts, verdict
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import ENCODERS, subject
+from tests.reports.made_up import ENCODERS, changed, subject
 
 
 class Elements(HTMLParser):
@@ -134,7 +134,7 @@ def with_verdicts(four, words):
         overall, first = words.get(cell.encoder, (cell.verdict, cell.verdict))
         word = overall if cell.place == OVERALL else first if cell.place == four.places[1] else verdicts.UNDECIDED
         cells.append(replace(cell, verdict=word, documents_to_decide=1200.0))
-    return replace(four, analysis=replace(four.analysis, cells=tuple(cells)))
+    return changed(four, analysis=replace(four.analysis, cells=tuple(cells)))
 
 
 def test_the_verdict_names_what_is_relied_on_and_what_is_not(four):
@@ -178,7 +178,7 @@ def test_without_intervals_no_verdict_is_given():
     cells = [
         replace(c, verdict=verdicts.NOT_KNOWN, cur=replace(c.cur, reason="no samples")) for c in made.analysis.cells
     ]
-    made = replace(made, analysis=replace(made.analysis, cells=tuple(cells)))
+    made = changed(made, analysis=replace(made.analysis, cells=tuple(cells)))
     assert verdict.headline(made)[0] == "No verdict is given: no samples."
     assert "redundant" not in page.build([made]).split("<main")[1].split("<h2")[0]
 
@@ -197,7 +197,7 @@ def test_masks_that_were_not_run_are_told(four):
 
 
 def test_doubts_are_made_by_rule(four):
-    noted = replace(
+    noted = changed(
         four, table=replace(four.table, notes=("warning (limit): masks differ", "3 answers are empty", "4 empty"))
     )
     found = verdict.doubts(noted)
@@ -276,7 +276,7 @@ ANY = st.text(st.characters(), max_size=60) | st.sampled_from(
 def test_any_text_leaves_the_page_s_elements_alone(four, text):
     def build(added):
         """Elements of a page that holds a text wherever texts from outside can stand."""
-        noted = replace(
+        noted = changed(
             four, name=f"m{added}", table=replace(four.table, notes=(f"n{added}",), signature=f"s{added}"),
             costs=replace(four.costs, columns={f"c{added}": [1.0] * 16}, note=f"n{added}"),
         )  # fmt: skip
@@ -295,6 +295,6 @@ def test_texts_are_bounded_and_hide_nothing():
 
 
 def test_page_is_written_whole(four, tmp_path):
-    path = page.write([replace(four, name="lone \ud800 surrogate")], tmp_path / "report.html")
+    path = page.write([changed(four, name="lone \ud800 surrogate")], tmp_path / "report.html")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]

@@ -11,7 +11,7 @@ import pytest
 from redundancy_eval.answers import Asked
 from redundancy_eval.reports import page
 from redundancy_eval.reports.page import drill
-from tests.reports.made_up import ENCODERS, subject
+from tests.reports.made_up import ENCODERS, changed, subject
 from tests.reports.test_page import MadeUp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -92,7 +92,7 @@ def hostile(text, number):
     )
     table = replace(made.table, signature=text)
     cells = tuple(replace(cell, cur=replace(cell.cur, reason=text, note=text)) for cell in made.analysis.cells)
-    return replace(
+    return changed(
         made, name=f"{number}{text}", table=table, analysis=replace(made.analysis, cells=cells),
         costs=replace(made.costs, columns={text: [1.0, 0.9, 0.8, 0.7]}, note=text),
     )  # fmt: skip

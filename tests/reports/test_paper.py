@@ -9,7 +9,7 @@ from redundancy_eval import taxonomy
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import paper
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import subject
+from tests.reports.made_up import changed, subject
 
 PAPER = ("General", "Knowledge", "OCR & Chart", "Vision-Centric")
 X5 = ("clip", "convnext", "sam", "eva02", "pix2struct")
@@ -18,7 +18,7 @@ X5 = ("clip", "convnext", "sam", "eva02", "pix2struct")
 def like_the_paper(**more):
     made = subject("Eagle-X5-7B", encoders=X5, categories=PAPER, documents=40, **more)
     known = replace(made.table.taxonomy, name="paper")
-    return replace(made, table=replace(made.table, taxonomy=known))
+    return changed(made, table=replace(made.table, taxonomy=known))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,6 @@ def test_what_was_not_run_is_not_compared():
 
 def test_other_categories_and_models_are_refused(x5):
     with pytest.raises(SetupError, match="--taxonomy paper; this table has five"):
-        paper.compare(replace(x5, table=replace(x5.table, taxonomy=replace(x5.table.taxonomy, name="five"))))
+        paper.compare(changed(x5, table=replace(x5.table, taxonomy=replace(x5.table.taxonomy, name="five"))))
     with pytest.raises(SetupError, match="no numbers on demo"):
         paper.published("demo")

@@ -20,16 +20,17 @@ def every(encoders):
     return [mask for size in range(len(encoders) + 1) for mask in combinations(encoders, size)]
 
 
-def samples(rng, masks, documents=120, cluster=1, losses=None, strata=("",), score=0.7):
+def samples(rng, masks, documents=120, cluster=1, losses=None, strata=("",), score=0.7, graded=False):
     """Answers of all masks: each encoder in `losses` turns a share of right ones wrong; drops of all lose most."""
     losses = losses or {}
-    right = rng.random(documents) < score
+    worth = rng.choice([0.1, 0.3, 0.7, 0.9], size=documents) if graded else 1.0
+    right = (rng.random(documents) < score) * worth
     rows = []
     for mask in masks:
         kept = right.copy()
         for name in mask:
-            kept &= rng.random(documents) >= losses.get(name, 0.02)
-        rows.append(kept & ((rng.random(documents) < 0.3) | (len(mask) < len(ENCODERS))))
+            kept *= rng.random(documents) >= losses.get(name, 0.02)
+        rows.append(kept * ((rng.random(documents) < 0.3) | (len(mask) < len(ENCODERS))))
     number = np.arange(documents)
     return SampleScores(
         np.array([f"{i:05d}" for i in number]),
@@ -67,7 +68,7 @@ def usual(seed=0, masks=None, encoders=ENCODERS, documents=160):
         [
             (GENERAL, samples(rng, masks, documents, 1, losses)),
             (GROUPS, samples(rng, masks, documents, 4, losses, score=0.9)),
-            (CHARTS, samples(rng, masks, documents, 2, losses)),
+            (CHARTS, samples(rng, masks, documents, 8, losses, graded=True)),
             (STRATA, samples(rng, masks, documents, 1, losses, ("a", "b"))),
         ],
         encoders,

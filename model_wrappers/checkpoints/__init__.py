@@ -1,0 +1,1 @@
+"""Released checkpoints: where they are, their tensors, and which they are."""

@@ -1,0 +1,1 @@
+"""What a model and a mask of it cost."""

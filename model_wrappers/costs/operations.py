@@ -1,0 +1,164 @@
+"""What a model costs, told from its config: parameters, shapes and operations of a model without weights.
+
+Operations are floating-point operations, two for a multiply-add, as torch's FlopCounterMode counts them: matrix
+products, convolutions and attention (all of its square, although the language model's is causal); not norms,
+activations and resizing. Encoders and fusion are counted on the meta device, where attention is always counted (on a
+CPU the counter of torch 2.14 sees nothing in flash attention), the language model by formula.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from redundancy_eval.model_wrappers.checkpoints import hub, weights
+from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families.base import FamilyModel
+
+PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language model: parameters in its layers' matrices and in its output layer, and the shape of its attention.
+
+    `width` is heads x head size, `cached` key-value heads x head size.
+    """
+
+    matrices: int
+    output: int
+    layers: int
+    width: int
+    cached: int
+
+    def prefill(self, tokens: float) -> float:
+        """Operations for a prompt, and for its answer's first token."""
+        return 2 * self.matrices * tokens + 4 * self.layers * self.width * tokens**2 + 2 * self.output
+
+    def decode(self, tokens: float, new: float) -> float:
+        """Operations for the tokens of an answer behind the first; each sees the prompt and all before it."""
+        steps = max(new - 1, 0)
+        seen = steps * tokens + steps * (steps + 1) / 2
+        return 2 * (self.matrices + self.output) * steps + 4 * self.layers * self.width * seen
+
+    def cache(self, itemsize: int) -> int:
+        """Bytes of keys and values for a token."""
+        return 2 * self.layers * self.cached * itemsize
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model costs for an image of size PICTURE, and its language model.
+
+    Attributes:
+        encoders: operations of each encoder; None where its size is not known.
+        fusion: operations of projectors and fusion.
+        outputs: how many values the encoders give.
+        visual_tokens: what stands for the image in the prompt.
+        parameters: of the whole model; None where the size of an encoder is not known.
+        language: the language model.
+    """
+
+    encoders: Mapping[str, float | None]
+    fusion: float
+    outputs: int
+    visual_tokens: int
+    parameters: int | None
+    language: Language
+
+
+def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyModel:
+    """A family's model on the meta device, built from its config alone; some families' without their encoders.
+
+    Args:
+        model_id: of the family.
+        folder: of the checkpoint; its weights need not be there.
+        given: model arguments.
+
+    Raises:
+        SetupError: the config is of another family, or an argument makes no sense.
+    """
+    family, config = registry.family(model_id), hub.read_config(folder)
+    kind: Any = importlib.import_module(family.module).MODEL
+    taken = inspect.signature(kind).parameters
+    settings: dict[str, Any] = {key: given[key] for key in family.settings if key in given and key in taken}
+    if family.repositories and "keep" in taken:  # the encoders' sizes are not in this config
+        settings["keep"] = ()
+    registry.check(model_id, config, str(folder / "config.json"))
+    with weights.building(folder):
+        model: FamilyModel = kind(config, **settings)
+    return model.eval().requires_grad_(False)
+
+
+def of(model: FamilyModel, model_id: str, config: Mapping[str, Any]) -> Costs:
+    """The costs of a skeleton.
+
+    Args:
+        model: as `skeleton` makes it.
+        model_id: of its family.
+        config: the checkpoint's.
+    """
+    image = Image.new("RGB", PICTURE)
+    layouts = model.layouts([image])
+    units, shapes = sum(map(model.units, layouts)), model.shapes("encoder")
+    parameters: float | None = sum(parameter.numel() for parameter in model.parameters())
+    encoders: dict[str, float | None] = {}
+    if registry.family(model_id).repositories:  # where only the checkpoint's config is at hand, they are not
+        own = {"encoder_configs", "image_size", "grid_size"} & set(config)  # not the released sizes
+        known = {} if own else registry.family(model_id).costs
+        encoders = {name: known[name][1] * 1e9 * units if name in known else None for name in model.encoder_names}
+        parameters = None if own else (parameters or 0) + sum(million * 1e6 for million, _ in known.values())
+    else:
+        for name in model.encoder_names:
+            sizes = {key: pixels.shape for key, pixels in model.preprocess([image], [name]).items()}
+            encoders[name] = count(partial(_encode, model, sizes, name))[1]
+    given = {name: (units, *shape) for name, shape in shapes.items()}
+    visuals, fusion = count(lambda: model.fuse(model.project(_blank(given)), layouts))
+    return Costs(
+        encoders,
+        fusion,
+        units * sum(tokens * channels for tokens, channels in shapes.values()),
+        sum(len(visual.embeddings) for visual in visuals),
+        None if parameters is None else int(parameters),
+        language(model.language_model),
+    )
+
+
+def language(model: Any) -> Language:
+    """The sizes of a transformers causal language model."""
+    config, output = model.config, model.get_output_embeddings()
+    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part is not output]
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Language(
+        sum(part.weight.numel() for part in linear),
+        output.weight.numel(),
+        config.num_hidden_layers,
+        config.num_attention_heads * size,
+        (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * size,
+    )
+
+
+def count(function: Callable[[], Any]) -> tuple[Any, int]:
+    """What a function of a skeleton gives, as tensors without values, and how many operations it would take."""
+    # On the meta device alone, masks of transformers fail that look at values; they let fake tensors pass.
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.no_grad(), torch.device("meta"), fake, FlopCounterMode(display=False) as counter:
+        made = function()
+    return made, counter.get_total_flops()
+
+
+def _encode(model: FamilyModel, sizes: Mapping[str, Any], name: str) -> Any:
+    return model.encode(_blank(sizes), [name])
+
+
+def _blank(sizes: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {key: torch.empty(*size) for key, size in sizes.items()}

@@ -1,0 +1,1 @@
+"""Vision encoders that several families share."""

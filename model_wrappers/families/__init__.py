@@ -1,0 +1,1 @@
+"""The model families: what is known of each stands in its folder."""

@@ -1,0 +1,1 @@
+"""The frameworks that ask and score: lmms-eval and VLMEvalKit."""

@@ -1,0 +1,217 @@
+"""What the launchers of both frameworks share: what a run says about itself, and its place among processes."""
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from redundancy_eval import __version__, files, masks, model_args, records, store
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers.checkpoints import identity
+from redundancy_eval.model_wrappers.families import registry
+
+OURS = (*registry.FAMILIES, *registry.HOOKED)
+# Raise this when a change to the code makes a model answer otherwise, so that kept answers are not taken for its:
+# 2 by the slow tokenizers' pieces, pictures of 16 bits, and image tags that are words.
+EPOCH = 2
+# What the run under way finds out of its model, which its record says then.
+FOUND: dict[str, Any] = {}
+_PACKAGES = ("torch", "transformers", "timm")
+
+
+def describe(
+    model: str,
+    given: str | None,
+    packages: Mapping[str, str],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """What a mask's folder says about its run, but for `resolved`; no mask and encoders for a model that is not ours.
+
+    No GPU is asked for: VLMEvalKit gives each process its own ones later.
+
+    Args:
+        model: model id.
+        given: its model arguments.
+        packages: name in the record -> distribution, of the framework and what else it answers with.
+        command: what was typed behind `redundancy-eval`.
+
+    Raises:
+        SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
+    """
+    record: dict[str, Any] = {"model": model}
+    if model in OURS:
+        arguments = model_args.parse(given, "--model_args")
+        if model in registry.HOOKED:
+            encoders = tuple(registry.parse_encoders(arguments.get("encoders")))
+        else:
+            encoders = registry.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
+        mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
+        record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
+        if model != registry.HOOKED[1]:  # what weights the base of `masked` reads is not known here
+            record["checkpoint"] = identity.digest(identity.of(registry.folders(model, arguments)))
+        if arguments.get("calibration"):
+            from redundancy_eval.model_wrappers.masking import ablations
+
+            known = ablations.identity(Path(arguments["calibration"]))
+            record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
+    record["versions"] = versions(packages)
+    record["command"] = ["redundancy-eval", *model_args.without_secrets(command)]
+    return record
+
+
+def versions(packages: Mapping[str, str]) -> dict[str, str]:
+    """Versions of what answers and scores: name -> version.
+
+    Args:
+        packages: name -> distribution, beside those of our own models.
+    """
+    named = {**packages, **{name: name for name in _PACKAGES}}
+    return {"redundancy-eval": __version__} | {name: metadata.version(package) for name, package in named.items()}
+
+
+def resolved(
+    model: str, arguments: Mapping[str, str], device: str | None = None, batch_size: object = 1
+) -> dict[str, Any]:
+    """How a model of ours runs here, `auto` put into words; the number format of another model's base is not known.
+
+    Args:
+        model: model id.
+        arguments: its model arguments.
+        device: as the framework was told; None where accelerate chooses, as in lmms-eval.
+        batch_size: as typed.
+
+    Raises:
+        SetupError: an unknown dtype.
+    """
+    import torch
+
+    from redundancy_eval.model_wrappers.masking import native
+
+    chosen = arguments.get("device") or (device if world_size() == 1 else None)
+    place = torch.device(chosen or _accelerates())
+    found = {"device": place.type, "batch_size": str(batch_size), "processes": world_size()}
+    if model != registry.HOOKED[1]:
+        found["dtype"] = str(native.choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
+        found["attention"] = arguments.get("attn_implementation", "sdpa")
+    if place.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(place)
+    return found
+
+
+def _accelerates() -> str:
+    """The kind of device that accelerate chooses (accelerate/state.py, PartialState.default_device)."""
+    import torch
+
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t"):
+        return "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]) -> None:
+    """Write a record beside the results that it belongs to, and join it with that of earlier ones.
+
+    Args:
+        record: of the run that ended.
+        folder: the mask's.
+        written: the run's files. Not of a sweep, whose manifest lists them.
+    """
+    before = records.read([folder])
+    kept = {"feeds": before["feeds"]} if "feeds" in before else {}  # a run that asks nothing finds nothing out
+    mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
+    listed = {**before.get("files", {}), **mine}
+    records.write({**kept, **record, **({"files": listed} if listed else {})}, folder)
+
+
+def check_record(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to add results to a folder that holds others, made otherwise: its record is one for all of them.
+
+    Raises:
+        SetupError: what differs.
+    """
+    there = records.read([folder])
+    if not there:
+        return
+    other = store.difference(*map(_of_all_results, (there, record)))
+    if other:
+        raise SetupError(f"{folder} holds results of another run: {other}; use another output folder")
+
+
+def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of every task; batch sizes and processes stand in each results file."""
+    names = ("model", "mask", "encoders", "checkpoint", "calibration", "versions")
+    ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
+    return {**{name: record.get(name) for name in names}, "resolved": ran}
+
+
+def tell_feeds(notes: Iterable[str]) -> None:
+    """Take notes of the form `sam feeds clip` for the record of the run that is under way."""
+    for note in notes:
+        feeder, _, fed = note.partition(" feeds ")
+        if fed and fed not in FOUND.setdefault("feeds", {}).setdefault(feeder, []):
+            FOUND["feeds"][feeder].append(fed)
+
+
+def rank() -> int:
+    """Number of this process among those that torchrun or accelerate started."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes torchrun or accelerate started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file within; it is free again when its holder is dead.
+
+    Raises:
+        SetupError: another process holds it.
+    """
+    if rank():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise SetupError(f"another {what} is at work in {lock.parent}") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep the frameworks' talk from the screen; where the block fails, of it our errors or else all is printed."""
+    talk = io.StringIO()
+    try:
+        with redirect_stdout(talk), redirect_stderr(talk):
+            yield
+    except (SetupError, DataError):
+        raise
+    except BaseException:
+        lines = talk.getvalue().splitlines()
+        ours = [line for line in lines if line.startswith("redundancy-eval: error:")]
+        print("\n".join(ours or lines), file=sys.stderr)
+        raise
+
+
+@contextmanager
+def argv(program: str, arguments: Sequence[str]) -> Iterator[None]:
+    """The frameworks read sys.argv themselves."""
+    saved, sys.argv = sys.argv, [program, *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = saved

@@ -1,0 +1,306 @@
+r"""Any transformers image-text-to-text model under a mask: encoders named by module path, replaced by hooks.
+
+    --model hf_masked --model_args pretrained=...,drop=sam,\
+        encoders=siglip:model.vision_model+sam:model.high_res_vision_proj
+
+The prompt is the model's own chat template, the pixels are its own processor's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from redundancy_eval import masks
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers.checkpoints import hub
+from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.masking import ablations, hooks
+from redundancy_eval.model_wrappers.masking.native import (
+    Answer,
+    Numbers,
+    Prompt,
+    choose_dtype,
+    not_numbers,
+    read_ablation,
+)
+
+MODEL_ID = "hf_masked"
+
+
+@dataclass
+class Feeding:
+    """Encoders that others see through, and these; None before it was found out."""
+
+    known: dict[str, tuple[str, ...]] | None = None
+
+
+class HfMaskedModel:
+    """A transformers model and its mask; the same to the frameworks as masked.MaskedModel.
+
+    Args:
+        model: an image-text-to-text model.
+        processor: its processor, with a chat template.
+        modules: encoder -> the module whose output is the encoder's.
+        mask: names of the dropped encoders.
+        ablation: what stands in for their outputs.
+        feeding: what is known of encoders that see through others; shared by the model's masks.
+    """
+
+    site = "encoder"
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        modules: Mapping[str, nn.Module],
+        mask: Sequence[str] = (),
+        ablation: ablations.Ablation | None = None,
+        feeding: Feeding | None = None,
+    ):
+        self.feeding = feeding or Feeding()
+        self.model, self.processor, self.modules, self.mask = model, processor, dict(modules), tuple(mask)
+        self.ablation = ablation or ablations.Ablation()
+        self.cut: list[str] = []
+        self.moved: list[str] = []
+        self.first: list[str] = []
+        self._images = ""  # hash of the images of the prompt that is answered; for ablations that ask for it
+
+    def under(self, mask: Sequence[str]) -> "HfMaskedModel":
+        """The same loaded model under another mask."""
+        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation, self.feeding)
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """Names of all encoders, as given."""
+        return tuple(self.modules)
+
+    @property
+    def mask_label(self) -> str:
+        """Canonical text of the mask."""
+        return masks.label(self.mask, self.encoder_names)
+
+    def hooks(self) -> hooks.Hooks:
+        """The hooks that drop the masked encoders."""
+        return hooks.Hooks({name: self.modules[name] for name in self.mask}, self._stand_in)
+
+    def feeds(self) -> list[str]:
+        """What is known of dropped encoders that kept ones see through, `sam feeds clip`."""
+        return hooks.told(self.mask, self.feeding.known or {})
+
+    def _learn(self, image: Image.Image) -> dict[str, tuple[str, ...]]:
+        """Which encoders see through others; found out with the first image."""
+        if self.mask and self.feeding.known is None:
+            inputs = self.inputs([Prompt("?", (image,))])
+            once = GenerationConfig(
+                max_new_tokens=1, do_sample=False, pad_token_id=self.processor.tokenizer.pad_token_id
+            )
+            self.feeding.known = hooks.feeds(
+                self.modules, lambda: self.model.generate(**inputs, generation_config=once)
+            )
+        return self.feeding.known or {}
+
+    def _stand_in(self, name: str, number: int, output: Tensor) -> Tensor:
+        units = [(self._images, row) for row in range(len(output))] if output.ndim else []
+        if self.ablation.kind == "zero":
+            return torch.zeros_like(output)
+        return self.ablation.stand_in(f"{name}.{number}", output.shape[1:], units, output.dtype, output.device)
+
+    def inputs(self, batch: Sequence[Prompt], generation: bool = True) -> dict[str, Any]:
+        """What the model takes for prompts, by its own chat template and processor."""
+        for prompt in batch:
+            if prompt.reworded or self.worded(prompt.text) != prompt.text:
+                self.moved.append(prompt.name)
+        conversations = [
+            [{"role": "user", "content": [
+                *({"type": "image", "image": image} for image in prompt.images),
+                {"type": "text", "text": self.worded(prompt.text)},
+            ]}]
+            for prompt in batch
+        ]  # fmt: skip
+        made = self.processor.apply_chat_template(
+            conversations, add_generation_prompt=generation, tokenize=True, return_dict=True, return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )  # fmt: skip
+        device, dtype = self.model.device, self.model.dtype
+
+        def move(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+        return {key: move(value) for key, value in made.items()}
+
+    def worded(self, text: str) -> str:
+        """A text in which image tags are words: the chat template puts images in front."""
+        own = getattr(self.processor, "image_token", None) or templates.IMAGE
+        return templates.as_words(text).replace(own, own.strip("<>|[]"))
+
+    def _groups(self, batch: Sequence[Prompt]) -> list[list[int]]:
+        """Prompts that are answered together: with images, and without; one by one where images seed the stand-in."""
+        if self.mask and self.ablation.kind != "zero":
+            return [[i] for i in range(len(batch))]
+        groups = [[i for i, p in enumerate(batch) if bool(p.images) is has] for has in (True, False)]
+        return [group for group in groups if group]
+
+    @torch.inference_mode()
+    def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
+        """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
+        answers: dict[int, Answer] = {}
+        tokenizer = self.processor.tokenizer
+        ends = self.model.generation_config.eos_token_id
+        eos = [ends] if isinstance(ends, int) else list(ends or [tokenizer.eos_token_id])
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos[0],
+            **{"do_sample": False, **settings},
+        )
+        for group in self._groups(batch):
+            asked = [batch[i] for i in group]
+            inputs = self.inputs(asked)
+            length = inputs["input_ids"].shape[1]
+            numbers = Numbers([self.called(prompt) for prompt in asked], self.model.dtype, eos, length)
+            with self._masked(asked):
+                tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers])
+            for i, row, attention in zip(group, tokens[:, length:].tolist(), inputs["attention_mask"], strict=True):
+                stop = [place for place, token in enumerate(row) if token in eos]
+                new = row[: stop[0]] if stop else row
+                text = tokenizer.decode(new, skip_special_tokens=True).strip()
+                answers[i] = Answer(text, int(attention.sum()), len(new) + bool(stop), not stop)
+        return [answers[i] for i in range(len(batch))]
+
+    @torch.inference_mode()
+    def loglikelihood(self, batch: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, bool]]:
+        """For each prompt: natural log-probability of its continuation as the answer, and whether greedy says it."""
+        scored = []
+        for prompt, continuation in zip(batch, continuations, strict=True):
+            ids = self.processor.tokenizer(continuation, add_special_tokens=False, return_tensors="pt").input_ids
+            if not ids.numel():
+                raise DataError("a continuation without tokens has no likelihood")
+            inputs = self.inputs([prompt])
+            ids = ids.to(inputs["input_ids"])
+            for key, fill in (("input_ids", ids), ("attention_mask", torch.ones_like(ids))):
+                inputs[key] = torch.cat([inputs[key], fill], dim=1)
+            if "token_type_ids" in inputs:
+                inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(ids)], dim=1)
+            with self._masked([prompt]):
+                logits = self.model(**inputs).logits[0]
+            if not logits[-ids.shape[1] - 1 :].isfinite().all():
+                raise not_numbers(self.called(prompt), self.model.dtype)
+            predicted = logits[-ids.shape[1] - 1 : -1].float().log_softmax(-1)
+            total = predicted.gather(-1, ids[0][:, None]).sum().item()
+            scored.append((total, bool((predicted.argmax(-1) == ids[0]).all())))
+        return scored
+
+    @torch.inference_mode()
+    def outputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Outputs of every encoder for one image, `<encoder>.<number of the tensor>` -> (units, ...).
+
+        Raises:
+            SetupError: an encoder's output is no batch of equal units, so no stand-in can be made of a sample.
+        """
+        (image,) = images
+        found: dict[str, Tensor] = {}
+
+        def record(name: str, number: int, output: Tensor) -> Tensor:
+            found[f"{name}.{number}"] = output.detach().clone()
+            return output
+
+        with hooks.Hooks(self.modules, record):
+            self.model(**self.inputs([Prompt("?", (image,))]))
+        counts = {len(output) if output.ndim > 1 else 0 for output in found.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise SetupError(
+                f"outputs of the named modules are no batches of equal units: {sorted(counts)}; name others"
+            )
+        return found
+
+    def called(self, prompt: Prompt) -> str:
+        """A prompt under the mask, for messages."""
+        return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
+
+    def _masked(self, prompts: Sequence[Prompt]) -> "_Checked":
+        images = [image for prompt in prompts for image in prompt.images]
+        if self.ablation.kind != "zero":
+            self._images = " ".join(map(ablations.image_hash, images))
+        return _Checked(self.hooks(), lambda: self._learn(images[0]) if images else None)
+
+
+class _Checked:
+    """Hooks around one call, checked behind it when images went in; `learn` tells which encoders see through others."""
+
+    def __init__(self, hooked: hooks.Hooks, learn: Callable[[], Mapping[str, tuple[str, ...]] | None]):
+        self.hooked, self.learn = hooked, learn
+
+    def __enter__(self) -> None:
+        self.hooked.__enter__()
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.hooked.__exit__()
+        feeds = self.learn() if kind is None else None
+        if feeds is not None:
+            self.hooked.check(feeds)
+
+
+def load(
+    pretrained: str | None = None,
+    encoders: str = "",
+    drop: object = None,
+    keep: object = None,
+    *,
+    ablation: str = "zero",
+    calibration: str | None = None,
+    ablation_seed: int = 0,
+    dtype: str = "auto",
+    device: str | torch.device | None = None,
+    device_map: str | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+) -> HfMaskedModel:
+    """Load a transformers model under a mask.
+
+    Args:
+        pretrained: hub id or folder of an image-text-to-text model.
+        encoders: `NAME:MODULE.PATH+...`.
+        drop: encoders to drop, joined by `+`, or `none`, or `all`.
+        keep: encoders to keep instead.
+        ablation: `zero`, `mean`, `noise` or `shuffle`.
+        calibration: file of `redundancy-eval calibrate`, for all but `zero`.
+        ablation_seed: of `noise` and `shuffle`.
+        dtype: `auto`, `bfloat16`, `float16` or `float32`.
+        device: torch device; a GPU when there is one.
+        device_map: transformers' own, e.g. `auto`, instead of a device.
+        attn_implementation: transformers' attention.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        SetupError: anything wrong with these arguments or the checkpoint, in one line.
+    """
+    if not pretrained:
+        raise SetupError(f"{MODEL_ID} needs pretrained= (a hub id or folder) and encoders=NAME:MODULE.PATH+...")
+    paths = registry.parse_encoders(encoders)
+    mask = masks.dropped(tuple(paths), drop, keep)
+    stand_ins = read_ablation(ablation, calibration, ablation_seed, MODEL_ID, pretrained, HfMaskedModel.site)
+    folder = hub.locate(pretrained, revision)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settings: dict[str, Any] = {"dtype": choose_dtype(dtype, place), "trust_remote_code": False}
+    if attn_implementation:
+        settings["attn_implementation"] = attn_implementation
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_pretrained(folder, device_map=device_map, **settings)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SetupError(f"transformers cannot load {pretrained}: {reason}") from error
+    if getattr(processor, "chat_template", None) is None:
+        raise SetupError(f"the processor of {pretrained} has no chat template, so its prompt is not known")
+    processor.tokenizer.padding_side = "left"
+    if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    model = (model if device_map else model.to(place)).eval()
+    return HfMaskedModel(model, processor, hooks.modules_at(model, paths), mask, stand_ins)

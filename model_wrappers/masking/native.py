@@ -1,0 +1,629 @@
+"""A multi-encoder model under a mask: written once, for every family and both frameworks.
+
+The order of a forward pass is encode -> ablate -> fuse -> language model. A dropped encoder is not run (and, as the
+mask is fixed for the run, its weights are not loaded); its place in the fusion is taken by an exact zero tensor.
+"""
+
+import copy
+import importlib
+import inspect
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
+
+from redundancy_eval import masks, model_args
+from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers.checkpoints import hub
+from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
+from redundancy_eval.model_wrappers.masking import ablations
+
+log = logging.getLogger(__name__)
+
+Outputs = Mapping[str, Tensor]
+
+# What a language model takes and gives its keys and values as; transformers renamed it in 5.24, the old name warns.
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+
+_GENERATION = "generation_config.json"
+# Settings of generation that steer greedy answers too, and the value that does nothing.
+_STEERING: Mapping[str, Any] = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0, "bad_words_ids": [],
+    "suppress_tokens": [], "begin_suppress_tokens": [], "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "sequence_bias": {}, "guidance_scale": 1.0,
+}  # fmt: skip
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is put to a model: the user's text (with or without image placeholders) and its images.
+
+    `name` is task and document, for messages; `reworded` tells that tags in the text were made words.
+    """
+
+    text: str
+    images: tuple[Image.Image, ...] = ()
+    name: str = ""
+    reworded: bool = False
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first `length` tokens of a sequence, computed once for all sequences of a batch that have an equal `key`.
+
+    `images` tells whether all of the sequence's images lie in it, or none does.
+    """
+
+    key: Hashable
+    length: int
+    images: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer: its text, token counts, and whether it was stopped by the token limit."""
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    capped: bool
+
+
+class Numbers(LogitsProcessor):
+    """Stops at the first step whose logits are not numbers: such an answer would be empty, and count as wrong.
+
+    Args:
+        names: what each sequence is, for the message.
+        dtype: of the model.
+        eos: what ends an answer; what the model makes of one behind its end decides nothing.
+        start: how many of the ids are the prompt's.
+    """
+
+    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = (), start: int = 0):
+        self.names, self.dtype, self.eos, self.start = names, dtype, tuple(eos), start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits (sequences, vocabulary), as they are.
+
+        Raises:
+            SetupError: with the first sequence that has others than numbers.
+        """
+        bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
+        if bad.any() and self.eos:
+            bad &= ~torch.isin(input_ids[:, self.start :], input_ids.new_tensor(self.eos)).any(-1)
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)
+        return scores
+
+
+def not_numbers(name: str, dtype: torch.dtype) -> SetupError:
+    """What to say of logits that are not numbers."""
+    kind = str(dtype).removeprefix("torch.")
+    if dtype == torch.float32:
+        advice = "the weights, in float32, may be damaged"
+    elif dtype == torch.float16:
+        advice = "float16 overflows (try dtype=bfloat16 or float32)"
+    else:
+        advice = f"in {kind} (try dtype=float32)"
+    return SetupError(f"{name or 'prompt'}: the logits are not numbers; {advice}")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        SetupError: an unknown name.
+    """
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    name = model_args.DTYPES.get(dtype, dtype)
+    if name not in _DTYPES:
+        raise SetupError(f"dtype must be one of auto, {', '.join(_DTYPES)}; not {dtype!r}")
+    return _DTYPES[name]
+
+
+class MaskedModel:
+    """A loaded model and its mask.
+
+    Args:
+        model: a family's module, such as eagle.Eagle.
+        tokenizer: of the checkpoint.
+        mask: names of the dropped encoders.
+        template: conversation template.
+        eos: token ids that end an answer.
+        long_prompt: `error`, or `cut` to cut prompts at the model's length limit as the original code does.
+        many_images: `error`, or `first` to keep the first images of prompts with more than the architecture takes.
+        site: where a dropped encoder's output is replaced: `encoder` or `projected`.
+        settings: the family's own settings (see its `needed` and `replaced`).
+        ablation: what stands in for a dropped encoder's output; by default exact zeros.
+    """
+
+    def __init__(
+        self,
+        model: MultiEncoder,
+        tokenizer: Any,
+        mask: Sequence[str] = (),
+        template: templates.Template = templates.TEMPLATES["vicuna_v1"],
+        eos: Sequence[int] = (),
+        long_prompt: str = "error",
+        many_images: str = "error",
+        site: str = "encoder",
+        settings: Mapping[str, Any] | None = None,
+        ablation: ablations.Ablation | None = None,
+    ):
+        if long_prompt not in ("error", "cut"):
+            raise SetupError(f"long_prompt must be error or cut; not {long_prompt!r}")
+        if many_images not in ("error", "first"):
+            raise SetupError(f"many_images must be error or first; not {many_images!r}")
+        self.model, self.tokenizer, self.mask, self.template = model, tokenizer, tuple(mask), template
+        self.site, self.settings = site, dict(settings or {})
+        self.ablation = ablation or ablations.Ablation()
+        self.eos, self.long_prompt = list(eos) or [tokenizer.eos_token_id], long_prompt
+        self.many_images = many_images
+        self.cut: list[str] = []  # names of the prompts that were cut
+        self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
+        self.first: list[str] = []  # names of the prompts that lost all but their first images
+
+    def under(self, mask: Sequence[str]) -> "MaskedModel":
+        """The same loaded model under another mask; it must hold the encoders that run there."""
+        other = copy.copy(self)
+        other.mask = tuple(mask)
+        other.cut, other.moved, other.first = [], [], []
+        return other
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """Names of all encoders, in the checkpoint's order."""
+        return self.model.encoder_names
+
+    @property
+    def mask_label(self) -> str:
+        """Canonical text of the mask."""
+        return masks.label(self.mask, self.model.encoder_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model's embeddings live."""
+        return self.model.language_model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the language model's embeddings."""
+        return self.model.language_model.get_input_embeddings().weight.dtype
+
+    def needed(self) -> tuple[str, ...]:
+        """Encoders that run under the mask."""
+        return self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
+        """Images -> outputs (units, tokens, channels) of the named encoders, whatever the mask."""
+        if not names or not images:
+            return {}
+        pixels = self.model.preprocess(list(images), names)
+        outputs = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, names)
+        return {name: output.to(self.device) for name, output in outputs.items()}
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
+        """Images -> output of every encoder that runs, and at site `encoder` the stand-ins of the dropped ones.
+
+        Args:
+            images: the images.
+            outputs: what `encode` gave for them, of at least the encoders that run under the mask.
+        """
+        run = self.needed()
+        outputs = self.encode(images, run) if outputs is None else outputs
+        return {name: outputs[name] for name in run} | self.stand_ins("encoder", images)
+
+    @torch.inference_mode()
+    def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
+        """Images -> what enters the fusion, under the mask."""
+        projected = self.model.project(self.features(images, outputs))
+        return projected | self.stand_ins("projected", images)
+
+    def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """What takes the place of the dropped encoders' outputs at a site; {} at the other site."""
+        names = self.model.replaced(self.mask, site, **self.settings) if site == self.site else ()
+        if not names:
+            return {}
+        shapes, units = self.model.shapes(site), self.units(images)
+        return {name: self.ablation.stand_in(name, shapes[name], units, self.dtype, self.device) for name in names}
+
+    def units(self, images: Sequence[Image.Image]) -> list[ablations.Unit]:
+        """What the encoders see of images: each image's hash and the number of the unit (tile) within it."""
+        # Zeros depend on no image: hashing would be wasted.
+        hashes = [ablations.image_hash(image) if self.ablation.kind != "zero" else "" for image in images]
+        layouts = self.model.layouts(images)
+        return [
+            (h, unit) for h, layout in zip(hashes, layouts, strict=True) for unit in range(self.model.units(layout))
+        ]
+
+    def outputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Outputs at the model's site, e.g. for a calibration (of the unmasked model)."""
+        return self.features(images) if self.site == "encoder" else self.projected(images)
+
+    @torch.inference_mode()
+    def visuals(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> list[Visual]:
+        """Images -> what is inserted for each one's placeholder, under the mask."""
+        return self.model.fuse(self.projected(images, outputs), self.model.layouts(images))
+
+    def fitting(self, prompt: Prompt) -> Prompt:
+        """The prompt with as many images as the architecture takes.
+
+        Raises:
+            DataError: it has more, and `many_images` is `error`.
+        """
+        most = self.model.max_images
+        if most is None or len(prompt.images) <= most:
+            return prompt
+        if self.many_images == "error":
+            raise DataError(
+                f"{prompt.name or 'prompt'}: {len(prompt.images)} images; this architecture takes {most} "
+                "(many_images=first keeps the first and lists such prompts)"
+            )
+        self.first.append(prompt.name)
+        return replace(prompt, images=prompt.images[:most])
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt in the model's template, with IMAGE_ID at each image."""
+        text, moved = templates.place_images(prompt.text, len(prompt.images), self.template)
+        if moved or prompt.reworded:
+            self.moved.append(prompt.name)
+        ids = templates.tokenize(self.tokenizer, self.template.render([text]), self.template)
+        if ids.count(templates.IMAGE_ID) != len(prompt.images):
+            raise DataError(f"{prompt.name or 'prompt'}: its text holds the model's own image markup")
+        self.model.check_ids(ids, prompt.name)
+        most = self.model.language_model.get_input_embeddings().num_embeddings
+        if max(ids, default=0) >= most:
+            raise SetupError(
+                f"{prompt.name or 'prompt'}: the tokenizer gives token {max(ids)}, but the model has embeddings of "
+                f"{most}: they are not of one checkpoint"
+            )
+        return ids
+
+    def called(self, prompt: Prompt) -> str:
+        """A prompt and the mask, for messages."""
+        return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
+
+    def embed(self, ids: Sequence[int], visuals: Sequence[Visual], name: str = "") -> Tensor:
+        """Input embeddings (length, hidden) of token ids whose image placeholders take the images' embeddings.
+
+        Raises:
+            DataError: the sequence is longer than the model's limit and `long_prompt` is `error`.
+        """
+        table, parts, image, text = self.model.language_model.get_input_embeddings(), [], 0, []
+        for token in [*ids, None]:
+            if token is not None and token != templates.IMAGE_ID:
+                text.append(token)
+                continue
+            if text:
+                parts.append(table(torch.tensor(text, device=self.device)))
+            if token is not None:
+                parts.append(visuals[image].embeddings.to(self.dtype))
+                image += 1
+            text = []
+        embeddings = torch.cat(parts)
+        limit = self.model.max_length
+        if limit is not None and len(embeddings) > limit:
+            message = f"{name or 'prompt'}: {len(embeddings)} tokens with its images; the model's limit is {limit}"
+            if self.long_prompt == "error":
+                raise DataError(f"{message} (long_prompt=cut cuts such prompts as the original code does)")
+            self.cut.append(name)
+            embeddings = embeddings[:limit]
+        return embeddings
+
+    def batch(self, sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Left-pad sequences of embeddings: (batch, length, hidden) and the attention mask (batch, length)."""
+        length = max(len(sequence) for sequence in sequences)
+        padded = torch.zeros(len(sequences), length, sequences[0].shape[-1], device=self.device, dtype=self.dtype)
+        attention = torch.zeros(len(sequences), length, device=self.device, dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            padded[row, length - len(sequence) :] = sequence
+            attention[row, length - len(sequence) :] = 1
+        return padded, attention
+
+    def embed_prompts(self, batch: Sequence[Prompt]) -> tuple[list[Tensor], list[list[Visual]]]:
+        """Input embeddings and images of each prompt; all images of the batch go through the encoders together."""
+        batch = [self.fitting(prompt) for prompt in batch]
+        ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
+        images = [image for prompt in batch for image in prompt.images]
+        visuals = self.visuals(images) if images else []
+        sequences, mine, start = [], [], 0
+        for prompt, tokens in zip(batch, ids, strict=True):
+            mine.append(visuals[start : start + len(prompt.images)])
+            start += len(prompt.images)
+            sequences.append(self.embed(tokens, mine[-1], prompt.name))
+        return sequences, mine
+
+    @torch.inference_mode()
+    def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
+        """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
+        names = [self.called(prompt) for prompt in batch]
+        return self.decode(*self.embed_prompts(batch), max_new_tokens, names=names, **settings)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        sequences: Sequence[Tensor],
+        visuals: Sequence[Sequence[Visual]],
+        max_new_tokens: int,
+        prefixes: Sequence[Prefix] = (),
+        names: Sequence[str] = (),
+        **settings: Any,
+    ) -> list[Answer]:
+        """Answer sequences of embeddings (length, hidden), of whatever masks, with the images within each.
+
+        Args:
+            sequences: the prompts.
+            visuals: of each sequence, of each image.
+            max_new_tokens: most tokens of an answer.
+            prefixes: of each sequence, where they are shared; every sequence goes on behind its prefix.
+            names: of each sequence, for messages.
+            settings: transformers' generation settings.
+
+        Raises:
+            SetupError: the logits of one are not numbers.
+        """
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.eos,
+            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos[0],
+            use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
+            **{"do_sample": False, **settings},
+        )
+        if prefixes:
+            past, known = self._prefixed(sequences, visuals, prefixes)
+            lengths = [prefix.length for prefix in prefixes]
+            tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
+            padding = (attention == 0).sum(-1).tolist()
+            offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
+            visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
+            # The prefixes' embeddings are counted and not read: their keys and values are there.
+            inputs = torch.cat([tails.new_zeros(*known.shape, tails.shape[-1]), tails], 1)
+            attention = torch.cat([known, attention], 1)
+        else:
+            past, (inputs, attention) = None, self.batch(sequences)
+            offsets = (attention == 0).sum(-1).tolist()
+        with self.model.prefill(visuals, offsets):
+            tokens = self.model.language_model.generate(
+                inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
+                logits_processor=[Numbers(names, self.dtype, self.eos)],
+            )  # fmt: skip
+        answers = []
+        for sequence, row in zip(sequences, tokens.tolist(), strict=True):
+            ends = [index for index, token in enumerate(row) if token in self.eos]
+            new = row[: ends[0]] if ends else row
+            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
+        return answers
+
+    def _prefixed(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
+    ) -> tuple[Any, Tensor]:
+        """Keys and values of each sequence's prefix, and the attention mask (batch, longest prefix) over them."""
+        rows: list[int] = []  # of the first sequence with each prefix
+        place: dict[Hashable, int] = {}
+        for row, prefix in enumerate(prefixes):
+            if prefix.key not in place:
+                place[prefix.key] = len(rows)
+                rows.append(row)
+        inputs, attention = self.batch([sequences[row][: prefixes[row].length] for row in rows])
+        with self.model.prefill(
+            [visuals[row] if prefixes[row].images else () for row in rows], (attention == 0).sum(-1).tolist()
+        ):
+            made = self.model.language_model(
+                inputs_embeds=inputs,
+                attention_mask=attention,
+                position_ids=(attention.cumsum(-1) - 1).clamp_min(0),
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        past, index = made[CACHE], torch.tensor([place[prefix.key] for prefix in prefixes])
+        past.batch_select_indices(index)
+        return past, attention[index.to(attention.device)]
+
+    @torch.inference_mode()
+    def loglikelihood(self, batch: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, bool]]:
+        """For each prompt: natural log-probability of its continuation as the answer, and whether greedy says it."""
+        targets, sequences = [], []
+        prompted, visuals = self.embed_prompts(batch)
+        for sequence, continuation in zip(prompted, continuations, strict=True):
+            ids = self.tokenizer(continuation, add_special_tokens=False).input_ids
+            if not ids:
+                raise DataError("a continuation without tokens has no likelihood")
+            targets.append(torch.tensor(ids, device=self.device))
+            table = self.model.language_model.get_input_embeddings()
+            sequences.append(torch.cat([sequence, table(targets[-1])]))
+        inputs, attention = self.batch(sequences)
+        positions = (attention.cumsum(-1) - 1).clamp_min(0)
+        keep = max(len(target) for target in targets) + 1
+        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
+            logits = self.model.language_model(
+                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
+            ).logits
+        scored = []
+        for row, target, prompt in zip(logits, targets, batch, strict=True):
+            predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)
+            if predicted.isnan().any():
+                raise not_numbers(self.called(prompt), self.dtype)
+            total = predicted.gather(-1, target[:, None]).sum().item()
+            scored.append((total, bool((predicted.argmax(-1) == target).all())))
+        return scored
+
+
+def load(
+    model_id: str,
+    pretrained: str | None = None,
+    drop: object = None,
+    keep: object = None,
+    *,
+    ablation: str = "zero",
+    calibration: str | None = None,
+    ablation_seed: int = 0,
+    site: str = "encoder",
+    dtype: str = "auto",
+    device: str | torch.device | None = None,
+    device_map: str | None = None,
+    attn_implementation: str = "sdpa",
+    conv_template: str | None = None,
+    revision: str | None = None,
+    long_prompt: str = "error",
+    many_images: str = "error",
+    **settings: Any,
+) -> MaskedModel:
+    """Load a checkpoint under a mask.
+
+    Args:
+        model_id: the family, e.g. `eagle_masked`.
+        pretrained: hub id, folder, or `demo`; the family's default when None.
+        drop: encoders to drop, joined by `+`, or `none`, or `all`.
+        keep: encoders to keep instead.
+        ablation: what stands in for a dropped encoder's output: `zero`, `mean`, `noise` or `shuffle`.
+        calibration: file of `redundancy-eval calibrate`, for all but `zero`.
+        ablation_seed: of `noise` and `shuffle`.
+        site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
+            encoder, `projected` (behind it).
+        dtype: `auto`, `bfloat16`, `float16` or `float32`.
+        device: torch device; a GPU when there is one.
+        device_map: `auto` spreads the model over the devices that there are.
+        attn_implementation: transformers' attention, e.g. `sdpa`, `eager`, `flash_attention_2`.
+        conv_template: prompt template; by default the one that the checkpoint was trained with.
+        revision: branch, tag or commit on the hub.
+        long_prompt: `error` or `cut`.
+        many_images: `error` or `first`.
+        settings: the family's own (families.Family.settings).
+
+    Raises:
+        SetupError: anything wrong with these arguments or the checkpoint, in one line.
+    """
+    family = registry.family(model_id)
+    if site not in family.sites:
+        raise SetupError(f"site must be one of {', '.join(family.sites)} for {model_id}; not {site!r}")
+    unknown = sorted(set(settings) - set(family.settings))
+    if unknown:
+        raise SetupError(
+            f"{model_id} has no argument {unknown[0]!r}; its own are {', '.join(family.settings) or 'none'}"
+        )
+    folder = hub.locate(pretrained or family.default, revision)
+    config = hub.read_config(folder)
+    names = family.encoders(config)
+    mask = masks.dropped(names, drop, keep)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device_map not in (None, "", "auto"):
+        raise SetupError(f"device_map must be auto; not {device_map!r}")
+    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, pretrained or family.default, site)
+    module = importlib.import_module(family.module)
+    run = module.MODEL.needed(names, mask, site, **settings)
+    if choose_dtype(dtype, place) == torch.float32:
+        # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.
+        torch.backends.cudnn.allow_tf32 = False
+    model, tokenizer, _ = module.load(
+        folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
+    )
+    template = templates.template(conv_template or model.template or told_template(tokenizer, folder))
+    tell_unused(folder)
+    eos = model.eos or all_end_tokens(folder, config, tokenizer)
+    return MaskedModel(
+        model,
+        tokenizer,
+        mask,
+        template=template,
+        eos=eos,
+        long_prompt=long_prompt,
+        many_images=many_images,
+        site=site,
+        settings=settings,
+        ablation=stand_ins,
+    )
+
+
+def told_template(tokenizer: Any, folder: Path) -> str:
+    """The template of a LLaVA-style checkpoint, told from its tokenizer.
+
+    Raises:
+        SetupError: it was trained with one that is not known here, as the releases on Yi were.
+    """
+    found = templates.template_for(tokenizer)
+    if found == "vicuna_v1" and "<|im_start|>" in tokenizer.get_vocab():
+        raise SetupError(
+            f"{folder}: its tokenizer has <|im_start|>, so it was trained with a template that is not known here; "
+            f"conv_template= says which of {', '.join(templates.TEMPLATES)} to use instead"
+        )
+    return found
+
+
+def read_ablation(
+    kind: str, calibration: str | None, seed: int, model_id: str, pretrained: str, site: str
+) -> ablations.Ablation:
+    """The ablation that model arguments ask for.
+
+    Raises:
+        SetupError: a calibration is missing, or was made for another model, checkpoint or site.
+    """
+    if not str(seed).lstrip("-").isdigit():
+        raise SetupError(f"ablation_seed must be a whole number; not {seed!r}")
+    if calibration is None or kind == "zero":
+        return ablations.Ablation(kind, None, int(seed))
+    found = ablations.read(Path(calibration))
+    for key, want in (("model", model_id), ("checkpoint", pretrained), ("site", site)):
+        if found.identity.get(key) != want:
+            raise SetupError(f"{calibration} was made for {key} {found.identity.get(key)!r}, not {want!r}")
+    return ablations.Ablation(kind, found, int(seed))
+
+
+def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:
+    """Token ids that end an answer: generation_config.json's, else config.json's.
+
+    Raises:
+        SetupError: they are no ids, or the file is damaged.
+    """
+    path = folder / _GENERATION
+    found = hub.read_config(folder, _GENERATION).get("eos_token_id") if path.exists() else None
+    where = path if found is not None else folder / "config.json"
+    found = config.get("eos_token_id") if found is None else found
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
+        raise SetupError(f"{where}: eos_token_id must be a token id, or a list of them; not {found!r}")
+    return list(ids)
+
+
+def all_end_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Any) -> list[int]:
+    """`end_tokens`, and the tokenizer's own: some releases have ids in their configs that are off by one.
+
+    Raises:
+        SetupError: there are none.
+    """
+    told, own = end_tokens(folder, config), tokenizer.eos_token_id
+    if own is None and not told:
+        raise SetupError(f"{folder}: neither its configs nor its tokenizer say which token ends an answer")
+    if own is None or own in told:
+        return told
+    if told:
+        log.warning(
+            "%s: eos_token_id is %s; %s (%s), the tokenizer's end token, ends answers too", folder, told, own,
+            tokenizer.eos_token,
+        )  # fmt: skip
+    return [*told, own]
+
+
+def tell_unused(folder: Path) -> None:
+    """Name settings of generation_config.json that would change greedy answers in transformers, and are not applied.
+
+    How answers are drawn is said by the frameworks' tasks, the same for all models.
+    """
+    if not (folder / _GENERATION).exists():
+        return
+    told = hub.read_config(folder, _GENERATION)
+    unused = [f"{key}={told[key]}" for key, idle in _STEERING.items() if told.get(key) not in (None, idle)]
+    if unused:
+        log.warning("%s: not applied to answers: %s", folder / _GENERATION, ", ".join(unused))

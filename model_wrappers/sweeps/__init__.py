@@ -1,0 +1,1 @@
+"""Every mask of one model at once."""

@@ -1,0 +1,271 @@
+"""How a sweep puts questions under many masks to a model: sharing encoders where the family allows, else one by one."""
+
+import ctypes
+import os
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from redundancy_eval import masks
+from redundancy_eval.model_wrappers.costs import operations
+from redundancy_eval.model_wrappers.families.templates import IMAGE_ID
+from redundancy_eval.model_wrappers.masking import ablations, hf
+from redundancy_eval.model_wrappers.masking.native import Answer, MaskedModel, Prefix, Prompt
+
+Outputs = Mapping[str, Tensor]
+_MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt made ready: hashes of its images, token ids, and what had to be done to it (`first`, `moved`)."""
+
+    prompt: Prompt
+    hashes: tuple[str, ...]
+    ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> list[tuple[str, Image.Image]]:
+        """Hash and picture of each image that the model is shown."""
+        return list(zip(self.hashes, self.prompt.images, strict=False))  # `first` leaves images out at the end
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and what else had to be done to its prompt (`cut`)."""
+
+    answer: Answer
+    notes: tuple[str, ...] = ()
+
+
+def start(full: MaskedModel | hf.HfMaskedModel, labels: Iterable[str], memory: int | None) -> "Native | Looped":
+    """The engine for a loaded full model.
+
+    Args:
+        full: the model.
+        labels: canonical labels of the masks.
+        memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
+    """
+    wanted = {label: masks.dropped(full.encoder_names, label) for label in labels}
+    if isinstance(full, hf.HfMaskedModel):
+        made: Native | Looped = Looped(full, {label: full.under(mask) for label, mask in wanted.items()})
+    else:
+        memory = _physical_memory() // 10 if memory is None else memory
+        made = Native(full, {label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
+    if made.device == "cpu":
+        keep_freed_memory()
+    return made
+
+
+class Features:
+    """What encoders gave for images, by content, as much as fits; what was not used for longest goes first.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int):
+        self.limit, self.used = limit, 0
+        self._kept: OrderedDict[str, Outputs] = OrderedDict()
+
+    def get(self, image: str) -> Outputs | None:
+        """Outputs of an image by encoder: (units, tokens, channels), in main memory."""
+        if image in self._kept:
+            self._kept.move_to_end(image)
+        return self._kept.get(image)
+
+    def put(self, image: str, outputs: Outputs) -> None:
+        """Keep the outputs of an image that is not there."""
+        self._kept[image] = outputs
+        self.used += _bytes(outputs)
+        while self.used > self.limit:
+            self.used -= _bytes(self._kept.popitem(last=False)[1])
+
+
+class Native:
+    """A family of ours: each encoder runs once for an image, whatever the number of masks.
+
+    Args:
+        full: the full model.
+        views: it under each mask, by label; all share one module.
+        features: where encoders' outputs are kept.
+    """
+
+    def __init__(self, full: MaskedModel, views: Mapping[str, MaskedModel], features: Features):
+        self.full, self.views, self.features = full, dict(views), features
+        self.half, self.device = full.dtype != torch.float32, full.device.type
+        self.cache = operations.language(full.model.language_model).cache(full.dtype.itemsize)  # bytes a token
+        runs = {name for view in self.views.values() for name in view.needed()}
+        self.encoders = tuple(name for name in self.full.encoder_names if name in runs)
+        self.encoded = 0  # images that went through the encoders
+        self._near: dict[str, Outputs] = {}  # of the last batch, on the device
+
+    def ask(self, prompt: Prompt) -> Asked:
+        """Make a prompt ready.
+
+        Raises:
+            DataError: it cannot be put to the model.
+        """
+        hashes = tuple(map(ablations.image_hash, prompt.images))
+        first, moved = len(self.full.first), len(self.full.moved)
+        prompt = self.full.fitting(prompt)
+        ids = self.full.prompt_ids(prompt)
+        notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
+        return Asked(prompt, hashes, tuple(ids), notes)
+
+    def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
+        """All that decides the answer under a mask that lets no pixel through; None for another mask."""
+        view = self.views.get(label)
+        if view is None or view.needed() or view.ablation.kind not in ("zero", "mean"):
+            return None
+        return asked.ids, str(view.model.layouts(asked.prompt.images))
+
+    @torch.inference_mode()
+    def answer(
+        self, batch: Sequence[tuple[Asked, str]], limit: int, share: bool = True, **settings: Any
+    ) -> list[Reply]:
+        """Answer prompts, each under its mask, together; what they begin with in common may be computed once."""
+        made: dict[int, tuple[Tensor, list[Any], bool]] = {}
+        for label in dict.fromkeys(label for _, label in batch):
+            view, places = self.views[label], [i for i, (_, mine) in enumerate(batch) if mine == label]
+            pictures = dict(picture for i in places for picture in batch[i][0].pictures)
+            fused = {}
+            if pictures:
+                outputs = self._outputs(pictures) if view.needed() else {}
+                fused = dict(zip(pictures, view.visuals(list(pictures.values()), outputs), strict=True))
+            for place in places:
+                asked, cut = batch[place][0], len(view.cut)
+                mine = [fused[image] for image, _ in asked.pictures]
+                made[place] = view.embed(asked.ids, mine, asked.prompt.name), mine, len(view.cut) > cut
+        sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
+        share = share and not any(cuts) and settings.get("num_beams", 1) == 1  # beams multiply what is given
+        shared = prefixes(batch, list(map(len, sequences))) if share else []
+        window = getattr(self.full.model.language_model.config, "sliding_window", None)
+        if window is not None and 2 * max(map(len, sequences)) + limit > window:
+            shared = []  # a window counts the padding between a prefix and the rest
+        names = [self.views[label].called(asked.prompt) for asked, label in batch]
+        answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
+        return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
+
+    def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
+        """Outputs of all encoders for images, one behind the other."""
+        near: dict[str, Outputs] = {}
+        for image in pictures:
+            kept = self._near.get(image) or self.features.get(image)
+            if kept is not None:
+                near[image] = {name: output.to(self.full.device) for name, output in kept.items()}
+        new = {image: picture for image, picture in pictures.items() if image not in near}
+        if new:
+            outputs = self.full.encode(list(new.values()), self.encoders)
+            counts = [self.full.model.units(layout) for layout in self.full.model.layouts(list(new.values()))]
+            parts = {name: output.split(counts) for name, output in outputs.items()}
+            for row, image in enumerate(new):
+                near[image] = {name: part[row] for name, part in parts.items()}
+                # Copies: a part of a batch's output would keep all of it in memory.
+                self.features.put(image, {name: part[row].to("cpu", copy=True) for name, part in parts.items()})
+            self.encoded += len(new)
+        self._near = near
+        return {name: torch.cat([near[image][name] for image in pictures]) for name in self.encoders}
+
+
+class Looped:
+    """A model behind hooks: each mask is a pass of its own, the model is loaded once.
+
+    Args:
+        full: the full model.
+        views: it under each mask, by label; all share one module.
+    """
+
+    def __init__(self, full: hf.HfMaskedModel, views: Mapping[str, hf.HfMaskedModel]):
+        self.full = full
+        self.views, self.half, self.device = dict(views), full.model.dtype != torch.float32, full.model.device.type
+        self.cache = 0  # not known
+
+    def ask(self, prompt: Prompt) -> Asked:
+        """Make a prompt ready."""
+        moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
+        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
+
+    def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
+        """Nothing is known of what lies behind a hook."""
+        return None
+
+    def answer(
+        self, batch: Sequence[tuple[Asked, str]], limit: int, share: bool = True, **settings: Any
+    ) -> list[Reply]:
+        """Answer prompts, each under its mask; nothing is shared."""
+        replies: dict[int, Reply] = {}
+        for label in dict.fromkeys(label for _, label in batch):
+            places = [i for i, (_, mine) in enumerate(batch) if mine == label]
+            answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
+            fed = tuple(self.views[label].feeds())
+            replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
+        return [replies[place] for place in range(len(batch))]
+
+
+def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:
+    """What the prompts of a batch begin with in common, where that saves a tenth of its tokens; else [].
+
+    That is all up to the last image, in questions on the same images under one mask, or the template's text before the
+    first image, in all of them.
+
+    Args:
+        batch: the prompts and their masks.
+        lengths: of their sequences, in tokens.
+    """
+    longest = max(lengths)
+    offers = []
+    columns = zip(*(asked.ids for asked, _ in batch), strict=False)
+    common = list(takewhile(lambda column: len(set(column)) == 1 and IMAGE_ID not in column, columns))
+    before = min(len(common), min(lengths) - 1)
+    if before > 0:
+        offers.append((before + len(batch) * (longest - before), [Prefix(None, before, False)] * len(batch)))
+    ends = [_last(asked.ids, IMAGE_ID) for asked, _ in batch]
+    rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens behind the images
+    if min(ends) >= 0 and min(rest) > 0:
+        found = [
+            Prefix((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)
+            for (asked, label), end, length, behind in zip(batch, ends, lengths, rest, strict=True)
+        ]
+        count, most = len({prefix.key for prefix in found}), max(prefix.length for prefix in found)
+        offers.append((count * most + len(batch) * max(rest), found))
+    tokens, chosen = min(offers, key=lambda offer: offer[0], default=(0, []))
+    return chosen if tokens < 0.9 * len(batch) * longest else []
+
+
+def _last(ids: Sequence[int], wanted: int) -> int:
+    return max((place for place, token in enumerate(ids) if token == wanted), default=-1)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what large tensors on the CPU leave, for the next ones.
+
+    glibc else maps and zeroes each anew, a fifth of the time of a small language model (benchmarks/sweep.py).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in _MALLOC.items():
+            mallopt(option, value)
+
+
+def room_for_twice() -> bool:
+    """Whether memory of no GPU was used to more than two fifths so far; the model may lie on any, or on several."""
+    return all(
+        torch.cuda.max_memory_reserved(number) < 0.4 * torch.cuda.get_device_properties(number).total_memory
+        for number in range(torch.cuda.device_count())
+    )
+
+
+def _bytes(outputs: Outputs) -> int:
+    return sum(output.numel() * output.element_size() for output in outputs.values())
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

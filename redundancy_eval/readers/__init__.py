@@ -1,0 +1,1 @@
+"""Finished runs, as the frameworks left them, read and checked: what was asked, answered and scored."""

@@ -1,0 +1,63 @@
+"""Notes under a report: those of the table, and why something is n/a or has no interval."""
+
+import math
+import re
+from collections.abc import Iterator
+
+from redundancy_eval.reports.model import Model
+from redundancy_eval.uncertainty import Number
+from redundancy_eval.uncertainty.numbers import FEW
+
+# Scores that are not there: the table's own notes tell of each.
+_HOLE = re.compile(r"^no benchmark of .* was run$|^drop=.* has no score on ")
+
+
+def notes(model: Model) -> tuple[str, ...]:
+    """All notes on a model, each once."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    few: dict[str, float] = {}
+    for what, place, number in _numbers(model):
+        if _HOLE.search(number.reason):
+            continue
+        if number.reason:
+            places = reasons.setdefault(number.reason, {}).setdefault(what, [])
+            places += [place] * (place not in places)
+        elif number.df < FEW and place in model.places:
+            few[place] = min(number.df, few.get(place, math.inf))
+    said = []
+    for reason, by_what in reasons.items():
+        listed = "; ".join(
+            f"{what} ({', '.join(places)})" if len(places) < len(model.places) else what
+            for what, places in by_what.items()
+        )
+        said.append(f"n/a or without interval, {listed}: {reason}")
+    if few:
+        listed = ", ".join(f"{place} (df {df:.1f})" for place, df in few.items())
+        said.append(f"few images or groups, so that intervals are rough: {listed}")
+    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *said)))
+
+
+def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
+    """Everything that may lack a value or an interval: what it is, where, and the number."""
+    found = model.analysis
+    for score in found.scores:
+        if math.isfinite(score.points.value):  # holes have notes of their own
+            yield "scores", score.place, score.points
+    for cell in found.cells:
+        yield "CUR", cell.place, cell.cur
+        yield "floor-corrected CUR", cell.place, cell.floor_corrected
+    for gap in found.gaps:
+        yield "IG", gap.place, gap.ig
+    for share in found.shares:
+        yield "Shapley values", share.place, share.shapley
+    for pair in found.pairs:
+        yield "pairs", pair.place, pair.at_full
+        if pair.contexts is not None:
+            yield "pairs over all contexts", pair.place, pair.contexts
+    for best in found.best:
+        yield "best masks", "Overall", best.points
+    for keeps in found.keeps:
+        yield "what keeps a share", "Overall", Number(math.nan, reason=keeps.reason)
+    for router in found.routers:
+        if router.kind != "benchmark":
+            yield "what choosing masks could gain", router.place, Number(math.nan, reason=router.reason)

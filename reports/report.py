@@ -1,0 +1,71 @@
+"""The report of one or several models as a value, made once and handed to every form that it is written in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from redundancy_eval.options import Options
+from redundancy_eval.reports import captions, headline, of_encoders, of_scores, remarks
+from redundancy_eval.reports.model import Model, models
+from redundancy_eval.reports.tables import Table
+from redundancy_eval.table import ScoreTable
+from redundancy_eval.uncertainty import Settings
+
+_ALWAYS = ("cur", "gaps", "ig", "scores", "benchmarks")  # even where they hold nothing but n/a
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of one model besides its tables: a sentence, notes, and how to get the numbers again."""
+
+    model: Model
+    sentence: str
+    notes: tuple[str, ...]
+    signature: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said of some models, and how their runs were read; tables in the order in which they are read."""
+
+    models: tuple[Said, ...]
+    tables: tuple[Table, ...]
+    options: Options
+
+
+def build(scores: Sequence[ScoreTable], options: Options | None = None) -> Report:
+    """The report of some models.
+
+    Args:
+        scores: of each model.
+        options: how the runs were read, and what is said of them.
+
+    Raises:
+        DataError: a second run of a full model has other documents than the first.
+    """
+    options = options or Options()
+    settings = Settings(options.level, options.margin, options.seed)
+    found = models(scores, settings)
+    said = tuple(Said(model, headline.sentence(model), remarks.notes(model), _signature(model)) for model in found)
+    return Report(said, tuple(_tables(found, settings)) if found else (), options)
+
+
+def _signature(model: Model) -> str:
+    return f"{model.table.signature}|{model.analysis.signature}"
+
+
+def _tables(found: Sequence[Model], settings: Settings) -> list[Table]:
+    shapley = of_encoders.shapley(found)
+    made = [
+        of_encoders.verdicts(found), of_encoders.cur(found), of_encoders.gaps(found),
+        of_encoders.information_gap(found), of_scores.scores(found), of_scores.variants(found),
+        of_scores.selection(found), of_scores.keeps(found), of_encoders.floor(found), of_encoders.corrected(found),
+        shapley, of_encoders.pairs(found), *([of_encoders.shared(found)] if shapley.is_empty else []),
+        of_scores.router(found), of_encoders.changed(found), of_scores.benchmarks(found),
+    ]  # fmt: skip
+    kept = [table for table in made if table.stem in _ALWAYS or not table.is_empty]
+    return [_captioned(table, found, settings) for table in kept]
+
+
+def _captioned(table: Table, found: Sequence[Model], settings: Settings) -> Table:
+    about, brackets = captions.of(table.stem, found, settings)
+    return replace(table, caption=about, brackets=brackets)

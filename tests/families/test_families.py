@@ -1,0 +1,116 @@
+"""Every model id inside lmms-eval: a tiny checkpoint of its own format, each encoder dropped, and the real CLI."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
+pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
+
+from redundancy_eval import api, records, taxonomy
+from redundancy_eval.cli import main
+from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.hosts import run_record
+from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
+from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin as lmms_eval_plugin
+from redundancy_eval.readers import find
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+
+pytestmark = pytest.mark.framework
+OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
+CLIP = "clip:model.model.vision_tower"
+IDS = tuple(lmms_eval_plugin.CLASSES)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Model arguments (without mask) and encoders of a tiny checkpoint of each model id."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    cambrian, cambrian_encoders = tiny_cambrian.write(root / "cambrian")
+    imof, imof_encoders = tiny_imof.write(root / "imof")
+    ocr, llava = tiny_hf.unlimited_ocr(root / "ocr"), tiny_hf.llava(root / "llava")
+    return {
+        "eagle_masked": f"pretrained={tiny.write(root / 'eagle')},long_prompt=cut",
+        "cambrian_masked": f"pretrained={cambrian},encoder_weights={cambrian_encoders},long_prompt=cut",
+        "imof_masked": f"pretrained={imof},encoder_weights={imof_encoders}",
+        "deepseek_vl_masked": f"pretrained={tiny_deepseek_vl.write(root / 'deepseek')},long_prompt=cut",
+        "eagle2_masked": f"pretrained={tiny_eagle2.write(root / 'eagle2')}",
+        "hf_masked": f"pretrained={ocr},encoders={OCR}",
+        "masked": f"base=llava_hf,encoders={CLIP},pretrained={llava},device_map=cpu,dtype=float32",
+    }
+
+
+def encoders_of(model, arguments):
+    record = run_record.describe(model, arguments, {}, [])
+    return tuple(record["encoders"])
+
+
+@pytest.fixture(scope="module")
+def demo_tasks():
+    from lmms_eval.tasks import TaskManager
+
+    return TaskManager("ERROR", include_path=str(lmms_eval_launch.task_folder() / "demo"), include_defaults=False)
+
+
+@pytest.mark.parametrize("model", IDS)
+def test_every_encoder_of_every_model_can_be_dropped(model, checkpoints, demo_tasks):
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.models import get_model
+
+    found = {}
+    for drop in ("none", *encoders_of(model, checkpoints[model]), "all"):
+        made = get_model(model).create_from_arg_string(
+            f"{checkpoints[model]},drop={drop}", {"batch_size": 1 if model == "masked" else 2, "device": "cpu"}
+        )
+        results = simple_evaluate(
+            model=made, tasks=["redundancy_demo"], task_manager=demo_tasks, limit=2, bootstrap_iters=0, log_samples=True
+        )
+        assert len(results["configs"]) == 5
+        found[drop] = [s["filtered_resps"] for task in sorted(results["samples"]) for s in results["samples"][task]]
+        assert len(found[drop]) == 10 and all(isinstance(answer[0], str) for answer in found[drop])
+    if model != "eagle2_masked":  # whose tiny tokenizer shows every answer as the same unprintable bytes
+        assert found["all"] != found["none"]
+
+
+def command(*arguments, cwd):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "redundancy_eval", *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("model", [name for name in IDS if name != "eagle_masked"])
+def test_the_command_line(model, checkpoints, tmp_path):
+    encoders = encoders_of(model, checkpoints[model])
+    dropped = encoders[0] if model == "hf_masked" else encoders[-1]
+    command(
+        "run", "--model", model, "--model_args", f"{checkpoints[model]},drop={dropped}", "--tasks",
+        "redundancy_demo_ocr", "--limit", 2, "--batch_size", 1, "--device", "cpu", "--log_samples",
+        "--output_path", "out",
+        cwd=tmp_path,
+    )  # fmt: skip
+    label = dropped if len(encoders) > 1 else "all"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{label}"]
+    (run,) = find.read([tmp_path / "out"], taxonomy.load())
+    assert run.model == model and run.encoders == encoders and run.mask[0] == dropped
+    (made,) = api.read([tmp_path / "out"])
+    assert made.masks == ((dropped,),) and made.documents == (2,)
+    record = records.read([tmp_path / "out" / f"drop-{label}"])
+    assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"
+
+
+def test_models_lists_every_family(capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for family in registry.FAMILIES.values():
+        assert f"## {family.model_id}: " in printed and all(c.hub_id in printed for c in family.checkpoints)
+        assert all(f"{name} " in printed for name in family.costs) and all(
+            f"{name}: " in printed for name in family.settings
+        )
+        assert {name for c in family.checkpoints for name in c.encoders} == set(family.costs)
+    assert printed.count("recorded tensors") >= sum(len(f.checkpoints) for f in registry.FAMILIES.values())
+    assert "CC-BY-NC" in printed and "GFLOPs" in printed
