@@ -60,9 +60,9 @@ def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     grid = figure.add_gridspec(len(shown), 1, height_ratios=heights)
     left: Axes | None = None
     named = all_looks(subjects)
-    for number, (subject, place) in enumerate(zip(shown, grid, strict=True)):
+    for number, subject in enumerate(shown):
         own = [row for row in drawn if row["model"] == subject.name]
-        left = _model(figure, place, own, left, number == len(shown) - 1, named)
+        left = _model(figure, grid[number], own, left, number == len(shown) - 1, named)
         if len(shown) > 1:
             left.set_title(style.cut(subject.name), loc="left", size=7, style="italic", pad=3)
     return figure

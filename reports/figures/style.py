@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Inches: a column of two (ICML, CVPR), the text of ICLR and NeurIPS, a full page of two columns.
 COLUMN, TEXT, PAGE = 3.25, 5.5, 6.75
@@ -16,7 +18,7 @@ BEST, MEAN, WORST, BELOW, OTHER = "#0072B2", "#009E73", "#D55E00", "#B2182B", "#
 SMALL = 6.5  # points; type inside a figure
 DIVERGING = LinearSegmentedColormap.from_list("cur", ["#2166AC", "#92C5DE", "#F7F7F7", "#F4A582", "#B2182B"])
 TOGETHER = LinearSegmentedColormap.from_list("pairs", ["#8073AC", "#F7F7F7", "#E08214"])
-_RC = {
+_RC: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2, "lines.markersize": 4,
@@ -38,9 +40,10 @@ def paper() -> Iterator[None]:
         yield
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+def figure(width: float, height: float, tight: bool = False) -> Figure:
+    """An empty figure of a size in inches; `tight` leaves no room between its panels but for their labels."""
+    engine = ConstrainedLayoutEngine(h_pad=0.02, hspace=0) if tight else ConstrainedLayoutEngine()
+    return Figure(figsize=(width, height), layout=engine)
 
 
 def bare(axis: Axes, *sides: str) -> None:

@@ -41,9 +41,8 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
 def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     """A pair of panels for each model. Blue: best of its size; red: surely below the floor."""
     heights = [part for s in subjects for part in (1.25, 0.15 * len(s.encoders))]
-    figure = style.figure(width, 0.1 + sum(heights) + 0.16 * (len(subjects) if len(subjects) > 1 else 0))
+    figure = style.figure(width, 0.1 + sum(heights) + 0.16 * (len(subjects) if len(subjects) > 1 else 0), tight=True)
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    figure.get_layout_engine().set(h_pad=0.02, hspace=0)
     drawn = rows(subjects)
     for number, subject in enumerate(subjects):
         own = _fitting([row for row in drawn if row["model"] == subject.name])

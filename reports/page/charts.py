@@ -96,10 +96,10 @@ def curve(points: Sequence[Point], full: float, floor: float, label: str) -> Mar
         parts.append(Markup('<polyline class="line {}" points="{}"/>').format(name, line))
     middle = list(groups)[len(groups) // 2]
     ends = [max(groups[middle]), sum(groups[middle]) / len(groups[middle]), min(groups[middle])]
-    places = apart([-y(end) for end in ends], 14)
-    for name, place in zip(("best", "mean", "worst"), places, strict=True):
+    heights = apart([-y(end) for end in ends], 14)
+    for name, height in zip(("best", "mean", "worst"), heights, strict=True):
         if len(groups) > 2:
-            parts.append(_text(x(middle) + 7, -place - 5, name, "start", f"tick t-{name}"))
+            parts.append(_text(x(middle) + 7, -height - 5, name, "start", f"tick t-{name}"))
     parts += [_dot(x(p.x), y(p.y), f"{p.label}: {digits.plain(p.y)} points", "dot", 4) for p in points]
     return _chart(label, parts)
 

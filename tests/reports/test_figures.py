@@ -86,7 +86,7 @@ def test_cur_is_drawn_as_analysed(four):
     forest, heat = figures.draw("cur_forest", [four]), figures.draw("cur_heat", [four])
     for cell in four.analysis.cells:
         (point,) = artists(forest, f"{cell.place}|{cell.encoder}")
-        assert point.get_xdata()[0] == 100 * cell.cur.value
+        assert point.get_xdata()[0] == pytest.approx(100 * cell.cur.value)
         clear = cell.cur.low > 0 or cell.cur.high < 0
         assert (point.get_markerfacecolor() == "white") is not clear
         assert point.get_marker() == looks([cell.encoder])[cell.encoder].marker
@@ -108,7 +108,7 @@ def test_curve_shows_every_mask_and_its_ends(four):
         assert best[4 - kept.kept] == pytest.approx(kept.points.value)
     assert worst[1] == min(four.score((name,), OVERALL).value for name in four.encoders)
     assert mean[1] == pytest.approx(np.mean([four.score((name,), OVERALL).value for name in four.encoders]))
-    assert artists(figure, "all dropped")[0].get_ydata()[0] == four.floor(OVERALL).points.value
+    assert artists(figure, "all dropped")[0].get_ydata()[0] == pytest.approx(four.floor(OVERALL).points.value)
 
 
 def test_several_models_share_an_axis_in_percent_of_full(groups):
@@ -132,7 +132,7 @@ def test_more_masks_than_fit_are_cut_to_the_best_and_the_floor(groups):
     figure = figures.draw("subsets", groups["6"])
     (subject,) = groups["6"]
     heights = [bar.get_height() for bar in figure.axes[0].patches]
-    assert len(heights) == 25 and heights[-1] == subject.floor(OVERALL).points.value
+    assert len(heights) == 25 and heights[-1] == pytest.approx(subject.floor(OVERALL).points.value)
     assert len(figures.FIGURES["subsets"].rows(groups["6"])) == 64
 
 
@@ -185,7 +185,7 @@ def test_csv_tells_what_is_shown(four):
     rows = list(csv.DictReader(io.StringIO(made["cur_forest.csv"].decode())))
     for row in rows:
         cell = four.cell(row["encoder"], row["place"])
-        assert float(row["cur"]) == 100 * cell.cur.value and row["verdict"] == cell.verdict
+        assert float(row["cur"]) == pytest.approx(100 * cell.cur.value) and row["verdict"] == cell.verdict
     assert len(rows) == len(four.analysis.cells)
 
 
