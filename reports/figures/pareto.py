@@ -78,7 +78,7 @@ def _panel(axis: Axes, drawn: Sequence[Row], names: bool) -> None:
     # Above and to the left of a point that no other beats there are no others.
     line = 0.062 * 1.1 * top
     for row, y in zip(best, style.apart(scores, line), strict=True):
-        late = (row["of_full"] - low + room) / (100 - low + 2 * room) > 0.025 * len(row["label"])
+        late = (row["of_full"] - low + room) / (100 - low + 2 * room) > 0.0165 * len(row["label"])
         axis.annotate(
             row["label"], (row["of_full"], row["score"]), size=6,
             xytext=(row["of_full"] + (-0.45 if late else -0.1) * room, y + (0.3 if late else 0.8) * line),

@@ -77,8 +77,8 @@ def _bars(axis: Axes, drawn: Sequence[Row]) -> None:
         elif not row["kept"]:
             axis.axhline(row["score"], color=style.FLOOR, lw=0.7, ls=(0, (1, 1.5)))
             axis.annotate(
-                "floor", (len(drawn) - 0.4, row["score"]), xytext=(2, 0), textcoords="offset points", va="center",
-                size=style.SMALL, color=style.FLOOR, annotation_clip=False,
+                "floor", (max(len(drawn), _FEWEST) - 0.4, row["score"]), xytext=(2, 0), textcoords="offset points",
+                va="center", size=style.SMALL, color=style.FLOOR, annotation_clip=False,
             )  # fmt: skip
     axis.set(ylabel="overall score", ylim=(0, None), xlim=(-0.6, max(len(drawn), _FEWEST) - 0.4), xticks=[])
 

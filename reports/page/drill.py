@@ -10,12 +10,14 @@ from itertools import zip_longest
 import numpy as np
 
 from redundancy_eval.answers import Answers
+from redundancy_eval.reports.page import texts
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.table import Mask
 
 KINDS = ("lost", "gained")  # the score falls, or rises, when the encoder is dropped
 _TURN = 0.5  # of a document's score (0..1); all of it where answers are right or wrong
 _THUMBNAIL, _MOST_PIXELS = 160, 50_000_000
+_MARKUP, _SMALLEST = 200, 500  # bytes around an answer, and of a thumbnail
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Sample:
     without_picture: int = 0
 
 
-def sample(subject: Subject, answers: Answers, most: int = 3, seed: int = 0, room: int = 2_000_000) -> Sample:
+def sample(subject: Subject, answers: Answers, most: int = 3, seed: int = 0, room: int = 2_500_000) -> Sample:
     """Up to `most` documents for each benchmark, encoder and kind.
 
     Args:
@@ -63,7 +65,7 @@ def sample(subject: Subject, answers: Answers, most: int = 3, seed: int = 0, roo
         answers: where questions, answers and pictures come from.
         most: documents of each benchmark, encoder and kind.
         seed: of the draw; each draw has a generator of its own, so that none depends on the others.
-        room: bytes for all pictures; what exceeds it goes without.
+        room: bytes for all; pictures get what texts leave, and what exceeds it goes without.
     """
     chosen, turned = _choose(subject, most, seed)
     found: dict[tuple[str, str], Example] = {}
@@ -142,8 +144,9 @@ def _with_pictures(
     room: int,
 ) -> Sample:
     made, without = [], 0
+    room -= sum(_size(each) for each in examples)
     for each in examples:
-        content = picture(each.benchmark, each.document)
+        content = picture(each.benchmark, each.document) if room > _SMALLEST else None
         uri = thumbnail(content) if content else ""
         if len(uri) > room:
             uri = ""
@@ -151,6 +154,16 @@ def _with_pictures(
         without += not uri
         made.append(Example(**{**vars(each), "picture": uri}))
     return Sample(tuple(made), turned, most, seed, without)
+
+
+def _size(example: Example) -> int:
+    """About how many bytes an example takes on the page, without its picture."""
+    answers = sum(_bytes_of(said.text, texts.ANSWER) + _MARKUP for said in example.said)
+    return answers + _bytes_of(example.question, texts.QUESTION) + 3 * _MARKUP
+
+
+def _bytes_of(text: str, longest: int) -> int:
+    return len(text[:longest].encode(errors="replace"))
 
 
 def thumbnail(content: bytes) -> str:
@@ -161,12 +174,13 @@ def thumbnail(content: bytes) -> str:
         with Image.open(io.BytesIO(content)) as opened:
             if opened.width * opened.height > _MOST_PIXELS:
                 return ""
+            opened.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))  # a JPEG is decoded no larger than needed
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         return ""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     made: list[tuple[int, str, bytes]] = []
-    settings: Mapping[str, Mapping[str, int]] = {"png": {"optimize": 1}, "webp": {"quality": 50, "method": 6}}
+    settings: Mapping[str, Mapping[str, int]] = {"png": {}, "webp": {"quality": 50}}
     for kind, how in settings.items():
         buffer = io.BytesIO()
         image.save(buffer, kind, **how)
