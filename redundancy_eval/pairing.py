@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,25 +125,32 @@ def _unchecked(model: Model, benchmark: Benchmark, scored: Mapping[Mask, Scored]
 def _paired(rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
     """Scores of the documents that all logged masks share (all of them, unless that was excused)."""
     first, *others = logged.values()
-    shared = [s.documents for s in first]
-    for other in others:
-        # In the order of the samples, which is not that of their names as texts: scores stand in it.
-        shared = [a[np.isin(a, s.documents)] for a, s in zip(shared, other, strict=True)]
-    scores = np.full((len(rows), sum(map(len, shared))), np.nan)
-    for mask, found in logged.items():
-        picked = [
-            np.where(s.missing, np.nan, s.scores)[np.isin(s.documents, a)] for a, s in zip(shared, found, strict=True)
+    kept = [
+        one.documents[
+            np.logical_and.reduce([np.isin(one.documents, other[part].documents) for other in (first, *others)])
         ]
+        for part, one in enumerate(first)
+    ]
+    scores = np.full((len(rows), sum(map(len, kept))), np.nan)
+    for mask, found in logged.items():
+        places = [_places(s.documents, documents) for s, documents in zip(found, kept, strict=True)]
+        picked = [np.where(s.missing, np.nan, s.scores)[at] for s, at in zip(found, places, strict=True)]
         scores[rows.index(mask)] = np.concatenate(picked)
-    places = [np.isin(s.documents, a) for a, s in zip(shared, first, strict=True)]
+    places = [_places(s.documents, documents) for s, documents in zip(first, kept, strict=True)]
     prefix = [f"{number}:" if len(first) > 1 else "" for number in range(len(first))]
-    names = [np.char.add(p, a.astype(np.str_)) for p, a in zip(prefix, shared, strict=True)]
+    names = [np.char.add(p, documents.astype(np.str_)) for p, documents in zip(prefix, kept, strict=True)]
     return SampleScores(
         np.concatenate(names),
         scores,
         np.concatenate([s.clusters[at] for s, at in zip(first, places, strict=True)]),
         np.concatenate([s.strata[at] for s, at in zip(first, places, strict=True)]),
     )
+
+
+def _places(documents: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:
+    """Where each wanted document stands."""
+    order = np.argsort(documents)
+    return order[np.searchsorted(documents, wanted, sorter=order)]
 
 
 def _documents(model: Model, parts: Sequence[Part]) -> int | None:

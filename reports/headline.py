@@ -15,9 +15,8 @@ _SAYS = {
     verdicts.RELIED_ON + verdicts.BELOW_MARGIN: "relies on {}, by less than the margin of {margin}",
     verdicts.DETRIMENTAL: "scores higher without {}",
     verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN: "scores higher without {}, by less than the margin of {margin}",
-    verdicts.REDUNDANT: "loses less than the margin of {margin} when dropped alone, and so redundant, is {}",
 }
-_ORDER = (*_SAYS, verdicts.UNDECIDED, verdicts.NOT_KNOWN)
+_ORDER = (*_SAYS, verdicts.REDUNDANT, verdicts.UNDECIDED, verdicts.NOT_KNOWN)
 
 
 def sentence(model: Model) -> str:
@@ -27,13 +26,14 @@ def sentence(model: Model) -> str:
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in by_size):
         return _by_category(model, next((cell.cur.reason for cell in by_size if cell.cur.reason), ""))
     margin = f"{100 * model.analysis.settings.margin:g} %"
-    parts = []
+    parts: list[str] = []
     for word in _ORDER:
         mine = [cell for cell in by_size if cell.verdict == word]
         if not mine:
             continue
-        parts.append(_part(word, mine, margin))
-    return f"{model.name}: the model " + "; ".join([*parts, _gap(model)]) + "."
+        subject = "" if word not in _SAYS else "it " if parts else "the model "
+        parts.append(subject + _part(word, mine, margin))
+    return f"{model.name}: {'; '.join([*parts, _gap(model)])}."
 
 
 def _by_category(model: Model, reason: str) -> str:

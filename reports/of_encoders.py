@@ -226,7 +226,7 @@ def changed(models: Sequence[Model]) -> Table:
         found = {(each.encoder, each.place): each for each in model.analysis.changed}
         for name in model.table.encoders:
             mine = [found[name, place] for place in model.places]
-            words = {True: "no more than a second run", False: "more than a second run is not excluded", None: HOLE}
+            words = {True: "no more than a second run", False: "may be more than a second run", None: HOLE}
             word = words[mine[-1].no_more_than_rerun]
             rows.append(Row(model.name, f"without {name}", (*(cells.of(e.share, 100) for e in mine), Cell(text=word))))
             records += [

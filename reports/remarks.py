@@ -58,6 +58,8 @@ def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
         yield "best masks", "Overall", best.points
     for keeps in found.keeps:
         yield "what keeps a share", "Overall", Number(math.nan, reason=keeps.reason)
+    for again in found.reruns:
+        yield "the second run", again.place, again.share
     for router in found.routers:
         if router.kind != "benchmark":
             yield "what choosing masks could gain", router.place, Number(math.nan, reason=router.reason)

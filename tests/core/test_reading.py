@@ -43,6 +43,13 @@ def test_samples_are_paired_by_document(tmp_path):
     np.testing.assert_allclose(100 * paired.scores.mean(axis=1), table.points[:, 0])
 
 
+def test_documents_are_those_of_their_scores(tmp_path):
+    for drop, wrong in (("none", 2), ("clip", 11)):
+        write_run(tmp_path, drop, {GENERAL: [int(i != wrong) for i in range(12)]})
+    paired = table_of(tmp_path).samples["demo general"]
+    assert [paired.documents[row == 0].tolist() for row in paired.scores] == [["2"], ["11"]]
+
+
 def test_a_missing_mask_is_a_hole_with_a_reason(tmp_path):
     folder = sweep(tmp_path)
     for path in (folder / "drop-convnext").rglob("*"):
