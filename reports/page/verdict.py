@@ -179,8 +179,8 @@ def doubts(subject: Subject) -> list[str]:
     found += [f"Some intervals rest on {note}: they are wide, and may still be too narrow" for note in sorted(few)[:1]]
     for sign in ("length limit", "empty"):
         notes = [note for note in subject.table.notes if sign in note]
-        more = f" (and {len(notes) - 1} more like this)" if len(notes) > 1 else ""
-        found += [f"{notes[0]}{more}"] if notes else []
+        others = f" (and {len(notes) - 1} more like this)" if len(notes) > 1 else ""
+        found += [f"{notes[0]}{others}"] if notes else []
     found += [note for note in subject.analysis.notes if "second time" in note]
     more = len(found) - _MOST_DOUBTS
     return [*found[:_MOST_DOUBTS], f"{more} more: see the notes at the end"] if more > 0 else found

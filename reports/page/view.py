@@ -186,9 +186,10 @@ def _curve(subject: Subject) -> Any:
         return ""
     points = [charts.Point(row["dropped"], row["score"], _mask_of(subject, row["mask"])) for row in rows]
     floor = subject.floor(subject.main)
+    label = f"{texts.name(subject.main)} score of {len(rows)} masks by number of encoders dropped"
     return charts.curve(
         points, subject.score((), subject.main).value, floor.points.value if floor else math.nan,
-        texts.name(style.score([subject])), f"{subject.main} score of {len(rows)} masks by number of encoders dropped",
+        texts.name(style.score([subject])), label,
     )  # fmt: skip
 
 
@@ -203,7 +204,10 @@ def _pareto(subject: Subject) -> Any:
     points = [charts.Point(r["of_full"], r["score"], texts.name(r["label"]), r["frontier"]) for r in rows]
     unit = f"{texts.name(rows[0]['cost'])}, % of the full model"
     return charts.against_cost(
-        points, unit, texts.name(style.score([subject])), f"{subject.main} score of {len(rows)} masks against {unit}"
+        points,
+        unit,
+        texts.name(style.score([subject])),
+        f"{texts.name(subject.main)} score of {len(rows)} masks against {unit}",
     )
 
 
