@@ -400,7 +400,7 @@ def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
                 "kind": each.kind,
                 "ours": cell(row.ours),
                 "difference": cell(Number(row.difference), sign=True),
-                "agrees": digits.UNDEFINED if row.agrees is None else "yes" if row.agrees else "no",
+                "apart": digits.UNDEFINED if row.apart is None else "yes" if row.apart else "no",
             }
         )
     return {"name": texts.name(found.model), "rows": rows, "differs": [texts.clip(each) for each in found.differs]}
