@@ -80,7 +80,7 @@ def tabular(table: Table, comment: Sequence[str] = (), intervals: bool = True) -
             lines.append(" & ".join([escape(row.label), *printed]) + r" \\")
             below = [cells.interval(cell) if intervals else "" for cell in row.cells]
             if any(below):
-                small = [rf"{{\scriptsize {_math(escape(each))}}}" if each else "" for each in below]
+                small = [rf"{{\scriptsize {_math(each)}}}" if each else "" for each in below]
                 lines.append(" & ".join(["", *small]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 

@@ -122,7 +122,7 @@ def test_latex_puts_intervals_under_numbers_and_stars_beside():
     assert lines[0] == r"\begin{tabular}{lrl}"
     assert lines[-4:-2] == [
         r"a & 12.0$^{**}$ & {[}redundant{]} \\",
-        r" & {\scriptsize {[}$-$10.0, 34.0{]}} &  \\",
+        r" & {\scriptsize [$-$10.0, 34.0]} &  \\",
     ]
     assert "scriptsize" not in latex.tabular(table, intervals=False)
     said = replace(table, stem="cur", caption="What it is.", brackets="Brackets: 95 % intervals.")

@@ -47,6 +47,17 @@ def test_a_second_run_is_a_yardstick(runs, tmp_path):
     assert kept == before  # it changes no other number
 
 
+def test_every_line_of_a_csv_file_has_its_columns(runs, tmp_path):
+    made = report.build(
+        api.read([runs, second(tmp_path / "x", checkpoint="NVEagle/Eagle-X5-7B")], rerun=[second(tmp_path / "again")])
+    )
+    with_records = [table for table in made.tables if table.records]
+    assert len(with_records) >= 10
+    for table in with_records:
+        assert {tuple(record) for record in table.records} == {tuple(table.records[0])}, table.stem
+        assert {len(row.cells) for row in table.rows} == {len(table.columns)}, table.stem
+
+
 def test_a_second_run_inside_the_runs_is_none_of_them(runs, tmp_path):
     again = second(runs / "again")
     with pytest.raises(DataError, match="two runs of drop=none"):
