@@ -76,8 +76,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         None if args.scale is None else float(args.scale),
         **report_flags.given(args),
     )
-    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
-    files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
+    tables = api.read(args.runs, options, rerun=args.rerun)
+    made = report.build(tables, options)
+    files = [] if args.out is None else write.write(made, Path(args.out), args.runs, api.answers(tables, options))
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)

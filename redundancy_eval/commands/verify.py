@@ -35,8 +35,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     out = Path(args.out)
     options = json_file.options_of(out)
     report_flags.check_rerun(options, args.rerun)
-    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
-    numbers, files = comparison.verify(made, out)
+    tables = api.read(args.runs, options, rerun=args.rerun)
+    made = report.build(tables, options)
+    numbers, files = comparison.verify(made, out, api.answers(tables, options))
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = comparison.told(made)
     if told:  # the report that is checked says so itself
