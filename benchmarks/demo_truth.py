@@ -93,9 +93,8 @@ def main() -> None:
     truth = curs(right(args.count, ["none", *encoders]), encoders)
     margin = analysis["settings"]["margin"]
     held = mistaken = words = 0
-    print(
-        "\n| encoder | place | CUR of the report, % | truth, % | held | verdict | wrong |\n|---|---|---|---|---|---|---|"
-    )
+    print("\n| encoder | place | CUR of the report, % | truth, % | held | verdict | wrong |")
+    print("|---|---|---|---|---|---|---|")
     for cell in analysis["cells"]:
         value, error = truth[cell["encoder"], cell["place"]]
         number, verdict = cell["cur"], cell["verdict"]
