@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not args.tasks:
         raise UsageError("the following arguments are required: --tasks")
     if not args.output_path:
-        raise SetupError("run needs --output_path: results that are not written cannot be reported")
+        raise SetupError("run needs -o (--output_path): results that are not written cannot be reported")
     if args.use_cache:
         raise SetupError(
             "--use_cache answers by model arguments, also for weights that are no longer there; a sweep keeps answers "

@@ -228,7 +228,6 @@ class MaskedVlm(Worded):
     def remarks(self) -> list[str]:
         """What to say when all is done: answers that were stopped, prompts that were changed."""
         stopped = [f"{self.capped} answers were stopped by the token limit"] if self.capped else []
-        run_record.tell_feeds(self.masked.feeds())
         return stopped + loading.remarks(self.masked)
 
 
