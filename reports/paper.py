@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.reports.subject import Subject
+from redundancy_eval.reports.model import Model
 from redundancy_eval.uncertainty import OVERALL, Number
 
 TAXONOMY = "paper"  # the paper's four categories
@@ -89,28 +89,28 @@ def published(checkpoint: str) -> tuple[str, tuple[Published, ...], tuple[str, .
     return model["name"], numbers, (*_content()["differs"], *model["differs"])
 
 
-def compare(subject: Subject) -> Comparison:
+def compare(model: Model) -> Comparison:
     """A model beside the paper's row.
 
     Raises:
         SetupError: the paper has no numbers on it, or its benchmarks stand in other categories.
     """
-    name, numbers, differs = published(subject.table.checkpoint)
-    if subject.table.taxonomy.label != TAXONOMY:
+    name, numbers, differs = published(model.table.checkpoint)
+    if model.table.taxonomy.label != TAXONOMY:
         raise SetupError(
             f"the paper's four categories are those of --taxonomy {TAXONOMY}; this table has "
-            f"{subject.table.taxonomy.label}"
+            f"{model.table.taxonomy.label}"
         )
     rows = []
     for each in numbers:
-        ours = _ours(subject, each)
+        ours = _ours(model, each)
         rows.append(Beside(each, ours, ours.value - each.value, _agrees(ours, each)))
-    return Comparison(name, tuple(rows), (*differs, *_of_ours(subject)))
+    return Comparison(name, tuple(rows), (*differs, *_of_ours(model)))
 
 
-def _of_ours(subject: Subject) -> Sequence[str]:
+def _of_ours(model: Model) -> Sequence[str]:
     """What differs that the table itself tells: framework, and benchmarks that were not run."""
-    table = subject.table
+    table = model.table
     found = [] if table.framework == "VLMEvalKit" else [f"These numbers come from {table.framework}"]
     run = {benchmark.name for benchmark in table.benchmarks}
     lacking = [benchmark.name for benchmark in table.taxonomy.benchmarks if benchmark.name not in run]
@@ -119,22 +119,22 @@ def _of_ours(subject: Subject) -> Sequence[str]:
     return found
 
 
-def _ours(subject: Subject, each: Published) -> Number:
-    if each.place not in subject.places:
+def _ours(model: Model, each: Published) -> Number:
+    if each.place not in model.measured:
         return Number(math.nan, reason=f"no benchmark of {each.place} was run")
     if each.quantity == "CUR":
-        if each.encoder not in subject.encoders:
+        if each.encoder not in model.table.encoders:
             return Number(math.nan, reason=f"the model has no encoder {each.encoder}")
-        return _percent(subject.cell(each.encoder, each.place).cur)
+        return _percent(model.cell(each.encoder, each.place).cur)
     if each.quantity == "IG":
-        return _percent(subject.gap(each.place).ig)
-    return _score(subject, each)
+        return _percent(model.gap(each.place).ig)
+    return _score(model, each)
 
 
-def _score(subject: Subject, each: Published) -> Number:
-    of_size = [mask for mask in subject.table.masks if len(mask) == each.dropped]
-    found = [subject.score(mask, each.place) for mask in of_size]
-    if len(found) < math.comb(len(subject.encoders), each.dropped) or any(math.isnan(n.value) for n in found):
+def _score(model: Model, each: Published) -> Number:
+    kind = "overall" if each.place == OVERALL else "category"
+    found = [model.score(mask, each.place, kind) for mask in model.table.masks if len(mask) == each.dropped]
+    if len(found) < math.comb(len(model.table.encoders), each.dropped) or any(math.isnan(n.value) for n in found):
         reason = next((number.reason for number in found if number.reason), "")
         return Number(math.nan, reason=reason or f"not all masks that drop {each.dropped} were run")
     if each.of == "mean":
@@ -177,9 +177,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def overall(comparison: Comparison) -> list[Beside]:
-    """The rows that matter most: full score, IG and CURs, overall."""
-    return [
-        row for row in comparison.rows
-        if row.published.place == OVERALL and (row.published.quantity != "score" or row.published.dropped == 0)
-    ]  # fmt: skip
+def curs(comparison: Comparison) -> dict[tuple[str, str], Published]:
+    """The paper's CURs by encoder and place."""
+    found = (row.published for row in comparison.rows)
+    return {(each.encoder, each.place): each for each in found if each.quantity == "CUR"}

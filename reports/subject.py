@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from redundancy_eval.errors import SetupError
 from redundancy_eval.reports.looks import Look, looks
 from redundancy_eval.reports.model import Model
+from redundancy_eval.reports.paper import Comparison
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Pair, Score, Share
 from redundancy_eval.uncertainty.changes import changes
+from redundancy_eval.uncertainty.references import differences
 
 UNKNOWN = Number(math.nan, reason="not run")
 
@@ -33,20 +36,63 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Another model as a row without masks; `mask` is the masked subset that it is set against.
+
+    `differences` are its scores less the masked model's (`uncertainty.references`), in categories and overall.
+    """
+
+    model: Model
+    mask: Mask
+    differences: tuple[Score, ...]
+
+    @classmethod
+    def of(cls, model: Model, against: Model, kept: Sequence[str] | None = None) -> "Reference":
+        """A model beside the mask of another that keeps the same encoders (None: beside the full model).
+
+        Raises:
+            SetupError: it cannot be compared: see `uncertainty.references.differences`.
+        """
+        unknown = [name for name in kept or () if name not in against.table.encoders]
+        if unknown:
+            raise SetupError(f"{against.name} has no encoder {unknown[0]}; it has {', '.join(against.table.encoders)}")
+        mask = tuple(name for name in against.table.encoders if kept is not None and name not in kept)
+        return cls(model, mask, differences(against.table, mask, model.table, against.analysis.settings))
+
+    def score(self, place: str) -> Number:
+        """Points of the reference in a category or overall."""
+        there = place in self.model.places and () in self.model.table.masks
+        return self.model.score((), place, "overall" if place == OVERALL else "category") if there else UNKNOWN
+
+    def difference(self, place: str) -> Number:
+        """Points of the reference less the masked model's."""
+        return next((each.points for each in self.differences if each.place == place), UNKNOWN)
+
+
+@dataclass(frozen=True)
 class Subject:
     """One model's results; `changes` are `uncertainty.changes` of its table.
 
-    Masks stand in the model's order of encoders.
+    `stand_ins` is the same model with linear stand-ins in place of dropped outputs (ablation `predicted`), which alone
+    says what is needed; `paper` sets the model beside the paper's numbers, `references` beside other models. Masks
+    stand in the order of the model's encoders.
     """
 
     model: Model
     changes: tuple[Score, ...]
     costs: Costs | None = None
+    stand_ins: Model | None = None
+    paper: Comparison | None = None
+    references: tuple[Reference, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.stand_ins is not None and self.stand_ins.table.ablation != "predicted":
+            raise ValueError("stand-ins are runs with ablation=predicted")
 
     @classmethod
-    def of(cls, model: Model, costs: Costs | None = None) -> "Subject":
+    def of(cls, model: Model, costs: Costs | None = None, stand_ins: Model | None = None) -> "Subject":
         """A report's model, with what its masks change."""
-        return cls(model, changes(model.table, model.analysis.settings), costs)
+        return cls(model, changes(model.table, model.analysis.settings), costs, stand_ins)
 
     @property
     def name(self) -> str:
@@ -129,6 +175,10 @@ class Subject:
     def cell(self, encoder: str, place: str) -> Cell:
         """CUR and verdict of an encoder in a category or overall."""
         return self.model.cell(encoder, place)
+
+    def needed(self, encoder: str, place: str) -> Cell | None:
+        """CUR and verdict with linear stand-ins; None where those were not run."""
+        return None if self.stand_ins is None else self.stand_ins.cell(encoder, place)
 
     def gap(self, place: str) -> Gap:
         """IG of a category or overall."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import csv as tables_csv
 from redundancy_eval.reports import latex
-from redundancy_eval.reports.figures import cur, curve, pareto, shares, style, subsets
+from redundancy_eval.reports.figures import cur, curve, pareto, retrained, shares, style, subsets
 from redundancy_eval.reports.figures.captions import caption
 from redundancy_eval.reports.subject import Subject
 
@@ -51,6 +51,7 @@ FIGURES = {
         Kind("drop_curve", curve.rows, curve.draw, style.COLUMN, style.PAGE, "no mask has an overall score"),
         Kind("subsets", subsets.rows, subsets.draw, style.TEXT, style.PAGE, "no mask has an overall score"),
         Kind("pareto", pareto.rows, pareto.draw, style.COLUMN, style.PAGE, "what masks cost is not known"),
+        Kind("retrained", retrained.rows, retrained.draw, style.TEXT, style.PAGE, "no other models were given"),
         Kind("shares", shares.rows, shares.draw, style.TEXT, style.TEXT, "Shapley values need all 2^n masks"),
     )
 }

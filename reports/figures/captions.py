@@ -28,6 +28,10 @@ _TEXTS = {
         "Overall score against cost; named are masks that no other beats in both, chosen on these documents. "
         "Bars: {level} intervals, each for itself."
     ),
+    "retrained": (
+        "Scores of other models less those of the mask that each is set against, with {level} intervals, each for "
+        "itself, paired where both answered the same documents; hollow: the interval holds 0, or is not known."
+    ),
     "shares": (
         "Left: points that are lost when an encoder is dropped alone (open), and its Shapley value (filled, with its "
         "{level} interval). Right: pair interactions averaged over contexts, below 0 "
@@ -40,6 +44,10 @@ def caption(stem: str, subjects: Sequence[Subject]) -> str:
     """A figure's caption in plain text."""
     settings = subjects[0].analysis.settings
     text = _TEXTS[stem].format(level=digits.percent(settings.level), margin=digits.percent(settings.margin))
+    if stem == "cur_forest" and any(subject.stand_ins for subject in subjects):
+        text += " Upright bars: with linear stand-ins in place of what is dropped, so what is needed."
+    if stem == "cur_forest" and any(subject.paper for subject in subjects):
+        text += " Open grey diamonds: the paper's numbers, measured in its figure, with their reading error."
     if stem == "drop_curve" and len(subjects) > 1:
         text += " In % of each full model's score, so that models can be compared."
     if stem == "pareto":

@@ -12,9 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import Look, ink
+from redundancy_eval.reports.paper import curs
 from redundancy_eval.reports.subject import Subject, all_looks
 
 Row = dict[str, Any]
+_SHOWN = ("cur", "low", "high", "with stand-ins", "paper")
 
 
 def rows(subjects: Sequence[Subject]) -> list[Row]:
@@ -23,12 +25,24 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
         {
             "model": subject.name, "place": place, "encoder": encoder, "cur": 100 * cell.cur.value,
             "low": 100 * cell.cur.low, "high": 100 * cell.cur.high, "verdict": cell.verdict, "reason": cell.cur.reason,
+            **_besides(subject, place, encoder),
         }
         for subject in subjects
         for place in subject.places
         for encoder in subject.order
         for cell in [subject.cell(encoder, place)]
     ]  # fmt: skip
+
+
+def _besides(subject: Subject, place: str, encoder: str) -> Row:
+    """What stands beside a CUR: the one with linear stand-ins, and the paper's with its reading error."""
+    needed = subject.needed(encoder, place)
+    theirs = curs(subject.paper).get((encoder, place)) if subject.paper else None
+    return {
+        "with stand-ins": 100 * needed.cur.value if needed else math.nan,
+        "paper": theirs.value if theirs else math.nan,
+        "paper error": theirs.error if theirs else math.nan,
+    }
 
 
 def forest(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
@@ -41,7 +55,7 @@ def forest(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
     heights = [0.36 + 0.17 * len(subject.encoders) for subject, _ in panels]
     figure = style.figure(width, 0.25 + sum(heights))
     grid = figure.add_gridspec(len(panels), columns, height_ratios=heights)
-    ends = [row[key] for row in drawn for key in ("cur", "low", "high") if math.isfinite(row[key])] or [0.0]
+    ends = [row[key] for row in drawn for key in _SHOWN if math.isfinite(row[key])] or [0.0]
     low, high = min(*ends, 0.0), max(*ends, 0.0)
     room = 0.05 * ((high - low) or 1)
     shared: Axes | None = None
@@ -74,6 +88,19 @@ def _panel(axis: Axes, drawn: Sequence[Row], column: int, named: Mapping[str, Lo
         if not math.isfinite(row["cur"]):
             axis.text(0, y, f" {digits.UNDEFINED}", va="center", size=style.SMALL, color=style.DULL)
             continue
+        if math.isfinite(row["paper"]):
+            error = 0 if math.isnan(row["paper error"]) else row["paper error"]
+            axis.errorbar(
+                row["paper"], y, xerr=error, fmt="D", color="#777777", mfc="none", ms=5, mew=0.7, elinewidth=0.7,
+                zorder=2, gid=f"paper|{row['place']}|{row['encoder']}",
+            )  # fmt: skip
+        if math.isfinite(row["with stand-ins"]):
+            ends = [row["with stand-ins"], row["cur"]]
+            axis.plot(ends, [y, y], color=look.colour, lw=0.8, ls=(0, (1, 1)), zorder=1)
+            axis.plot(
+                ends[0], y, "|", color=look.colour, ms=8, mew=1.6, zorder=3,
+                gid=f"needed|{row['place']}|{row['encoder']}",
+            )  # fmt: skip
         clear = row["low"] > 0 or row["high"] < 0
         if math.isfinite(row["low"]):
             axis.plot([row["low"], row["high"]], [y, y], color=look.colour, lw=1.6, solid_capstyle="butt", zorder=2)

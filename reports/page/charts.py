@@ -31,7 +31,9 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def interval(number: Number, low: float, high: float, margin: float, key: str, scale: float = 100) -> Markup:
+def interval(
+    number: Number, low: float, high: float, margin: float, key: str, scale: float = 100, needed: Number | None = None
+) -> Markup:
     """A point with its interval on a line with zero and the margin, from `low` to `high`; for cells and cards.
 
     Args:
@@ -41,6 +43,7 @@ def interval(number: Number, low: float, high: float, margin: float, key: str, s
         margin: half the band around zero.
         key: the encoder's word in the style sheet.
         scale: 100 for fractions.
+        needed: the same with linear stand-ins, an upright bar.
     """
     if not math.isfinite(number.value):
         return Markup('<span class="soft">{}</span>').format(digits.UNDEFINED)
@@ -56,6 +59,11 @@ def interval(number: Number, low: float, high: float, margin: float, key: str, s
     if digits.known(number):
         ends = x(scale * number.low), x(scale * number.high)
         parts.append(Markup('<line class="s-{}" x1="{}" x2="{}" y1="9" y2="9"/>').format(key, *ends))
+    if needed is not None and math.isfinite(needed.value):
+        label += f"; with linear stand-ins {digits.value(needed, scale)}"
+        at, end = x(scale * needed.value), x(scale * number.value)
+        parts.append(Markup('<line class="link s-{}" x1="{}" x2="{}" y1="9" y2="9"/>').format(key, at, end))
+        parts.append(Markup('<line class="s-{0}" x1="{1}" x2="{1}" y1="2" y2="16"/>').format(key, at))
     hollow = "" if digits.excludes_zero(number) else " hollow"
     dot = Markup('<circle class="s-{}{}" cx="{}" cy="9" r="4.5"/>')
     parts.append(dot.format(key, hollow, x(scale * number.value)))

@@ -1,7 +1,7 @@
 """What the page says first, by rule from verdicts alone: which encoders the model relies on, and what to doubt."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.subject import Subject
@@ -23,15 +23,39 @@ def positive(cell: Cell) -> bool:
 
 
 def headline(subject: Subject) -> tuple[str, str]:
-    """The verdict on all encoders, by their overall CURs: what is said first, and what else belongs to it."""
+    """The verdict on all encoders, by their overall CURs: what is said first, and what else belongs to it.
+
+    With linear stand-ins, what is needed comes before what is relied on.
+    """
     cells = {name: subject.cell(name, OVERALL) for name in subject.order}
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in cells.values()):
         reason = next((cell.cur.reason for cell in cells.values() if cell.cur.reason), "no encoder was dropped alone")
         return f"No verdict is given: {reason}.", ""
+    said = _claims(subject, cells, needed(subject))
+    if subject.stand_ins is not None:
+        others = {name: cell for name in subject.order if (cell := subject.needed(name, OVERALL)) is not None}
+        said = [*_claims(subject, others, True), "Without stand-ins:", *said]
+    loose = [
+        name for name, cell in cells.items() if cell.verdict.startswith((verdicts.REDUNDANT, verdicts.DETRIMENTAL))
+    ]
+    said.append(_exceptions(subject, loose))
+    more = [_together(subject, loose)] if loose else []
+    undecided = [name for name, cell in cells.items() if cell.verdict == verdicts.UNDECIDED]
+    if undecided:
+        wanted = _documents(cells[undecided[0]]) if len(undecided) == 1 else ""
+        more.append(f"{_names(subject, undecided)} {_are(undecided)} undecided{wanted}.")
+    unknown = [name for name, cell in cells.items() if cell.verdict == verdicts.NOT_KNOWN]
+    if unknown:
+        more.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
+    return " ".join(filter(None, said)), " ".join(more)
+
+
+def _claims(subject: Subject, cells: Mapping[str, Cell], needs: bool) -> list[str]:
+    """What is shown of encoders: needed or relied on, redundant, detrimental."""
     groups: dict[str, list[str]] = {}
     for name, cell in cells.items():
         groups.setdefault(cell.verdict, []).append(name)
-    n, verb, base = len(cells), "needs" if needed(subject) else "relies on", "need" if needed(subject) else "rely on"
+    n, verb, base = len(cells), "needs" if needs else "relies on", "need" if needs else "rely on"
     sure = [name for word in _POSITIVE for name in groups.get(word, [])]
     if sure:
         counted = "its only encoder" if n == 1 else f"{'all' if len(sure) == n else len(sure)} of its {n} encoders"
@@ -42,25 +66,14 @@ def headline(subject: Subject) -> tuple[str, str]:
     if little:
         margin = digits.percent(subject.analysis.settings.margin)
         said.append(f"It {verb} {_names(subject, little)}, but less than the margin of {margin}.")
-    harmful = groups.get(verdicts.DETRIMENTAL, []) + groups.get(verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN, [])
     redundant = groups.get(verdicts.REDUNDANT, [])
     if redundant:
-        said.append(
-            f"{_names(subject, redundant)} {_are(redundant)} redundant{', each dropped alone' * _many(redundant)}."
-        )
+        alone = ", each dropped alone" * _many(redundant)
+        said.append(f"{_names(subject, redundant)} {_are(redundant)} redundant{alone}.")
+    harmful = groups.get(verdicts.DETRIMENTAL, []) + groups.get(verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN, [])
     if harmful:
         said.append(f"It scores higher without {_names(subject, harmful)}.")
-    loose = [*redundant, *harmful]
-    said.append(_exceptions(subject, loose))
-    more = [_together(subject, loose)] if loose else []
-    undecided = groups.get(verdicts.UNDECIDED, [])
-    if undecided:
-        wanted = _documents(cells[undecided[0]]) if len(undecided) == 1 else ""
-        more.append(f"{_names(subject, undecided)} {_are(undecided)} undecided{wanted}.")
-    unknown = groups.get(verdicts.NOT_KNOWN, [])
-    if unknown:
-        more.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
-    return " ".join(filter(None, said)), " ".join(more)
+    return said
 
 
 def _together(subject: Subject, names: Sequence[str]) -> str:
@@ -144,7 +157,7 @@ def doubts(subject: Subject) -> list[str]:
         found.append(
             f"{len(subject.table.masks)} of {2**n} masks were run: how encoders act together is known of these alone"
         )
-    if not needed(subject):
+    if not needed(subject) and subject.stand_ins is None:
         found.append(
             "A dropped output is replaced by a stand-in that the model did not meet in training: this shows what the "
             "model relies on, not what it could not do without"

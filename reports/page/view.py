@@ -12,7 +12,7 @@ from redundancy_eval.reports.page import charts, texts, verdict
 from redundancy_eval.reports.page.drill import Sample
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.table import Mask
-from redundancy_eval.uncertainty import OVERALL, Number
+from redundancy_eval.uncertainty import OVERALL, Cell, Number
 
 HEAT = 10  # shades on each side of 0
 View = dict[str, Any]
@@ -35,6 +35,7 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "curve": _curve(subject),
         "best": best(subject),
         "keeps": keeps(subject),
+        "references": references(subject),
         "costs": [texts.name(column) for column in (subject.costs.columns if subject.costs else ())],
         "cost_note": texts.clip(subject.costs.note) if subject.costs else "",
         "masks": masks(subject),
@@ -48,6 +49,7 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "routers": routers(subject),
         "examples": examples(subject, sample, looks),
         "sample": sample,
+        "paper": against_paper(subject, looks),
         "notes": [texts.clip(note, 600) for note in remarks.notes(subject.model)],
         "signature": texts.clip(f"{subject.table.signature}|{subject.analysis.signature}", 4000),
     }
@@ -103,13 +105,16 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     """An encoder each, by falling overall CUR."""
     margin = 100 * subject.analysis.settings.margin
     cells = [subject.cell(name, OVERALL) for name in subject.order]
-    low, high = charts.reach((each.cur for each in cells), margin)
+    others = [needed.cur for name in subject.order if (needed := subject.needed(name, OVERALL)) is not None]
+    low, high = charts.reach([*(each.cur for each in cells), *others], margin)
     found = []
     for name, each in zip(subject.order, cells, strict=True):
-        lost = subject.lost(name, OVERALL)
+        lost, needed = subject.lost(name, OVERALL), subject.needed(name, OVERALL)
         rows = [("CUR", f"{digits.value(each.cur, 100)} %")]
         if digits.known(each.cur):
             rows.append((f"{digits.percent(subject.analysis.settings.level)} interval", digits.interval(each.cur, 100)))
+        if needed is not None:
+            rows.append(("CUR with stand-ins", f"{digits.value(needed.cur, 100)} %"))
         rows.append(("points lost", digits.value(lost)))
         most = max(
             (subject.cell(name, place) for place in subject.places[1:]),
@@ -127,9 +132,11 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
         found.append(
             {
                 **encoder(subject, name, looks),
-                "word": each.verdict,
-                "tone": each.verdict.split(",")[0].split(" ")[0].replace("n/a", "unknown"),
-                "glyph": charts.interval(each.cur, low, high, margin, looks[name].key),
+                "word": each.verdict if needed is None else f"{needed.verdict}; {each.verdict}",
+                "tone": _tone(each.verdict if needed is None else needed.verdict),
+                "glyph": charts.interval(
+                    each.cur, low, high, margin, looks[name].key, needed=None if needed is None else needed.cur
+                ),
                 "rows": rows,
                 "reason": texts.clip(each.cur.reason),
             }
@@ -137,13 +144,21 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     return found
 
 
+def _tone(word: str) -> str:
+    """A verdict's first word, as a class of the style sheet."""
+    return word.split(",")[0].split(" ")[0].replace("n/a", "unknown")
+
+
 def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
-    """CUR in %, points lost, and CUR of what stands above the floor, place by place."""
+    """CUR in % (with linear stand-ins first), points lost, and CUR of what stands above the floor, place by place."""
     kinds: list[tuple[str, str, float, Any]] = [
         ("cur", "CUR, %", 100, lambda name, place: subject.cell(name, place).cur),
         ("points", "points lost", 1, subject.lost),
         ("floor", "share of what stands above the floor, %", 100, lambda n, p: subject.cell(n, p).floor_corrected),
     ]
+    words = {name: subject.cell(name, OVERALL).verdict for name in subject.order}
+    if subject.stand_ins is not None:
+        kinds.insert(0, ("needed", "CUR with linear stand-ins, %", 100, lambda n, p: _cell_of(subject, n, p).cur))
     found = []
     for key, title, scale, of in kinds:
         numbers = {(name, place): of(name, place) for name in subject.order for place in subject.places}
@@ -151,13 +166,18 @@ def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
         rows = [
             {
                 **encoder(subject, name, looks),
-                "word": subject.cell(name, OVERALL).verdict,
+                "word": _cell_of(subject, name, OVERALL).verdict if key == "needed" else words[name],
                 "cells": [cell(numbers[name, place], scale, shade) for place in subject.places],
             }
             for name in subject.order
         ]
         found.append({"key": key, "title": title, "rows": rows})
     return found
+
+
+def _cell_of(subject: Subject, name: str, place: str) -> Cell:
+    """An encoder with linear stand-ins, where those were run."""
+    return subject.needed(name, place) or subject.cell(name, place)
 
 
 def _curve(subject: Subject) -> Any:
@@ -215,6 +235,19 @@ def keeps(subject: Subject) -> list[View]:
             "shown": named(each.shown) if not each.reason else f"{digits.UNDEFINED}: {texts.clip(each.reason)}",
         }
         for each in subject.analysis.keeps
+    ]
+
+
+def references(subject: Subject) -> list[View]:
+    """Other models beside the masks that they are set against."""
+    return [
+        {
+            "name": texts.name(each.model.name),
+            "against": texts.name(subject.label(each.mask)),
+            "scores": [cell(each.score(place)) for place in subject.places],
+            "differences": [cell(each.difference(place), sign=True) for place in subject.places],
+        }
+        for each in subject.references
     ]
 
 
@@ -337,6 +370,34 @@ def routers(subject: Subject) -> View | None:
         "guessing": digits.signed(found.guessing),
         "masks": found.masks,
     }
+
+
+def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
+    """The model beside the paper's numbers; None where it was not compared."""
+    found = subject.paper
+    if found is None:
+        return None
+    rows = []
+    for row in found.rows:
+        each = row.published
+        what = f"CUR of {looks[each.encoder].name}" if each.encoder in looks else each.quantity
+        if each.quantity == "score":
+            size = f"{each.dropped} dropped" if each.dropped else "full model"
+            what = f"score, {size}{f', {each.of}' if each.of else ''}"
+        error = "" if math.isnan(each.error) else f" ±{digits.plain(each.error, 2)}"
+        rows.append(
+            {
+                "what": texts.name(what),
+                "place": texts.name(each.place),
+                "paper": f"{digits.plain(each.value, 2)}{error}",
+                "v": f"{each.value:g}",
+                "kind": each.kind,
+                "ours": cell(row.ours),
+                "difference": cell(Number(row.difference), sign=True),
+                "agrees": digits.UNDEFINED if row.agrees is None else "yes" if row.agrees else "no",
+            }
+        )
+    return {"name": texts.name(found.model), "rows": rows, "differs": [texts.clip(each) for each in found.differs]}
 
 
 def examples(subject: Subject, sample: Sample, looks: Mapping[str, Look]) -> list[View]:

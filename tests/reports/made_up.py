@@ -68,3 +68,19 @@ def changed(subject, **parts):
     """A subject whose model's name, table or analysis is another."""
     costs = parts.pop("costs", subject.costs)
     return replace(subject, model=replace(subject.model, **parts), costs=costs)
+
+
+PAPER = ("General", "Knowledge", "OCR & Chart", "Vision-Centric")
+
+
+def stand_ins(subject):
+    """A model's runs with linear stand-ins, with the same answers."""
+    made = replace(subject.table, ablation="predicted")
+    return Model(subject.name, made, analyse(made, subject.analysis.settings, predicted=True))
+
+
+def like_the_paper(**more):
+    """A checkpoint that the paper has numbers on, in the paper's categories."""
+    encoders = ("clip", "convnext", "sam", "eva02", "pix2struct")
+    made = subject("Eagle-X5-7B", encoders=encoders, categories=PAPER, documents=40, **more)
+    return changed(made, table=replace(made.table, taxonomy=replace(made.table.taxonomy, name="paper")))

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import warnings
+from dataclasses import replace
 from itertools import combinations
 
 import matplotlib as mpl
@@ -12,30 +13,38 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.reports import figures
+from redundancy_eval.reports import figures, paper
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import ink, looks
+from redundancy_eval.reports.subject import Reference
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import ENCODERS, subject
+from tests.reports.made_up import ENCODERS, like_the_paper, stand_ins, subject
+
+
+def beside_others(made):
+    """With one reference, which is the model's own full run beside its mask of one encoder."""
+    return replace(made, references=(Reference.of(made.model, made.model, made.encoders[:1]),))
 
 
 @pytest.fixture(scope="module")
 def four():
-    return subject(documents=60)
+    return beside_others(subject(documents=60))
 
 
 @pytest.fixture(scope="module")
 def groups(four):
     """Every number of encoders from 2 to 6, and up to three models."""
-    other = subject("Cambrian-1-8B", encoders=("siglip", "clip", "dinov2", "convnext"), documents=40, seed=1)
+    other = beside_others(
+        subject("Cambrian-1-8B", encoders=("siglip", "clip", "dinov2", "convnext"), documents=40, seed=1)
+    )
     small = subject("DeepSeek-VL-7B", encoders=("sam", "siglip"), documents=40, seed=2)
-    five = subject("Eagle-X5-7B", encoders=ENCODERS[:5], documents=40, seed=3)
+    five = beside_others(subject("Eagle-X5-7B", encoders=ENCODERS[:5], documents=40, seed=3))
     return {
-        "2": [small],
-        "3": [subject(encoders=ENCODERS[:3], documents=40, categories=("General", "OCR & Chart"))],
+        "2": [beside_others(small)],
+        "3": [beside_others(subject(encoders=ENCODERS[:3], documents=40, categories=("General", "OCR & Chart")))],
         "4": [four],
         "5": [five],
-        "6": [subject(encoders=ENCODERS, documents=40)],
+        "6": [beside_others(subject(encoders=ENCODERS, documents=40))],
         "two models": [other, small],
         "three models": [five, other, small],
     }
@@ -65,7 +74,8 @@ def test_labels_do_not_meet_and_stay_inside(groups, stem, group):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = figures.draw(stem, groups[group])
-    seen = boxes(figure)
+    with style.paper():  # fonts are looked up when they are measured
+        seen = boxes(figure)
     assert len(seen) > 3
     for (one, a), (two, b) in combinations(seen, 2):
         across, up = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
@@ -194,7 +204,7 @@ def test_captions_say_the_level_the_margin_and_the_documents(four):
     text, tex = made["captions.txt"].decode(), made["captions.tex"].decode()
     assert "95 % intervals" in text and "margin of 2 % of the full score" in text
     assert "300 documents of 5 benchmarks" in text
-    assert r"margin of 2 \% of the full score" in tex and tex.count(r"\caption{") == 6
+    assert r"margin of 2 \% of the full score" in tex and tex.count(r"\caption{") == len(figures.FIGURES)
 
 
 def test_what_cannot_be_drawn_says_why(tmp_path):
@@ -234,3 +244,17 @@ def test_an_encoder_looks_the_same_in_every_model():
 )
 def test_ink_can_be_read(colour, expected):
     assert ink(*colour) == expected
+
+
+def test_what_is_needed_and_the_paper_s_numbers_stand_beside_a_cur(four):
+    x5 = like_the_paper()
+    beside = replace(x5, paper=paper.compare(x5.model), stand_ins=stand_ins(x5))
+    figure = figures.draw("cur_forest", [beside])
+    for (encoder, place), published in paper.curs(beside.paper).items():
+        drawn = artists(figure, f"paper|{place}|{encoder}")
+        assert any(published.value in np.atleast_1d(line.get_xdata()) for line in drawn if hasattr(line, "get_xdata"))
+        (bar,) = artists(figure, f"needed|{place}|{encoder}")
+        assert bar.get_xdata()[0] == pytest.approx(100 * x5.cell(encoder, place).cur.value)
+    text = figures.caption("cur_forest", [beside])
+    assert "so what is needed" in text and "the paper's numbers" in text
+    assert "needed" not in figures.caption("cur_forest", [four])

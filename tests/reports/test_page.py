@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redundancy_eval.answers import Asked
-from redundancy_eval.reports import digits, page
+from redundancy_eval.reports import digits, page, paper
 from redundancy_eval.reports.page import drill, texts, verdict
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import ENCODERS, changed, subject
+from tests.reports.made_up import ENCODERS, changed, like_the_paper, subject
 
 
 class Elements(HTMLParser):
@@ -300,3 +300,32 @@ def test_page_is_written_whole(four, tmp_path):
     path = page.write([changed(four, name="lone \ud800 surrogate")], tmp_path / "report.html")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_with_stand_ins_what_is_needed_comes_first(four):
+    rely, red, need = verdicts.RELIED_ON, verdicts.REDUNDANT, verdicts.NEEDED
+    under_zeros = with_verdicts(four, dict.fromkeys(("convnext", "sam", "eva02"), (rely, rely)) | {"clip": (red, red)})
+    stand_ins = with_verdicts(
+        four, {"eva02": (need, need), "sam": (need, need), "convnext": (red, red), "clip": (red, red)}
+    )
+    both = replace(under_zeros, stand_ins=replace(stand_ins.model, table=replace(four.table, ablation="predicted")))
+    first, _ = verdict.headline(both)
+    assert first.startswith(
+        "The model needs 2 of its 4 encoders: EVA-02 and SAM. ConvNeXt and CLIP are redundant, each dropped alone. "
+        "Without stand-ins: The model relies on 3 of its 4 encoders"
+    )
+    found = Elements(page.build([both]))
+    assert next(iter(found.tables)) == "m0-cur-needed" and "m0-cur-cur" in found.tables
+    with pytest.raises(ValueError, match="ablation=predicted"):
+        replace(under_zeros, stand_ins=stand_ins.model)
+    assert "needed; relied on" in page.build([both]) and "redundant; relied on" in page.build([both])
+
+
+def test_the_paper_s_numbers_stand_on_the_page():
+    x5 = like_the_paper()
+    compared = replace(x5, paper=paper.compare(x5.model))
+    text = page.build([compared])
+    rows = Elements(text).tables["m0-paper-table"][1:]
+    assert len(rows) == len(compared.paper.rows)
+    assert [float(row[2]) for row in rows] == [row.published.value for row in compared.paper.rows]
+    assert "Known to differ" in text and "digitised" in text

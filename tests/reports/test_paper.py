@@ -9,16 +9,7 @@ from redundancy_eval import taxonomy
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import paper
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import changed, subject
-
-PAPER = ("General", "Knowledge", "OCR & Chart", "Vision-Centric")
-X5 = ("clip", "convnext", "sam", "eva02", "pix2struct")
-
-
-def like_the_paper(**more):
-    made = subject("Eagle-X5-7B", encoders=X5, categories=PAPER, documents=40, **more)
-    known = replace(made.table.taxonomy, name="paper")
-    return changed(made, table=replace(made.table, taxonomy=known))
+from tests.reports.made_up import PAPER, like_the_paper
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +58,7 @@ def test_mean_of_category_curs_is_the_overall_cur():
 
 
 def test_ours_stands_beside_theirs(x5):
-    found = paper.compare(x5)
+    found = paper.compare(x5.model)
     for row in found.rows:
         each = row.published
         if each.quantity == "CUR":
@@ -81,18 +72,19 @@ def test_ours_stands_beside_theirs(x5):
     assert best.ours.value == max(x5.score(m, OVERALL).value for m in x5.table.masks if len(m) == 2)
     assert best.agrees is None and math.isnan(best.ours.low)
     assert "These numbers come from lmms-eval" in found.differs
-    assert len(paper.rows(found)) == len(found.rows) and len(paper.overall(found)) == 1 + 1 + 5
+    assert len(paper.rows(found)) == len(found.rows) and len(paper.curs(found)) == 5 * 5
 
 
 def test_what_was_not_run_is_not_compared():
     some = like_the_paper(masks=((), ("clip",), ("sam",)), costs=False)
-    for row in paper.compare(some).rows:
+    for row in paper.compare(some.model).rows:
         if row.published.quantity == "IG" or (row.published.quantity == "score" and row.published.dropped):
             assert math.isnan(row.ours.value) and row.ours.reason and row.agrees is None
 
 
 def test_other_categories_and_models_are_refused(x5):
+    five = replace(x5.table, taxonomy=replace(x5.table.taxonomy, name="five"))
     with pytest.raises(SetupError, match="--taxonomy paper; this table has five"):
-        paper.compare(changed(x5, table=replace(x5.table, taxonomy=replace(x5.table.taxonomy, name="five"))))
+        paper.compare(replace(x5.model, table=five))
     with pytest.raises(SetupError, match="no numbers on demo"):
         paper.published("demo")
