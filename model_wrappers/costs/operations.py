@@ -43,7 +43,7 @@ class Language:
         return 2 * self.matrices * tokens + 4 * self.layers * self.width * tokens**2 + 2 * self.output
 
     def decode(self, tokens: float, new: float) -> float:
-        """Operations for the tokens of an answer behind the first; each sees the prompt and all before it."""
+        """Operations for the tokens of an answer after the first; each sees the prompt and all before it."""
         steps = max(new - 1, 0)
         seen = steps * tokens + steps * (steps + 1) / 2
         return 2 * (self.matrices + self.output) * steps + 4 * self.layers * self.width * seen

@@ -74,7 +74,7 @@ def parse_encoders(text: object) -> dict[str, str]:
 
 
 def family(model_id: str) -> Family:
-    """The family behind a model id.
+    """The family of a model id.
 
     Raises:
         SetupError: no such family.

@@ -87,7 +87,7 @@ class SlowTokens:
         return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
     def __call__(self, text: str) -> list[int]:
-        """Token ids of a text, with what the tokenizer puts before and behind it."""
+        """Token ids of a text, with what the tokenizer puts before and after it."""
         around = self.fast("").input_ids
         bos = around[: bool(around) and around[0] == self.fast.bos_token_id]
         return [*bos, *map(self._id, self._tokens(text)), *around[len(bos) :]]

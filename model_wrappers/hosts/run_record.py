@@ -33,7 +33,7 @@ def describe(
         model: model id.
         given: its model arguments.
         packages: name in the record -> distribution, of the framework and what else it answers with.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.

@@ -86,7 +86,7 @@ def native_model(
         calibration: file of `redundancy-eval calibrate`, for all but `zero`.
         ablation_seed: of `noise` and `shuffle`.
         site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
-            encoder, `projected` (behind it).
+            encoder, `projected` (after it).
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
         device: torch device; a GPU when there is one.
         device_map: `auto` spreads the model over the devices that there are.

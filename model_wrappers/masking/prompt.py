@@ -93,7 +93,7 @@ class Numbers(LogitsProcessor):
     Args:
         names: what each sequence is, for the message.
         dtype: of the model.
-        eos: what ends an answer; what the model makes of one behind its end decides nothing.
+        eos: what ends an answer; what the model makes of one after its end decides nothing.
         start: how many of the ids are the prompt's.
     """
 

@@ -9,7 +9,7 @@ class Task:
     """What is asked in a task, and how long its prompts are on average, in tokens without and with images.
 
     `repeats` counts the questions on whose images another one was asked shortly before (see `Sweep._windows`),
-    `token_limits` the questions under each limit of new tokens. None: not known, behind hooks.
+    `token_limits` the questions under each limit of new tokens. None: not known, with hooks.
     """
 
     name: str

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], command: Sequence[str]) -> None:
 
     Args:
         arguments: lmms-eval's own.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
@@ -51,7 +51,7 @@ def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]
     Args:
         args: as `parse` gives them.
         given: model arguments with the mask.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or an argument is wrong.
