@@ -1,4 +1,4 @@
-"""What a model costs, told from its config: parameters, shapes and operations of a model without weights.
+"""What a model costs, read from its config: parameters, shapes and operations of a model without weights.
 
 Operations are floating-point operations, two for a multiply-add, as torch's FlopCounterMode counts them: matrix
 products, convolutions and attention (all of its square, although the language model's is causal); not norms,

@@ -177,5 +177,5 @@ def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> l
 
 
 def template_for(tokenizer: Any) -> str:
-    """Name of the template of a LLaVA-style checkpoint, told from its tokenizer's special tokens."""
+    """Name of the template of a LLaVA-style checkpoint, as its tokenizer's special tokens show."""
     return "llama3" if "<|start_header_id|>" in tokenizer.get_vocab() else "vicuna_v1"

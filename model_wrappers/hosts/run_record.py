@@ -74,7 +74,7 @@ def resolved(
     Args:
         model: model id.
         arguments: its model arguments.
-        device: as the framework was told; None where accelerate chooses, as in lmms-eval.
+        device: as given to the framework; None where accelerate chooses, as in lmms-eval.
         batch_size: as typed.
 
     Raises:

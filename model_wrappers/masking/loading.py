@@ -210,7 +210,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def told_template(tokenizer: Any, folder: Path) -> str:
-    """The template of a LLaVA-style checkpoint, told from its tokenizer.
+    """The template of a LLaVA-style checkpoint, as its tokenizer shows.
 
     Raises:
         SetupError: it was trained with one that is not known here, as the releases on Yi were.

@@ -104,7 +104,7 @@ class Numbers(LogitsProcessor):
         """The logits (sequences, vocabulary), as they are.
 
         Raises:
-            SetupError: with the first sequence that has others than numbers.
+            SetupError: with the first sequence whose logits are not numbers.
         """
         bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
         if bad.any() and self.eos:

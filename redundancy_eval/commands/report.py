@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         help="turn finished runs into score, CUR and IG tables",
         description="Read finished runs of lmms-eval or VLMEvalKit, or a CSV of scores, and print and write scores per "
         "mask, best variants, CUR per encoder, and IG. The mask of each run is read from its model arguments (drop=, "
-        "keep=), or told with --mask-of.",
+        "keep=), or given with --mask-of.",
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ TOWERS: dict[str, type[hub_towers.Tower]] = {
 
 
 def language_model(config: Mapping[str, Any], attention: str | None = None) -> nn.Module:
-    """The language model that a checkpoint is built on, told from `model_type` or `architectures`.
+    """The language model that a checkpoint is built on, as `model_type` or `architectures` says.
 
     Raises:
         SetupError: neither Llama nor Phi-3.
