@@ -221,7 +221,7 @@ _LMMS_EVAL = """
 from lmms_eval import __main__, models
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin
 known = models.list_available_models()
-told = [[name, name in known] for name in plugin.CLASSES]
+told = [[name, name in known] for name in plugin.class_paths()]
 for name, seen in told:
     if seen:
         models.get_model(name)
