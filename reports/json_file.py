@@ -50,7 +50,7 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         "framework": table.framework,
         "encoders": list(table.encoders),
         "taxonomy": table.taxonomy.label,
-        "sentence": said.sentence,
+        "sentence": model_args.redacted(said.sentence),
         "benchmarks": {
             model.mask_name(mask): {
                 b.name: _plain(model.score(mask, b.name, "benchmark").value) for b in table.benchmarks

@@ -63,8 +63,8 @@ def test_each_verdict_is_said_in_words():
     assert made.models[0].sentence == (
         "m: the model relies on sam (CUR 12.5 % [11.4, 13.6]); it relies on dino (CUR 1.25 % [0.86, 1.64]), by less "
         "than the margin of 2 %; dropped alone, clip (CUR 0.00 % [-0.09, 0.09]) is redundant (less than 2 % of the "
-        "score); its overall IG of 12.5 % [11.3, 13.6] is more than the 1.2 % that equally useful encoders would show "
-        "(p < .001)."
+        "score), clip in every category; its overall IG of 12.5 % [11.3, 13.6] is more than the 1.2 % that equally "
+        "useful encoders would show (p < .001)."
     )
 
 
