@@ -84,7 +84,7 @@ def forbidden(monkeypatch):
     monkeypatch.setattr(weights, "load", fail)
     monkeypatch.setattr(weights, "tensors", fail)
     monkeypatch.setattr(identity, "of", fail)
-    monkeypatch.setattr(native, "load", fail)
+    monkeypatch.setattr(loading, "load", fail)
 
 
 def test_the_demo_by_hand(capsys, tmp_path, weightless, forbidden):
