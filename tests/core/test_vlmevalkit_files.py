@@ -415,7 +415,10 @@ def recorded(folder, drop, right=3, **more):
     ("passed", "match"),
     [
         (["--use-verifier"], "runs differ in judge: .*use-verifier"),
-        (["--judge-args", '{"temperature": 1, "key": "sk-secret", "api_token": "hf-secret"}'], "differ in judge: .*temperature"),
+        (
+            ["--judge-args", '{"temperature": 1, "key": "sk-secret", "api_token": "hf-secret"}'],
+            "differ in judge: .*temperature",
+        ),
         (["--limit", "4"], "runs differ in limit"),
     ],
 )
