@@ -80,6 +80,13 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         guessed=model.guessed,
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
+        files={
+            benchmark.name: tuple(
+                (task, {mask: samples.path for mask, samples in of_mask.items()})
+                for task, of_mask in column.answers.items()
+            )
+            for benchmark, column in zip(benchmarks, columns, strict=True)
+        },
     )
 
 

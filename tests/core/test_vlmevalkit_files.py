@@ -289,7 +289,7 @@ def test_the_kit_s_version_is_that_of_its_folder_or_status(tmp_path):
     assert "|vlmevalkit:e8e78f05|" in read(tmp_path / "b").signature
     write(tmp_path / "b" / "x5-noclip", list("AAAA"), model="x5-noclip", data="AI2D_TEST")
     write(tmp_path / "b" / "x5-full", list("BBBB"), model="x5-full", data="AI2D_TEST")
-    assert "vlmevalkit's version is not told by" in " ".join(read(tmp_path / "b").notes)
+    assert "vlmevalkit's version is not recorded by" in " ".join(read(tmp_path / "b").notes)
     record = {"model": "eagle_masked", "arguments": {"drop": "none"}, "versions": {"vlmevalkit": "ms-vlmeval 0.0.20"}}
     write(tmp_path / "c", ["B"])
     records.write(record, tmp_path / "c")

@@ -1,0 +1,461 @@
+"""What the template shows of one model: numbers as text, in the order in which they are read. Nothing is computed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redundancy_eval.reports import digits, remarks
+from redundancy_eval.reports.cells import HOLE
+from redundancy_eval.reports.figures import curve, pareto
+from redundancy_eval.reports.looks import Look
+from redundancy_eval.reports.page import charts, texts, verdict
+from redundancy_eval.reports.page.drill import Sample
+from redundancy_eval.reports.subject import Subject
+from redundancy_eval.table import Mask
+from redundancy_eval.uncertainty import OVERALL, Cell, Number
+
+HEAT = 10  # shades on each side of 0
+View = dict[str, Any]
+
+
+def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Sample) -> View:
+    """Everything that is shown of a model."""
+    return {
+        "id": f"m{number}",
+        "name": texts.name(subject.name),
+        "encoders": [encoder(subject, name, looks) for name in subject.encoders],
+        "headline": verdict.headline(subject),
+        "facts": facts(subject),
+        "cards": cards(subject, looks),
+        "doubts": [texts.clip(doubt) for doubt in verdict.doubts(subject)],
+        "columns": [texts.name(place) for place in subject.places],
+        "cur": cur_tables(subject, looks),
+        "margin": digits.percent(subject.analysis.settings.margin),
+        "level": digits.percent(subject.analysis.settings.level),
+        "curve": _curve(subject),
+        "best": best(subject),
+        "keeps": keeps(subject),
+        "references": references(subject),
+        "costs": [texts.name(column) for column in (subject.costs.columns if subject.costs else ())],
+        "cost_note": texts.clip(subject.costs.note) if subject.costs else "",
+        "masks": masks(subject),
+        "possible": f"{2 ** len(subject.encoders):,}" if not subject.table.guessed else "?",
+        "pareto": _pareto(subject),
+        "shares": shares(subject, looks),
+        "pairs": pairs(subject),
+        "shared": shared(subject),
+        "together_reason": texts.clip(_together_reason(subject)),
+        "benchmarks": benchmarks(subject),
+        "routers": routers(subject),
+        "examples": examples(subject, sample, looks),
+        "sample": sample,
+        "paper": against_paper(subject, looks),
+        "notes": [texts.clip(note, 600) for note in remarks.notes(subject.model)],
+        "signature": texts.clip(f"{subject.table.signature}|{subject.analysis.signature}", 4000),
+    }
+
+
+def encoder(subject: Subject, name: str, looks: Mapping[str, Look]) -> View:
+    """An encoder's name, its word in the style sheet, and its number, by which it is filtered."""
+    return {"name": texts.name(looks[name].name), "key": looks[name].key, "id": f"e{subject.encoders.index(name)}"}
+
+
+def cell(number: Number, scale: float = 1.0, shade: float = math.nan, sign: bool = False) -> View:
+    """A number in a table; `shade` is the largest |number| of the table, NaN for no colour."""
+    level = 0
+    if math.isfinite(shade) and math.isfinite(number.value) and shade > 0:
+        level = round(HEAT * max(-1.0, min(1.0, scale * number.value / shade)))
+    known = math.isfinite(number.value)
+    return {
+        "text": digits.value(number, scale, sign),
+        "between": digits.interval(number, scale, sign),
+        "v": f"{scale * number.value:.6g}" if known else "",
+        "level": level,
+        "unclear": known and not digits.excludes_zero(number),
+        "why": texts.clip(number.reason or number.note),
+    }
+
+
+def facts(subject: Subject) -> list[tuple[str, str]]:
+    """Numbers that frame all others: (number, what it is)."""
+    full, floor, gap = subject.score((), OVERALL), subject.floor(OVERALL), subject.gap(OVERALL)
+    counts = subject.table.documents
+    found = [(digits.value(full), f"points, full model{_between(full)}")]
+    if floor:
+        found.append((digits.value(floor.points), f"with every encoder dropped, the floor{_between(floor.points)}"))
+    total = "unknown number of" if None in counts else f"{sum(filter(None, counts)):,}"
+    found.append((total, f"documents, {len(counts)} benchmark{'s' * (len(counts) != 1)}"))
+    possible = "" if subject.table.guessed else f" of {2 ** len(subject.encoders):,}"
+    found.append((str(len(subject.table.masks)), f"{possible} masks run".strip()))
+    if math.isfinite(gap.ig.value):
+        null = f"; equally useful encoders reach up to {digits.plain(100 * gap.null)} %, {digits.p_value(gap.p)}"
+        shown = "" if gap.ig.low > 0 else ": no gap shown"
+        found.append((f"{digits.value(gap.ig, 100)} %", f"Information Gap{_between(gap.ig, 100)}{null}{shown}"))
+    else:
+        found.append((digits.UNDEFINED, f"Information Gap: {texts.clip(gap.ig.reason)}"))
+    return found
+
+
+def _between(number: Number, scale: float = 1.0) -> str:
+    between = digits.interval(number, scale)
+    return f" ({between})" if between else ""
+
+
+def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
+    """An encoder each, by falling overall CUR."""
+    margin = 100 * subject.analysis.settings.margin
+    cells = [subject.cell(name, OVERALL) for name in subject.order]
+    others = [needed.cur for name in subject.order if (needed := subject.needed(name, OVERALL)) is not None]
+    low, high = charts.reach([*(each.cur for each in cells), *others], margin)
+    found = []
+    for name, each in zip(subject.order, cells, strict=True):
+        lost, needed = subject.lost(name, OVERALL), subject.needed(name, OVERALL)
+        rows = [("CUR", f"{digits.value(each.cur, 100)} %")]
+        if digits.known(each.cur):
+            rows.append((f"{digits.percent(subject.analysis.settings.level)} interval", digits.interval(each.cur, 100)))
+        if needed is not None:
+            rows.append(("CUR with stand-ins", f"{digits.value(needed.cur, 100)} %"))
+        rows.append(("points lost", digits.value(lost)))
+        most = max(
+            (subject.cell(name, place) for place in subject.places[1:]),
+            key=lambda found: found.cur.value if math.isfinite(found.cur.value) else -math.inf,
+            default=None,
+        )
+        if most is not None and math.isfinite(most.cur.value):
+            rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %"))
+        if math.isfinite(each.documents_to_decide):
+            rows.append(("documents to decide", f"about {each.documents_to_decide:,.0f}"))
+        for column in subject.costs.columns if subject.costs else ():
+            share = subject.costs.share(column, (name,)) if subject.costs else math.nan
+            if math.isfinite(share):
+                rows.append((f"saves {texts.name(column)}", f"{digits.plain(100 * (1 - share), 0)} %"))
+        found.append(
+            {
+                **encoder(subject, name, looks),
+                "word": each.verdict if needed is None else f"{needed.verdict}; {each.verdict}",
+                "tone": _tone(each.verdict if needed is None else needed.verdict),
+                "glyph": charts.interval(
+                    each.cur, low, high, margin, looks[name].key, needed=None if needed is None else needed.cur
+                ),
+                "rows": rows,
+                "reason": texts.clip(each.cur.reason),
+            }
+        )
+    return found
+
+
+def _tone(word: str) -> str:
+    """A verdict's first word, as a class of the style sheet."""
+    return word.split(",")[0].split(" ")[0].replace("n/a", "unknown")
+
+
+def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
+    """CUR in % (with linear stand-ins first), points lost, and CUR of what stands above the floor, place by place."""
+    kinds: list[tuple[str, str, float, Any]] = [
+        ("cur", "CUR, %", 100, lambda name, place: subject.cell(name, place).cur),
+        ("points", "points lost", 1, subject.lost),
+        ("floor", "share of what stands above the floor, %", 100, lambda n, p: subject.cell(n, p).floor_corrected),
+    ]
+    words = {name: subject.cell(name, OVERALL).verdict for name in subject.order}
+    if subject.stand_ins is not None:
+        kinds.insert(0, ("needed", "CUR with linear stand-ins, %", 100, lambda n, p: _cell_of(subject, n, p).cur))
+    found = []
+    for key, title, scale, of in kinds:
+        numbers = {(name, place): of(name, place) for name in subject.order for place in subject.places}
+        shade = max((abs(scale * n.value) for n in numbers.values() if math.isfinite(n.value)), default=math.nan)
+        rows = [
+            {
+                **encoder(subject, name, looks),
+                "word": _cell_of(subject, name, OVERALL).verdict if key == "needed" else words[name],
+                "cells": [cell(numbers[name, place], scale, shade) for place in subject.places],
+            }
+            for name in subject.order
+        ]
+        found.append({"key": key, "title": title, "rows": rows})
+    return found
+
+
+def _cell_of(subject: Subject, name: str, place: str) -> Cell:
+    """An encoder with linear stand-ins, where those were run."""
+    return subject.needed(name, place) or subject.cell(name, place)
+
+
+def _curve(subject: Subject) -> Any:
+    rows = curve.rows([subject])
+    if not rows:
+        return ""
+    points = [charts.Point(row["dropped"], row["score"], _mask_of(subject, row["mask"])) for row in rows]
+    floor = subject.floor(OVERALL)
+    return charts.curve(
+        points, subject.score((), OVERALL).value, floor.points.value if floor else math.nan,
+        f"Overall score of {len(rows)} masks by number of encoders dropped",
+    )  # fmt: skip
+
+
+def _mask_of(subject: Subject, written: str) -> str:
+    return texts.name(subject.label(() if written == "none" else written.split("+")))
+
+
+def _pareto(subject: Subject) -> Any:
+    rows = pareto.rows([subject])
+    if not rows:
+        return ""
+    points = [charts.Point(r["of_full"], r["score"], texts.name(r["label"]), r["frontier"]) for r in rows]
+    unit = f"{texts.name(rows[0]['cost'])}, % of the full model"
+    return charts.against_cost(points, unit, f"Overall score of {len(rows)} masks against {unit}")
+
+
+def best(subject: Subject) -> list[View]:
+    """The best mask of each size."""
+    return [
+        {
+            "kept": each.kept,
+            "label": texts.name(subject.label(each.mask)),
+            "points": cell(each.points),
+            "after": digits.plain(each.after_selection, digits.decimals(each.points)),
+            "change": cell(each.to_full, sign=True),
+            "run": f"{each.run} of {each.possible}",
+            "apart": len(each.not_told_apart),
+            "same": ", ".join(texts.name(subject.label(mask)) for mask in each.not_told_apart[:4]),
+        }
+        for each in subject.analysis.best
+    ]
+
+
+def keeps(subject: Subject) -> list[View]:
+    """The smallest masks that keep a share of the full score."""
+
+    def named(mask: Mask | None) -> str:
+        return "none" if mask is None else texts.name(subject.label(mask))
+
+    return [
+        {
+            "share": digits.percent(each.share),
+            "by": named(each.by_the_numbers),
+            "shown": named(each.shown) if not each.reason else f"{digits.UNDEFINED}: {texts.clip(each.reason)}",
+        }
+        for each in subject.analysis.keeps
+    ]
+
+
+def references(subject: Subject) -> list[View]:
+    """Other models beside the masks that they are set against."""
+    return [
+        {
+            "name": texts.name(each.model.name),
+            "against": texts.name(subject.label(each.mask)),
+            "scores": [cell(each.score(place)) for place in subject.places],
+            "differences": [cell(each.difference(place), sign=True) for place in subject.places],
+        }
+        for each in subject.references
+    ]
+
+
+def masks(subject: Subject) -> list[View]:
+    """All masks, the best first."""
+    chosen = {each.mask for each in subject.analysis.best}
+    found = []
+    for mask in subject.by_score:
+        key = tuple(sorted(mask))
+        low = key in subject.below_floor
+        found.append(
+            {
+                "label": texts.name(subject.label(mask)),
+                "kind": "full" if not mask else "low" if low else "best" if key in chosen else "",
+                "kept": [name not in mask for name in subject.encoders],
+                "keeps": " ".join(f"e{i}" for i, name in enumerate(subject.encoders) if name not in mask),
+                "size": len(subject.encoders) - len(mask),
+                "scores": [cell(subject.score(mask, place)) for place in subject.places],
+                "change": cell(subject.change(mask, OVERALL), sign=True) if mask else None,
+                "costs": [
+                    digits.plain(100 * subject.costs.share(column, mask))
+                    for column in (subject.costs.columns if subject.costs else ())
+                    if subject.costs
+                ],
+            }
+        )
+    return found
+
+
+def shares(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
+    """Shapley values beside what is lost without one encoder."""
+    found = subject.shares(OVERALL)
+    known = [name for name in subject.order if name in found]
+    return [
+        {
+            **encoder(subject, name, looks),
+            "lost": cell(subject.lost(name, OVERALL)),
+            "shapley": cell(found[name].shapley),
+            "share": cell(found[name].of_headroom, 100),
+        }
+        for name in sorted(known, key=lambda each: -_or_low(found[each].shapley.value))
+    ]
+
+
+def _or_low(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def pairs(subject: Subject) -> list[View]:
+    """How pairs act together, the strongest first."""
+    return [
+        {
+            "name": " and ".join(texts.name(subject.looks[name].name) for name in subject.ordered(pair.encoders)),
+            "at_full": cell(pair.at_full, sign=True),
+            "at_full_word": pair.at_full_word,
+            "contexts": None if pair.contexts is None else cell(pair.contexts, sign=True),
+            "contexts_word": pair.contexts_word,
+        }
+        for pair in sorted(subject.pairs(OVERALL), key=lambda pair: -abs(_or_zero(pair.at_full.value)))
+    ]
+
+
+def _or_zero(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
+
+
+def _together_reason(subject: Subject) -> str:
+    """Why Shapley values are not known; empty where they are."""
+    found = subject.shares(OVERALL)
+    if not found:
+        return "one encoder alone has no others to act with" if len(subject.encoders) < 2 else "it is not known"
+    return next((each.shapley.reason for each in found.values() if each.shapley.reason), "")
+
+
+def shared(subject: Subject) -> str:
+    """Points that are lost only when several encoders are dropped, in a sentence."""
+    found = next((each for each in subject.analysis.shared if each.place == OVERALL), None)
+    if found is None or not math.isfinite(found.points.value):
+        return ""
+    points, together = digits.value(found.points), digits.value(found.together)
+    if found.points.value < 0:
+        more = digits.plain(-found.points.value, digits.decimals(found.points))
+        return (
+            f"Single drops cost {more} points more than all encoders give together ({together}"
+            f"{_between(found.together)}): masked models fall below the floor."
+        )
+    return (
+        f"{points} of the {together} points that the encoders give together are lost only when several are dropped"
+        f"{_between(found.points)}."
+    )
+
+
+def benchmarks(subject: Subject) -> View:
+    """Points of every mask on every benchmark."""
+    names = [benchmark.name for benchmark in subject.table.benchmarks]
+    counts = subject.table.documents
+    return {
+        "names": [texts.name(name) for name in names],
+        "categories": [texts.name(benchmark.category) for benchmark in subject.table.benchmarks],
+        "documents": [HOLE if count is None else f"{count:,}" for count in counts],
+        "rows": [
+            {
+                "label": texts.name(subject.label(mask)),
+                "kind": "full" if not mask else "",
+                "cells": [cell(subject.on(name, mask)) for name in names],
+            }
+            for mask in sorted(subject.table.masks, key=len)
+        ],
+    }
+
+
+def routers(subject: Subject) -> View | None:
+    """What choosing the mask could gain, overall; None where it is not known."""
+    found = next((each for each in subject.analysis.routers if each.place == OVERALL), None)
+    if found is None or not math.isfinite(found.by_task):
+        return None
+    return {
+        "by_task": digits.signed(found.by_task),
+        "oracle": digits.signed(found.oracle),
+        "guessing": digits.signed(found.guessing),
+        "masks": found.masks,
+    }
+
+
+def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
+    """The model beside the paper's numbers; None where it was not compared."""
+    found = subject.paper
+    if found is None:
+        return None
+    rows = []
+    for row in found.rows:
+        each = row.published
+        what = f"CUR of {looks[each.encoder].name}" if each.encoder in looks else each.quantity
+        if each.quantity == "score":
+            size = f"{each.dropped} dropped" if each.dropped else "full model"
+            what = f"score, {size}{f', {each.of}' if each.of else ''}"
+        error = "" if math.isnan(each.error) else f" ±{digits.plain(each.error, 2)}"
+        rows.append(
+            {
+                "what": texts.name(what),
+                "place": texts.name(each.place),
+                "paper": f"{digits.plain(each.value, 2)}{error}",
+                "v": f"{each.value:g}",
+                "kind": each.kind,
+                "ours": cell(row.ours),
+                "difference": cell(Number(row.difference), sign=True),
+                "agrees": digits.UNDEFINED if row.agrees is None else "yes" if row.agrees else "no",
+            }
+        )
+    return {"name": texts.name(found.model), "rows": rows, "differs": [texts.clip(each) for each in found.differs]}
+
+
+def examples(subject: Subject, sample: Sample, looks: Mapping[str, Look]) -> list[View]:
+    """Documents whose score turns; anchors hold no text from outside."""
+    order = [benchmark.name for benchmark in subject.table.benchmarks]
+    found = []
+    for number, each in enumerate(sample.examples):
+        found.append(
+            {
+                "anchor": f"x{number}",
+                "benchmark": texts.name(each.benchmark),
+                "benchmark_id": f"b{order.index(each.benchmark)}",
+                "document": texts.name(each.document),
+                "kinds": " ".join(each.kinds),
+                "encoders": " ".join(f"e{subject.encoders.index(name)}" for name in each.encoders),
+                "question": texts.lines(each.question),
+                "reference": texts.clip(each.reference),
+                "picture": each.picture,
+                "said": [
+                    {
+                        "who": _who(subject, said.mask, looks),
+                        "text": texts.clip(said.text),
+                        "score": f"{said.score:.2f}" if math.isfinite(said.score) else "no score",
+                        "right": said.score >= 0.5,
+                        "partly": said.score not in (0, 1),
+                        "turned": len(said.mask) == 1 and said.mask[0] in each.encoders,
+                    }
+                    for said in each.said
+                ],
+            }
+        )
+    return found
+
+
+def _who(subject: Subject, mask: Mask, looks: Mapping[str, Look]) -> str:
+    if not mask or subject.is_floor(mask):
+        return subject.label(mask)
+    return f"{digits.MINUS} {texts.name(looks[mask[0]].name)}"
+
+
+def comparison(subjects: Sequence[Subject], looks: Mapping[str, Look]) -> list[View]:
+    """Several models side by side."""
+    found = []
+    for number, subject in enumerate(subjects):
+        floor, gap = subject.floor(OVERALL), subject.gap(OVERALL)
+        kept = next((each for each in subject.analysis.keeps if each.share == 0.95), None)
+        words = [(encoder(subject, name, looks), subject.cell(name, OVERALL).verdict) for name in subject.order]
+        found.append(
+            {
+                "id": f"m{number}",
+                "name": texts.name(subject.name),
+                "full": cell(subject.score((), OVERALL)),
+                "floor": cell(floor.points if floor else Number(math.nan, reason="not run")),
+                "gap": cell(gap.ig, 100),
+                "null": digits.plain(100 * gap.null),
+                "words": words,
+                "keeps": digits.UNDEFINED if kept is None or kept.reason
+                else "none" if kept.shown is None else texts.name(subject.label(kept.shown)),
+            }
+        )  # fmt: skip
+    return found
