@@ -83,7 +83,8 @@ def _gap(model: Model) -> str:
     gap = model.gap(OVERALL)
     shown = cells.of(gap.ig, 100)
     if not math.isfinite(gap.null):
-        return f"its overall IG is {cells.figure(shown)}" + (f" ({gap.ig.reason})" if gap.ig.reason else "")
+        known = f"{cells.figure(shown)} %, without interval" if math.isfinite(shown.value) else cells.figure(shown)
+        return f"its overall IG is {known}" + (f" ({gap.ig.reason})" if gap.ig.reason else "")
     null = cells.figure(cells.Cell(100 * gap.null, digits=1))
     p = cells.p_value(gap.p)
     level = "more than" if gap.ig.low > 0 else "no more than"

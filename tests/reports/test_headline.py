@@ -156,6 +156,17 @@ def test_samples_that_do_not_give_the_points_have_no_interval():
     assert any("the samples of demo general give 70.000000 points, not the 71" in n for n in made.models[0].notes)
 
 
+def test_where_nothing_can_be_said_overall_categories_speak():
+    scores = answers(200, 0, 20, 1400)
+    whole = table(scores)
+    one = ScoreTable(**{**vars(whole), "samples": dict(list(whole.samples.items())[:1]), "documents": (2000, None)})
+    sentence = report.build([one]).models[0].sentence
+    assert sentence == (
+        "m: no overall verdict is given (demo chart has no samples, and its number of documents is not known); "
+        "General: sam relied on, dino relied on, below margin, clip redundant."
+    )
+
+
 def test_few_clusters_are_named(tmp_path):
     sweep = {drop: {DEMO_TASKS[0]: [1, 1, 1, 0, 1, 1]} for drop in ("none", "clip")}
     notes = report.build([table_of(write_sweep(tmp_path, sweep))]).models[0].notes
