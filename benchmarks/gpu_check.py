@@ -39,9 +39,14 @@ import torch
 
 from redundancy_eval import files, masks
 from redundancy_eval.model_wrappers.costs import operations
-from redundancy_eval.model_wrappers.masking import native
-from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines, sweep
+from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
+from redundancy_eval.model_wrappers.sweeps.question import Question
+from redundancy_eval.model_wrappers.sweeps.settings import AUTO
 from redundancy_eval.store import Store
 
 SCHEMA = 1
@@ -69,7 +74,11 @@ class Check:
         """The full model, made when it is first asked for."""
         if self._model is None:
             module = subjects.random(self.subject, self.device, self.dtype)
-            self._model = MaskedModel(module, subjects.tokenizer(module.language_model.config.vocab_size))
+            self._model = MaskedModel(
+                module,
+                subjects.tokenizer(module.language_model.config.vocab_size),
+                template=templates.TEMPLATES["vicuna_v1"],
+            )
         return self._model
 
     def forget(self) -> None:
@@ -88,12 +97,12 @@ class Check:
         """Seconds."""
         return self.ends - time.monotonic()
 
-    def questions(self, count: int, start: int = 0) -> list[sweep.Question]:
+    def questions(self, count: int, start: int = 0) -> list[Question]:
         """Documents, each with an image of its own."""
         words = self.full.model.language_model.config.vocab_size
         asked = subjects.documents(count + start, 1, words, WORDS)[start:]
         return [
-            sweep.Question("t", "", str(number), text, NEW, ANSWER, lambda image=image: [image])
+            Question("t", "", str(number), text, NEW, ANSWER, lambda image=image: [image])
             for number, (text, image) in enumerate(asked, start)
         ]
 
@@ -146,8 +155,8 @@ def bandwidth(device: torch.device, size: int) -> float:
 def swept(
     check: Check,
     labels: Sequence[str],
-    questions: Sequence[sweep.Question],
-    batch: int | str = sweep.AUTO,
+    questions: Sequence[Question],
+    batch: int | str = AUTO,
     model: MaskedModel | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """A sweep into a store of its own: answers by mask and document, and what it took."""
@@ -157,7 +166,7 @@ def swept(
         one = sweep.Sweep(lambda: full, labels, kept, batch)
         _, spent = seconds(lambda: one.fill(questions, show=False), check.device)
         answers = {f"{key.mask}|{key.document}": stored.text for key, stored in kept.items()}
-    given = {key: text for key, text in answers.items() if not key.startswith(sweep.ALONE)}
+    given = {key: text for key, text in answers.items() if not key.startswith(ALONE)}
     told = {
         "seconds": round(spent, 3),
         "answers": len(given),
@@ -169,13 +178,13 @@ def swept(
 
 def noise(answers: Mapping[str, str]) -> tuple[int, int]:
     """How many second answers of the full model differ from the first, and of how many."""
-    alone = {key: text for key, text in answers.items() if key.startswith(sweep.ALONE)}
-    return sum(text != answers[key.replace(sweep.ALONE, sweep.FULL)] for key, text in alone.items()), len(alone)
+    alone = {key: text for key, text in answers.items() if key.startswith(ALONE)}
+    return sum(text != answers[key.replace(ALONE, FULL)] for key, text in alone.items()), len(alone)
 
 
 def equal(answers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, int]:
     """How many answers under masks are the same in both."""
-    keys = [key for key in answers if not key.startswith(sweep.ALONE)]
+    keys = [key for key in answers if not key.startswith(ALONE)]
     return {"equal": sum(answers[key] == others[key] for key in keys), "answers": len(keys)}
 
 
@@ -187,8 +196,8 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
     yield {"matrix_tflops": round(rate(check.device, check.dtype, 512 if check.tiny else 8192) / 1e12, 4)}
     yield {"clocks_then": nvidia_smi("clocks.sm,clocks.mem,power.draw")} if check.device.type == "cuda" else {}
     yield {"copy_gb_per_s": round(bandwidth(check.device, 2**24 if check.tiny else 2**32) / 1e9, 1)}
-    here = native.load("eagle_masked", "demo", device=check.device, dtype="float32")
-    there = native.load("eagle_masked", "demo", device="cpu", dtype="float32")
+    here = loading.load("eagle_masked", "demo", device=check.device, dtype="float32")
+    there = loading.load("eagle_masked", "demo", device="cpu", dtype="float32")
     asked = subjects.documents(2 if check.tiny else 8, 1, words=WORDS)
     prompts = [Prompt(text, (image,)) for text, image in asked]
     mine: dict[str, str] = {}
@@ -201,11 +210,10 @@ def works(check: Check) -> Iterator[dict[str, Any]]:
     yield {"demo_answers_equal_to_cpu": same["equal"], "demo_answers": same["answers"]}
     labels = [masks.label(mask, here.encoder_names) for mask in masks.every(here.encoder_names)]
     questions = [
-        sweep.Question("t", "", str(n), text, NEW, {}, lambda image=image: [image])
-        for n, (text, image) in enumerate(asked)
+        Question("t", "", str(n), text, NEW, {}, lambda image=image: [image]) for n, (text, image) in enumerate(asked)
     ]
     yield {"demo_sweep_equal_to_one_by_one": equal(mine, swept(check, labels, questions, model=here)[0])["equal"]}
-    half = native.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
+    half = loading.load("eagle_masked", "demo", device=check.device, dtype=str(check.dtype).removeprefix("torch."))
     answers, _ = swept(check, labels, questions, model=half)
     yield {"demo_half_equal_to_float32": equal(mine, answers)["equal"], "demo_half_noise_floor": noise(answers)[0]}
     images = [prompt.images[0] for prompt in prompts]
@@ -251,7 +259,7 @@ def one_by_one(check: Check, size: int) -> Iterator[dict[str, Any]]:
     asked = check.questions(count, 1)
     views = {label: check.full.under(masks.dropped(check.full.encoder_names, label)) for label in check.labels}
     prompts = [question.prompt() for question in asked]
-    views[sweep.FULL].generate(prompts[:size], NEW, **ANSWER)
+    views[FULL].generate(prompts[:size], NEW, **ANSWER)
     free(check.device)
     spent, given, equal, limit = 0.0, 0, 0, check.left * 0.25
     batches = [(start, label) for start in range(0, len(prompts), size) for label in views]
@@ -409,7 +417,7 @@ def _small_only(answer: Callable[..., Any]) -> Callable[..., Any]:
 def attention(check: Check) -> Iterator[dict[str, Any]]:
     """Shared prefixes with each attention that is there: the same answers, and what they save."""
     questions = [
-        sweep.Question("t", "", str(n), f"{q.text} w{n + 3}", NEW, ANSWER, check.questions(1)[0].images)
+        Question("t", "", str(n), f"{q.text} w{n + 3}", NEW, ANSWER, check.questions(1)[0].images)
         for n, q in enumerate(check.questions(4))
     ]
     language, before = check.full.model.language_model, check.full.model.language_model.config._attn_implementation
@@ -431,7 +439,7 @@ def attention(check: Check) -> Iterator[dict[str, Any]]:
     yield {"flash_attn": "installed" if flash else "not installed: flash_attention_2 was not tried"}
 
 
-def padding(check: Check, questions: Sequence[sweep.Question]) -> dict[str, Any]:
+def padding(check: Check, questions: Sequence[Question]) -> dict[str, Any]:
     """The largest difference that padding makes to the log-probability of an answer of one token, in nats.
 
     Random weights put many tokens close to the best, so that answers differ where this hardly does. NaN is an error.

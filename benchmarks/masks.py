@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from redundancy_eval import masks
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 
 
 def seconds(function: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -41,12 +42,12 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=8, help="tokens of an answer")
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
-    full = native.load("eagle_masked", args.pretrained, device=args.device)
+    full = loading.load("eagle_masked", args.pretrained, device=args.device)
     names, device = full.model.encoder_names, full.device
     side = full.model.image_size
     noise = np.random.default_rng(0).integers(0, 256, (args.batch, side, side, 3), dtype=np.uint8)
     images = [Image.fromarray(pixels) for pixels in noise]
-    prompts = [native.Prompt("What is shown?\nAnswer with one word.", (image,)) for image in images]
+    prompts = [Prompt("What is shown?\nAnswer with one word.", (image,)) for image in images]
     pixels = {"shared": full.model.preprocess(images)["shared"].to(device, full.dtype)}
 
     def time_of(function: Callable[[], object]) -> float:
@@ -56,7 +57,7 @@ def main() -> None:
     prepare = time_of(lambda: full.model.preprocess(images))
     alone = {name: time_of(lambda name=name: full.model.encode(pixels, [name])) for name in names}
     answer = {"min_new_tokens": args.new_tokens, "max_new_tokens": args.new_tokens}
-    nothing = native.MaskedModel(full.model, full.tokenizer, names, full.template, full.eos)
+    nothing = native.MaskedModel(full.model, full.tokenizer, names, template=full.template, eos=full.eos)
     language = time_of(lambda: nothing.generate(prompts, **answer))
     print(f"ms an image, batches of {args.batch}, {device}, {full.dtype}, torch {torch.__version__}")
     print(f"preprocessing {prepare:.2f}; " + "; ".join(f"{k} {v:.2f}" for k, v in alone.items()))
@@ -64,7 +65,7 @@ def main() -> None:
     print(f"{'drop':<14}{'ms':>9}{'of full':>9}{'bound':>9}{'ms/bound':>10}")
     whole = 0.0
     for mask in masks.leave_one_out(names):
-        subject = native.MaskedModel(full.model, full.tokenizer, mask, full.template, full.eos)
+        subject = native.MaskedModel(full.model, full.tokenizer, mask, template=full.template, eos=full.eos)
         spent = time_of(lambda subject=subject: subject.generate(prompts, **answer))
         whole = whole or spent
         bound = language + (prepare if len(mask) < len(names) else 0) + sum(alone[n] for n in names if n not in mask)

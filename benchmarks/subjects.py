@@ -19,7 +19,7 @@ from redundancy_eval.model_wrappers.families.base import FamilyModel
 from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
 from redundancy_eval.model_wrappers.families.deepseek_vl import model as deepseek_vl
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
 
 WORDS = 12  # of a question; with the template, a prompt has some 50 tokens beside the image's
 # Released widths and input sizes, few layers, a language model of 220 million parameters.
@@ -183,8 +183,8 @@ def write(subject: str, folder: Path) -> None:
 def load(subject: str, folder: Path) -> native.MaskedModel:
     """The full model of a subject; `midsize` as `write` left it, `full` made where it runs."""
     if subject == "full":
-        return native.MaskedModel(random(subject), tokenizer())
-    return native.load("eagle_masked", str(folder), device="cpu", dtype="float32")
+        return native.MaskedModel(random(subject), tokenizer(), template=templates.TEMPLATES["vicuna_v1"])
+    return loading.load("eagle_masked", str(folder), device="cpu", dtype="float32")
 
 
 def documents(

@@ -211,6 +211,7 @@ def at_once(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
     from redundancy_eval.model_wrappers.checkpoints import hub
     from redundancy_eval.model_wrappers.masking import loading
     from redundancy_eval.model_wrappers.sweeps import sweep
+    from redundancy_eval.model_wrappers.sweeps.question import Question
     from redundancy_eval.store import HEADER, Store
 
     spent: dict[str, float] = {}
@@ -225,7 +226,7 @@ def at_once(args: argparse.Namespace, labels: list[str]) -> dict[str, Any]:
         else:
             full, settings = subjects.load(args.subject, args.work / "midsize"), {"min_new_tokens": NEW_TOKENS}
             asked = [
-                sweep.Question("t", "", str(n), text, NEW_TOKENS, settings, lambda image=image: [image])
+                Question("t", "", str(n), text, NEW_TOKENS, settings, lambda image=image: [image])
                 for n, (text, image) in enumerate(subjects.documents(args.images, args.questions))
             ]
             with Store.open(out / "store", {"subject": args.subject}) as kept:
@@ -272,10 +273,10 @@ def child(args: argparse.Namespace) -> None:
     import subjects
     import torch
 
-    from redundancy_eval.model_wrappers.families import registry
-    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
+    from redundancy_eval.model_wrappers.families.eagle import card
+    from redundancy_eval.model_wrappers.sweeps import masks
 
-    labels = sweep_run.read_masks(args.masks, registry.eagle_encoders(subjects.config(args.subject)))
+    labels = masks.read(args.masks, card.encoders(subjects.config(args.subject)))
     told: dict[str, Any] = {"labels": labels}
     if args.child == "prepare" and args.subject == "midsize":
         subjects.write(args.subject, args.work / "midsize")

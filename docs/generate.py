@@ -26,6 +26,7 @@ SHOWN = (
     "torch", "torchvision", "transformers", "tokenizers", "sentencepiece", "accelerate", "timm", "safetensors",
     "huggingface-hub", "datasets", "pillow", "lmms-eval", "ms-vlmeval", "filelock", "protobuf",
     "antlr4-python3-runtime", "math-verify", "msgspec", "numpy", "packaging", "pandas", "python-calamine",
+    "scipy",
 )  # fmt: skip
 _PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -59,19 +60,20 @@ def models() -> str:
     rows = ["| `--model` | family | encoders (million parameters, GFLOPs an image or tile) | templates | sites |"]
     rows.append("|---|---|---|---|---|")
     for family in registry.FAMILIES.values():
+        if not family.model.startswith("redundancy_eval."):  # of another package, installed here by chance
+            continue
         costs = ", ".join(f"`{name}` ({million:g}, {flops:g})" for name, (million, flops) in family.costs.items())
         templates = ", ".join(dict.fromkeys(checkpoint.template for checkpoint in family.checkpoints))
         rows.append(f"| `{family.model_id}` | {family.title} | {costs} | {templates} | {', '.join(family.sites)} |")
     named = "`encoders=NAME:MODULE.PATH+...` | its own | that module's output"
-    rows.append(f"| `hf_masked` | any transformers image-text-to-text model | {named} |")
-    rows.append(f"| `masked` | any model of lmms-eval or VLMEvalKit, `base=ID` | {named} |")
+    rows.append(f"| `{registry.HF_MASKED}` | any transformers image-text-to-text model | {named} |")
+    rows.append(f"| `{registry.MASKED}` | any model of lmms-eval or VLMEvalKit, `base=ID` | {named} |")
     return "\n".join(rows) + "\n"
 
 
 def commands() -> str:
     """The table of commands: from the command line's own help."""
-    parser, _ = cli._parser()
-    choices = next(action for action in parser._actions if action.choices and not action.option_strings)
+    choices = next(action for action in cli.parser()._actions if action.choices and not action.option_strings)
     listed = ((action.dest, action.help) for action in choices._choices_actions)  # type: ignore[attr-defined]
     return "\n".join(["| command | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in listed)]) + "\n"
 

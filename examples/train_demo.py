@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from redundancy_eval.model_wrappers.encoders.pixels import CLIP_MEAN, CLIP_STD
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
 from redundancy_eval.tasks.demo import scenes
@@ -123,7 +124,7 @@ class Samples(torch.utils.data.IterableDataset):
         return self.cache[text]
 
     def question_ids(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-        """Ids of a question behind the image, and of its answer, as generation meets them."""
+        """Ids of a question after the image, and of its answer, as generation meets them."""
         return self.words(f"\n{prompt}{self.after}"), [*self.words(f" {answer}"), CONFIG["eos_token_id"]]
 
     def sample(self, category: str, rng: Random) -> tuple[torch.Tensor, list[tuple[list[int], list[int]]]]:
@@ -142,7 +143,7 @@ class Samples(torch.utils.data.IterableDataset):
         return torch.from_numpy(scenes.draw(scene)), out
 
     def collate(self, items):
-        """Pack the questions of each image behind one prefix; images (n, S, S, 3) uint8, the rest (n, length)."""
+        """Pack the questions of each image after one prefix; images (n, S, S, 3) uint8, the rest (n, length)."""
         offset = len(self.prefix)
         rows = []
         for _, questions in items:
@@ -173,7 +174,7 @@ class Samples(torch.utils.data.IterableDataset):
 def forward(model: eagle.Eagle, prefix: torch.Tensor, batch) -> torch.Tensor:
     """Logits (n, length, vocabulary) at the packed questions' positions."""
     images, ids, _, segment, position = batch
-    mean, std = (torch.tensor(v) for v in (eagle.encoders.CLIP_MEAN, eagle.encoders.CLIP_STD))
+    mean, std = (torch.tensor(v) for v in (CLIP_MEAN, CLIP_STD))
     pixels = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
     visual = model.mm_projector(model.concatenate(model.encode({"shared": pixels}, model.encoder_names)))
     embed, n = model.language_model.get_input_embeddings(), len(images)

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from redundancy_eval.errors import DataError
+from redundancy_eval.errors import DataError, SetupError
 
 UNREADABLE = (
     OSError, SyntaxError, EOFError, struct.error, zlib.error, binascii.Error, Image.DecompressionBombError,
 )  # fmt: skip
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _HALF, _WHOLE = 2**15 - 1, 2**16 - 1
 # Whose wide integers are 16 bits; a TIFF's may be anything.
 _SIXTEEN_BITS = ("PNG", "PPM")
@@ -108,3 +109,21 @@ def within(value: Any) -> Any:
         parts = [within(part) for part in value]
         return parts if any(a is not b for a, b in zip(parts, value, strict=True)) else value
     return value
+
+
+def in_folder(folder: Path, count: int) -> list[Image.Image]:
+    """The first pictures of a folder, by name.
+
+    Raises:
+        SetupError: it holds none, or one that cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)[:count]
+    if not paths:
+        raise SetupError(f"no images ({', '.join(_SUFFIXES)}) in {folder}")
+    images = []
+    for path in paths:
+        try:
+            images.append(read(path))
+        except UNREADABLE as error:
+            raise SetupError(f"{path} is no image: {error}") from None
+    return images

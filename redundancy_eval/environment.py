@@ -1,18 +1,20 @@
-"""What is installed, beside the ranges that our package metadata admits and the set that the tests passed on."""
+"""What is installed, beside the ranges that our package metadata admits and the set that the tests passed on.
+
+Every command imports this module, so what reads packages' metadata is imported where it is used.
+"""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from redundancy_eval.errors import DataError, SetupError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 NAME = "redundancy-eval"
 EXTRAS = ("models", "lmms-eval", "vlmevalkit")
@@ -24,13 +26,15 @@ class Package:
     """A package that one of our extras asks for: the range, what is installed (None: nothing), what was tested."""
 
     name: str
-    wanted: Requirement
+    wanted: "Requirement"
     found: str | None
     tested: str | None
 
     @property
     def fits(self) -> bool:
         """Whether it is there, in the range."""
+        from packaging.version import InvalidVersion, Version
+
         try:
             return self.found is not None and self.wanted.specifier.contains(Version(self.found), prereleases=True)
         except InvalidVersion:
@@ -49,8 +53,13 @@ def tested() -> dict[str, str]:
     return of_all.get(f"{sys.version_info.major}.{sys.version_info.minor}", {})
 
 
-def wanted(extra: str = "") -> list[Requirement]:
+def wanted(extra: str = "") -> "list[Requirement]":
     """What the base install, or an extra beside it, asks for on this machine; [] where we are not installed."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     try:
         texts = metadata.requires(NAME) or []
     except metadata.PackageNotFoundError:
@@ -70,6 +79,8 @@ def wanted(extra: str = "") -> list[Requirement]:
 
 def packages(extra: str = "") -> list[Package]:
     """The packages of the base install, or of an extra, as they are here."""
+    from packaging.utils import canonicalize_name
+
     known = tested()
     made = []
     for requirement in wanted(extra):
@@ -80,6 +91,8 @@ def packages(extra: str = "") -> list[Package]:
 
 def version(name: str) -> str | None:
     """Installed version of a distribution; None where there is none."""
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -179,6 +179,8 @@ class ReportOptions(TypedDict):
     seed: int
     intervals: str
     rerun: bool
+    figures: list[str]
+    images: bool
 
 
 class Report(TypedDict):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.options import INTERVALS, Options
+from redundancy_eval.options import FIGURES, INTERVALS, Options
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--intervals", choices=INTERVALS, default=INTERVALS[0], help="in LaTeX: under the numbers (default), or none"
     )
+    parser.add_argument(
+        "--figures", default="none", metavar="KIND,...",
+        help=f"draw the figures into OUT/figures: {', '.join(FIGURES)}, or none (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--images", action="store_true",
+        help="show the documents' images in the page: of VLMEvalKit from $LMUData, of lmms-eval from its data sets "
+        "(lmms-eval must be installed; the data may be fetched)",
+    )  # fmt: skip
     add_rerun(parser)
 
 
@@ -38,7 +47,8 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as fields of Options."""
     return {
         "level": args.level / 100, "margin": args.margin / 100, "seed": args.seed, "intervals": args.intervals,
-        "rerun": bool(args.rerun),
+        "rerun": bool(args.rerun), "images": args.images,
+        "figures": tuple(kind for kind in args.figures.replace(" ", "").split(",") if kind and kind != "none"),
     }  # fmt: skip
 
 

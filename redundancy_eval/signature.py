@@ -66,7 +66,7 @@ def checkpoint(runs: Sequence[Run]) -> str:
 
 
 def ablation(runs: Sequence[Run]) -> str:
-    """What stands in for dropped outputs; "told" where the user told the masks, "" where nothing tells."""
+    """What stands in for dropped outputs; "told" where the user gave the masks, "" where nothing tells."""
     masked = _masked(runs)
     return masked.arguments.get("ablation", _unsaid(masked).get("ablation", ""))
 

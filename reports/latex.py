@@ -39,7 +39,7 @@ def files(report: Report) -> dict[str, str]:
         if table.ranked:
             comment.append("bold: largest of a column (of the model); underlined: second; on the rounded values")
         made[f"{table.stem}.tex"] = tabular(table, comment, intervals)
-        said.append(f"{table.stem}.tex: {table.title}. {about}")
+        said.append(shown.text(f"{table.stem}.tex: {table.title}. {about}"))
     inputs = "".join(f"\\input{{{name}}}\n" for name in made)
     return {**made, "preview.tex": _PREVIEW.replace("%s", inputs), CAPTIONS: "\n\n".join(said) + "\n"}
 

@@ -113,6 +113,18 @@ def assign(module: nn.Module, name: str, value: Tensor) -> None:
         parent._buffers[leaf] = value
 
 
+def inside(prefix: str, target: Target) -> Target:
+    """Where a released tensor goes in a module, of where it goes in a part of it whose names begin with a prefix."""
+    if isinstance(target, Mapping):
+        return {prefix + own: part for own, part in target.items()}
+    return None if target is None else prefix + target
+
+
+def restore_position_ids(embeddings: Any) -> None:
+    """Make the position indices of a CLIP's or SigLIP's embeddings, which no checkpoint holds."""
+    embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))
+
+
 # Where tensors go: one device, or a device for each module by the beginning of its name (accelerate's device map).
 Device: TypeAlias = torch.device | str | Mapping[str, Any]
 
@@ -272,10 +284,10 @@ def _tell_of_others(folder: Path) -> None:
 
 
 def differing(folder: Path, prefix: str, weights: Path, rename: Callable[[str], Target]) -> str:
-    """A tensor behind a prefix of one checkpoint that another has with other values; "" where all agree.
+    """A tensor under a prefix of one checkpoint that another has with other values; "" where all agree.
 
     Args:
-        folder: holds copies, under released names behind `prefix`.
+        folder: holds copies, under released names after `prefix`.
         prefix: of the copies.
         weights: holds the originals.
         rename: released name -> own name, of both.

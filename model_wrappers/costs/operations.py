@@ -1,4 +1,4 @@
-"""What a model costs, told from its config: parameters, shapes and operations of a model without weights.
+"""What a model costs, read from its config: parameters, shapes and operations of a model without weights.
 
 Operations are floating-point operations, two for a multiply-add, as torch's FlopCounterMode counts them: matrix
 products, convolutions and attention (all of its square, although the language model's is causal); not norms,
@@ -6,8 +6,6 @@ activations and resizing. Encoders and fusion are counted on the meta device, wh
 CPU the counter of torch 2.14 sees nothing in flash attention), the language model by formula.
 """
 
-import importlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.families.base import FamilyModel
+from redundancy_eval.model_wrappers.families.base import FamilyModel, model_class
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
 
@@ -45,7 +43,7 @@ class Language:
         return 2 * self.matrices * tokens + 4 * self.layers * self.width * tokens**2 + 2 * self.output
 
     def decode(self, tokens: float, new: float) -> float:
-        """Operations for the tokens of an answer behind the first; each sees the prompt and all before it."""
+        """Operations for the tokens of an answer after the first; each sees the prompt and all before it."""
         steps = max(new - 1, 0)
         seen = steps * tokens + steps * (steps + 1) / 2
         return 2 * (self.matrices + self.output) * steps + 4 * self.layers * self.width * seen
@@ -88,14 +86,10 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
         SetupError: the config is of another family, or an argument makes no sense.
     """
     family, config = registry.family(model_id), hub.read_config(folder)
-    kind: Any = importlib.import_module(family.module).MODEL
-    taken = inspect.signature(kind).parameters
-    settings: dict[str, Any] = {key: given[key] for key in family.settings if key in given and key in taken}
-    if family.repositories and "keep" in taken:  # the encoders' sizes are not in this config
-        settings["keep"] = ()
-    registry.check(model_id, config, str(folder / "config.json"))
+    settings = {key: given[key] for key in family.settings if key in given and key != "encoder_weights"}
+    family.check(config, str(folder / "config.json"))
     with weights.building(folder):
-        model: FamilyModel = kind(config, **settings)
+        model = model_class(family)(config, **settings)
     return model.eval().requires_grad_(False)
 
 

@@ -1,13 +1,15 @@
-"""Vision encoders whose weights lie in hub repositories of their own, as I-MoF and Cambrian-1 use them.
+"""Vision encoders whose weights are in hub repositories of their own, as I-MoF and Cambrian-1 use them.
+
+Those of open_clip's repositories stand in open_clip_towers.py.
 
 Their checkpoints hold the language model and the connector only (or copies of the encoders that the original code does
 not read). Each encoder here is built from the sizes in its repository's own config and gives tokens:
 
     folder = hub.locate_encoder("facebook/dinov2-giant", encoder_weights)
-    with torch.device("meta"):
-        tower = towers.DinoTower(towers.DinoTower.sizes(folder), input_size=378, grid=24)
-    towers.load(tower, folder, dtype, device)
+    tower = DinoTower(DinoTower.sizes(folder), input_size=378, grid=24)
     tokens = tower(tower.preprocess(images))                    # (images, tower.tokens, tower.channels)
+
+A family's `add_encoder` builds one, and its `load` fills it (families/base.py).
 
 Sources: tsb0601/MMVP at 7635005, LLaVA/llava/model/multimodal_encoder/{clip,dino}_encoder.py; cambrian-mllm/cambrian at
 539ffc3, cambrian/model/multimodal_encoder/{siglip,clip,dino,clip_convnext}_encoder.py and cambrian/mm_utils.py.
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -29,91 +30,29 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import config_keys
-from redundancy_eval.model_wrappers.families.eagle.encoders import CLIP_MEAN, CLIP_STD, to_grid
+from redundancy_eval.model_wrappers.checkpoints import config_keys, hub, weights
+from redundancy_eval.model_wrappers.encoders import vision_keys
+from redundancy_eval.model_wrappers.encoders.pixels import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    colour,
+    normalise,
+    pad_to_square,
+    resize,
+    resize_maps,
+    to_grid,
+    to_tokens,
+)
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HALF = (0.5, 0.5, 0.5)
 POSITIONS = ("offset", "size")
 # The side of CLIP that reads texts, and what compares the two.
 _CLIP_TEXT = re.compile(r"text_model\..*|(text|visual)_projection\..*|logit_scale")
 
 
-def load(tower: "Tower", place: Path, dtype: torch.dtype, device: torch.device | str) -> weights.LoadReport:
-    """Fill a tower that was built on the meta device.
-
-    Raises:
-        SetupError: tensors are missing or have another shape.
-    """
-    report = weights.load(tower, place, tower.rename, dtype, device, release=tower.release)
-    tower.restore_buffers()
-    tower.to(device).eval()
-    return report
-
-
-# --- pixels --------------------------------------------------------------------------------------------------------
-
-
-def colour(mean: Sequence[float]) -> tuple[int, int, int]:
-    """A mean (0 to 1) as a uint8 colour, truncated as the original code does."""
-    red, green, blue = (int(value * 255) for value in mean)
-    return red, green, blue
-
-
-def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """The image in the middle of a square of a colour. mm_utils.py, expand2square."""
-    image = image.convert("RGB")
-    if image.width == image.height:
-        return image
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), colour)
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
-
-
-def resize(image: Image.Image, size: int) -> np.ndarray:
-    """PIL's bicubic resize to (size, size, 3) uint8."""
-    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-
-
-def crop(image: Image.Image, size: int) -> np.ndarray:
-    """Shortest side to `size` (bicubic), then the centre: (size, size, 3) uint8, as CLIPImageProcessor does."""
-    image = image.convert("RGB")
-    short = min(image.size)
-    width, height = (size * side // short for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images, rows, columns, 3) uint8 -> (images, 3, rows, columns) float32.
-
-    Rescaled in float64, then rounded and normalised in float32: bit for bit what transformers' processors did.
-    """
-    scaled: np.ndarray = (pixels * (1 / 255)).astype(np.float32)
-    scaled = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
-
-
-# --- encoders ------------------------------------------------------------------------------------------------------
-
-
-def to_tokens(maps: Tensor) -> Tensor:
-    """(units, channels, rows, columns) -> (units, rows*columns, channels)."""
-    return maps.flatten(2).transpose(1, 2)
-
-
-def resize_maps(maps: Tensor, grid: int) -> Tensor:
-    """Resize (units, channels, h, w) to grid x grid, bilinear with align_corners=False, computed in float32."""
-    if maps.shape[-2:] == (grid, grid):
-        return maps
-    return F.interpolate(maps.float(), size=(grid, grid), mode="bilinear", align_corners=False).to(maps.dtype)
-
-
 class Tower(nn.Module):
-    """An encoder with weights of its own: pixels in, tokens out.
+    """An Encoder (families/base.py) with weights of its own: pixels in, tokens out.
 
     Attributes:
         released: sizes of the released encoder, for those that its config does not say.
@@ -143,8 +82,13 @@ class Tower(nn.Module):
         """
         raise NotImplementedError
 
+    @staticmethod
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return int(sizes["hidden_size"])
+
     def rename(self, released: str) -> weights.Target:
-        """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
+        """Released tensor name -> own name, or several (see weights.load); None for one that is not needed."""
         raise NotImplementedError
 
     def release(self, own: str) -> str:
@@ -225,7 +169,7 @@ class ClipTower(Tower):
         if kind not in ("clip", "clip_vision_model"):
             raise SetupError(f"{weights} holds no CLIP: model_type is {kind!r}")
         config_keys.check(
-            config, config_keys.CLIP if kind == "clip" else config_keys.CLIP_VISION, f"{weights / 'config.json'}"
+            config, vision_keys.CLIP if kind == "clip" else vision_keys.VISION, f"{weights / 'config.json'}"
         )
         vision = config.get("vision_config") or {} if kind == "clip" else config
         vision = {**vision, **(config.get("vision_config_dict") or {})}  # which goes before, in old configs
@@ -233,7 +177,7 @@ class ClipTower(Tower):
         return _config_sizes(CLIPVisionConfig(**own), list(cls.released))
 
     def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for the text side and for layers behind the selected one."""
+        """Released tensor name -> own name; None for the text side and for layers after the selected one."""
         if not released.startswith("vision_model."):
             return None if _CLIP_TEXT.fullmatch(released) else released
         own = released.removeprefix("vision_model.").removeprefix("encoder.")
@@ -247,7 +191,7 @@ class ClipTower(Tower):
 
     def restore_buffers(self) -> None:
         """The table of position indices."""
-        self.embeddings.position_ids = torch.arange(self.embeddings.num_positions).expand((1, -1))
+        weights.restore_position_ids(self.embeddings)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(units, 3, input_size, input_size), CLIP-normalised -> (units, tokens, hidden_size)."""
@@ -258,13 +202,13 @@ class ClipTower(Tower):
 
 
 class DinoTower(Tower):
-    """DINOv2: the patch tokens of the last layer, behind the final norm or before it.
+    """DINOv2: the patch tokens of the last layer, after the final norm or before it.
 
     Args:
         sizes: of `sizes`, or some of them; the rest are those of ViT-L/14.
         input_size: side of the pixels, other than the one the position table was made for.
         grid: side of the output's grid; None for the encoder's own.
-        before_norm: give the tokens before the final norm (I-MoF); else behind it (Cambrian-1).
+        before_norm: give the tokens before the final norm (I-MoF); else after it (Cambrian-1).
         positions: how the position table is resized (bicubic): `offset`, by the factor (n + 0.1) / its side, as the
             original code and transformers up to 4.4x do, or `size`, to n, as newer transformers do.
         attention: `attn_implementation`.
@@ -328,7 +272,7 @@ class DinoTower(Tower):
         config = hub.read_config(weights)
         if config.get("model_type") != "dinov2":
             raise SetupError(f"{weights} holds no DINOv2: model_type is {config.get('model_type')!r}")
-        config_keys.check(config, config_keys.DINOV2, str(weights / "config.json"))
+        config_keys.check(config, vision_keys.DINOV2, str(weights / "config.json"))
         own = {key: config[key] for key in cls.released if key in config}
         return _config_sizes(Dinov2Config(**own), list(cls.released))
 
@@ -378,95 +322,3 @@ class DinoTower(Tower):
         for layer in self.layers:
             x = layer(x)
         return to_tokens(resize_maps(to_grid(self.norm(x)[:, 1:]), self.grid))
-
-
-class _OpenClipTower(Tower):
-    """The image side of an open_clip repository that is a timm model (`visual.trunk.*`)."""
-
-    timm_name: str
-    unused: re.Pattern[str]
-    trunk: nn.Module
-
-    @classmethod
-    def sizes(cls, weights: Path) -> dict[str, Any]:
-        """{}: open_clip_config.json names the timm model, and that says all; it is only checked here."""
-        config = hub.read_config(weights, hub.OPEN_CLIP_CONFIG)
-        vision = config.get("model_cfg")
-        vision = vision.get("vision_cfg") if isinstance(vision, dict) else None
-        name = vision.get("timm_model_name") if isinstance(vision, dict) else None
-        if name != cls.timm_name:
-            raise SetupError(f"{weights} holds timm model {name!r}; expected {cls.timm_name!r}")
-        return {}
-
-    def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for the text side and the head."""
-        if not released.startswith("visual.") or released.startswith("visual.head."):
-            return None
-        own = released.removeprefix("visual.trunk.")
-        return None if self.unused.match(own) else f"trunk.{own}"
-
-    def release(self, own: str) -> str:
-        """The inverse of `rename`."""
-        return f"visual.{own}"
-
-
-class SiglipTower(_OpenClipTower):
-    """SigLIP so400m/14 at 384 px: all tokens behind the final norm, with the exact (erf) GELU of timm.
-
-    Args:
-        sizes: timm settings other than the released ones.
-        grid: side of the output's grid; None for the encoder's own (27).
-
-    Source: siglip_encoder.py. Images are padded with CLIP's colour, although the normalisation is another one
-    (base_encoder.py, ProcessorWrapper).
-    """
-
-    timm_name = "vit_so400m_patch14_siglip_384"
-    unused = re.compile(r"attn_pool\.|head\.|fc_norm\.")
-    mean, std = HALF, HALF
-
-    def __init__(self, sizes: Mapping[str, Any] | None = None, grid: int | None = 24):
-        super().__init__()
-        self.trunk = timm.create_model(
-            self.timm_name, **{"act_layer": "gelu", **(sizes or {}), "global_pool": "", "num_classes": 0}
-        )
-        self.input_size, self.channels = self.trunk.patch_embed.img_size[0], self.trunk.embed_dim
-        self.grid = self.trunk.patch_embed.grid_size[0] if grid is None else grid
-        self.tokens = self.grid**2
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(units, 3, input_size, input_size) -> (units, tokens, embed_dim)."""
-        return to_tokens(resize_maps(to_grid(self.trunk.forward_features(pixels)), self.grid))
-
-
-class ConvNextTower(_OpenClipTower):
-    """ConvNeXt XXL: the outputs of all four stages, each resized to one grid, concatenated by channel; no norm.
-
-    The original code leaves this encoder in training mode, so its stochastic depth (0.1) drops blocks at random; here
-    all blocks run.
-
-    Args:
-        sizes: timm settings (`depths`, `dims`, ...) other than the released ones.
-        input_size: side of the pixels.
-        grid: side of the output's grid.
-
-    Source: clip_convnext_encoder.py:86-87, 132-143.
-    """
-
-    timm_name = "convnext_xxlarge"
-    unused = re.compile(r"head\.|norm_pre\.")
-
-    def __init__(self, sizes: Mapping[str, Any] | None = None, input_size: int = 1024, grid: int = 96):
-        super().__init__()
-        self.trunk = timm.create_model(self.timm_name, **{**(sizes or {}), "num_classes": 0})
-        self.trunk.head = nn.Identity()
-        self.input_size, self.grid, self.tokens = input_size, grid, grid**2
-        self.channels = sum(stage["num_chs"] for stage in self.trunk.feature_info)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(units, 3, input_size, input_size), CLIP-normalised -> (units, tokens, channels of all stages)."""
-        x, maps = self.trunk.stem(pixels), []
-        for stage in self.trunk.stages:
-            x = stage(x)
-            maps.append(resize_maps(x, self.grid))
-        return to_tokens(torch.cat(maps, dim=1))

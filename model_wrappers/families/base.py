@@ -1,20 +1,25 @@
 """What a native family gives: its encoders, preprocessing, fusion and language model. All else is written once.
 
-The order of a forward pass is preprocess -> encode -> project -> fuse -> language model. Masks go in behind `encode`
-(site `encoder`) or behind `project` (site `projected`, in families with a projector for each encoder). A *unit* is
+The order of a forward pass is preprocess -> encode -> project -> fuse -> language model. Masks go in after `encode`
+(site `encoder`) or after `project` (site `projected`, in families with a projector for each encoder). A *unit* is
 what an encoder sees at once: an image, or one of its tiles.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from redundancy_eval.model_wrappers.checkpoints import weights
-from redundancy_eval.model_wrappers.families.slow_tokens import Release
+from redundancy_eval.model_wrappers.checkpoints import hub, weights
+from redundancy_eval.model_wrappers.families import language_models, slow_tokens
+from redundancy_eval.model_wrappers.families.card import Family
+
+Model = TypeVar("Model", bound="FamilyModel")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,32 @@ class Visual:
 
     embeddings: Tensor
     extra: Any = None
+
+
+class Encoder(Protocol):
+    """A vision encoder that is loaded by renaming keys: a torch module with these methods.
+
+    Attributes:
+        released: the sizes of the released encoder, where no config says them.
+    """
+
+    released: dict[str, Any]
+
+    @staticmethod
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+
+    def rename(self, released: str) -> weights.Target:
+        """Released tensor name -> own name, or several (see weights.load); None for one that is not needed."""
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`."""
+
+    def restore_buffers(self) -> None:
+        """Make the buffers that no checkpoint holds (after building on the meta device)."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Run it; the family knows the shapes."""
 
 
 class MultiEncoder(Protocol):
@@ -78,7 +109,13 @@ class MultiEncoder(Protocol):
 class FamilyModel(nn.Module):
     """A multi-encoder model, taken apart where masks go in. Subclasses hold the family's computation.
 
+    A subclass is made of (config, keep, attention, **settings): the checkpoint's config.json; the encoders to build,
+    of those that the checkpoint holds, None for all; `attn_implementation`; and the family's own model arguments but
+    for `encoder_weights`, as `Family.settings` names them. The others cannot be run, only replaced.
+
     Attributes:
+        family: what is said of it without its code.
+        encoders: the encoders that are built, by name, where they are modules of their own.
         encoder_names: names of all encoders in the checkpoint's order, built or not.
         released_names: name in the checkpoint (or in a recording) -> our name of each encoder.
         language_model: a transformers causal language model.
@@ -91,14 +128,81 @@ class FamilyModel(nn.Module):
         eos: token ids that end an answer, where the checkpoint's own configs are not to be trusted with them.
     """
 
+    family: Family
+    encoders: MutableMapping[str, Encoder]
     encoder_names: tuple[str, ...]
     released_names: dict[str, str]
     language_model: Any
     max_length: int | None = None
     template: str = ""
     max_images: int | None = None
-    slow_release: Release | None = None
+    slow_release: slow_tokens.Release | None = None
     eos: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        keep: Collection[str] | None = None,
+        attention: str = "sdpa",
+        **settings: Any,
+    ):
+        super().__init__()
+        self.encoders = nn.ModuleDict()
+        self.encoder_names = self.family.encoders(config)
+        self.released_names = {name: name for name in self.encoder_names}
+
+    @classmethod
+    def load(
+        cls: type[Model],
+        folder: Path,
+        keep: Collection[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: weights.Device = "cpu",
+        attention: str = "sdpa",
+        config: Mapping[str, Any] | None = None,
+        encoder_weights: str | Path | None = None,
+        **settings: Any,
+    ) -> tuple[Model, Any, weights.LoadReport]:
+        """Load a released checkpoint: the model, its tokenizer, and what loading found in the checkpoint itself.
+
+        Args:
+            folder: local checkpoint folder.
+            keep: encoders whose weights to load; None for all.
+            dtype: of all floating tensors.
+            device: of the model; `auto` spreads it over what there is.
+            attention: `attn_implementation`.
+            config: stands in for the folder's config.json.
+            encoder_weights: folder that holds the encoders' own repositories as ORG/NAME, for families whose
+                checkpoints do not hold them; the hub when None.
+            settings: the family's own model arguments.
+
+        Raises:
+            SetupError: not a checkpoint of the family, an encoder is not found, or tensors are missing.
+        """
+        config = hub.read_config(folder) if config is None else config
+        cls.family.check(config, str(folder / "config.json"))
+        with weights.building(folder):
+            model = cls(config, keep, attention, **settings)
+        places = {
+            name: hub.locate_encoder(repository, encoder_weights)
+            for name, repository in (cls.family.repositories or _none)(config).items()
+            if keep is None or name in keep
+        }
+        for name, place in places.items():
+            model.add_encoder(name, place, attention)
+        device = weights.spread(model, device, dtype, model.whole())
+        report = weights.load(
+            model, folder, model.rename, dtype, device, release=model.release, tied=model.tied(config),
+            expected=lambda own: not own.startswith(tuple(f"encoders.{name}." for name in places)),
+        )  # fmt: skip
+        for name, place in places.items():
+            fill(model.encoders[name], place, dtype, weights.device_of(device, f"encoders.{name}"))
+        model.check_weights(folder, places)
+        model.restore_buffers()
+        weights.settle(model, device)
+        tokenizer = model.read_tokenizer(folder)
+        model.template, model.eos = model.template_for(tokenizer), model.ends(tokenizer)
+        return model, tokenizer, report
 
     @staticmethod
     def needed(names: Sequence[str], mask: Collection[str], site: str, **settings: Any) -> tuple[str, ...]:
@@ -139,7 +243,7 @@ class FamilyModel(nn.Module):
         raise NotImplementedError
 
     def check_ids(self, ids: Sequence[int], name: str) -> None:
-        """Refuse a prompt (token ids with prompts.IMAGE_ID at images) that the architecture would misread.
+        """Refuse a prompt (token ids with templates.IMAGE_ID at images) that the architecture would misread.
 
         Raises:
             DataError: with the prompt's name.
@@ -156,18 +260,80 @@ class FamilyModel(nn.Module):
         return nullcontext()
 
     def rename(self, released: str) -> weights.Target:
-        """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
+        """Released tensor name -> own name, or several (see weights.load); None for one that is not needed."""
         raise NotImplementedError
 
     def release(self, own: str) -> str:
         """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
         raise NotImplementedError
 
+    def add_encoder(self, name: str, place: Path, attention: str) -> None:
+        """Build an encoder with a repository of its own, on the meta device; for families with `repositories`.
+
+        Raises:
+            SetupError: the repository is of another encoder or another size.
+        """
+        raise NotImplementedError
+
+    def check_weights(self, folder: Path, places: Mapping[str, Path]) -> None:
+        """Look at what was loaded from a checkpoint, and from repositories of encoders."""
+
+    def tied(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """Tensors that the config ties to others: name -> that of the tensor it takes where the file has none."""
+        return language_models.tied(config)
+
+    def read_tokenizer(self, folder: Path) -> Any:
+        """The tokenizer of a checkpoint.
+
+        Raises:
+            SetupError: it cannot be read.
+        """
+        # With the config at hand AutoTokenizer does not stumble over model types that transformers does not know.
+        return slow_tokens.read(folder, self.language_model.config, self.slow_release)
+
+    def template_for(self, tokenizer: Any) -> str:
+        """Name of the conversation template that a checkpoint with this tokenizer was trained with; see `template`."""
+        return self.template
+
+    def ends(self, tokenizer: Any) -> tuple[int, ...]:
+        """Token ids that end an answer; see `eos`."""
+        return self.eos
+
     def whole(self) -> set[str]:
         """Names of the classes that a device map must not split: encoders and the language model's layers."""
-        encoders = getattr(self, "encoders", None)
-        parts = {type(module).__name__ for module in (encoders.values() if encoders is not None else ())}
+        parts = {type(encoder).__name__ for encoder in self.encoders.values()}
         return parts | set(self.language_model._no_split_modules or ())
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
+        language = self.language_model.model
+        language.rotary_emb = type(language.rotary_emb)(self.language_model.config)
+        for encoder in self.encoders.values():
+            encoder.restore_buffers()
+
+
+def _none(config: Mapping[str, Any]) -> Mapping[str, str]:
+    return {}
+
+
+def fill(encoder: Any, place: Path, dtype: torch.dtype, device: torch.device | str) -> weights.LoadReport:
+    """Load an encoder that was built on the meta device from its own repository.
+
+    Args:
+        encoder: an Encoder.
+        place: folder or weight file.
+        dtype: of all floating tensors.
+        device: of the encoder.
+
+    Raises:
+        SetupError: tensors are missing or have another shape.
+    """
+    report = weights.load(encoder, place, encoder.rename, dtype, device, release=encoder.release)
+    encoder.restore_buffers()
+    encoder.to(device).eval()
+    return report
+
+
+def model_class(family: Family) -> type[FamilyModel]:
+    """The class that a family's card names."""
+    return cast(type[FamilyModel], family.named(family.model))

@@ -1,4 +1,4 @@
-"""The language models of the families, built from what a config says (config_keys.py lists its keys)."""
+"""The language models of the families, built from what a config says (language_keys.py lists its keys)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from transformers import LlamaConfig, Phi3Config, Qwen2Config
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.families import config_keys
+from redundancy_eval.model_wrappers.families import language_keys
 
 _SHARED = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -24,7 +24,7 @@ def llama(config: Mapping[str, Any], attention: str | None = None) -> LlamaConfi
     Raises:
         SetupError: sizes that do not fit each other, or rotary positions that are not known.
     """
-    return _made(LlamaConfig, config, _LLAMA, config_keys.rope(config), attention)
+    return _made(LlamaConfig, config, _LLAMA, language_keys.rope(config), attention)
 
 
 def phi3(config: Mapping[str, Any], attention: str | None = None) -> Phi3Config:
@@ -36,7 +36,7 @@ def phi3(config: Mapping[str, Any], attention: str | None = None) -> Phi3Config:
     Raises:
         SetupError: as for `llama`.
     """
-    rope = config_keys.rope(config, config_keys.PHI3_ROPE_KINDS, partial=True)
+    rope = language_keys.rope(config, language_keys.PHI3_ROPE_KINDS, partial=True)
     return _made(Phi3Config, config, _PHI3, rope, attention)
 
 
@@ -46,7 +46,7 @@ def qwen2(config: Mapping[str, Any], attention: str | None = None) -> Qwen2Confi
     Raises:
         SetupError: as for `llama`.
     """
-    return _made(Qwen2Config, config, _QWEN2, config_keys.rope(config), attention, tie_word_embeddings=False)
+    return _made(Qwen2Config, config, _QWEN2, language_keys.rope(config), attention, tie_word_embeddings=False)
 
 
 def tied(*configs: Mapping[str, Any]) -> dict[str, str]:

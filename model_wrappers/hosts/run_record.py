@@ -1,23 +1,19 @@
-"""What the launchers of both frameworks share: what a run says about itself, and its place among processes."""
+"""What a run says about itself, in either framework: the record in a mask's folder."""
 
-import io
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from redundancy_eval import __version__, files, masks, model_args, records, store
-from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.sweeps.masks import encoders_of
+from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 
-OURS = (*registry.FAMILIES, *registry.HOOKED)
-# Raise this when a change to the code makes a model answer otherwise, so that kept answers are not taken for its:
-# 2 by the slow tokenizers' pieces, pictures of 16 bits, and image tags that are words.
-EPOCH = 2
 # What the run under way finds out of its model, which its record says then.
 FOUND: dict[str, Any] = {}
 _PACKAGES = ("torch", "transformers", "timm")
@@ -37,21 +33,18 @@ def describe(
         model: model id.
         given: its model arguments.
         packages: name in the record -> distribution, of the framework and what else it answers with.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
     record: dict[str, Any] = {"model": model}
-    if model in OURS:
+    if model in MODELS:
         arguments = model_args.parse(given, "--model_args")
-        if model in registry.HOOKED:
-            encoders = tuple(registry.parse_encoders(arguments.get("encoders")))
-        else:
-            encoders = registry.encoders_of(model, arguments.get("pretrained"), arguments.get("revision"))
+        encoders = encoders_of(model, arguments)
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
-        if model != registry.HOOKED[1]:  # what weights the base of `masked` reads is not known here
+        if model != registry.MASKED:  # what weights the base of `masked` reads is not known here
             record["checkpoint"] = identity.digest(identity.of(registry.folders(model, arguments)))
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers.masking import ablations
@@ -81,7 +74,7 @@ def resolved(
     Args:
         model: model id.
         arguments: its model arguments.
-        device: as the framework was told; None where accelerate chooses, as in lmms-eval.
+        device: as given to the framework; None where accelerate chooses, as in lmms-eval.
         batch_size: as typed.
 
     Raises:
@@ -89,13 +82,13 @@ def resolved(
     """
     import torch
 
-    from redundancy_eval.model_wrappers.masking import native
+    from redundancy_eval.model_wrappers.masking.loading import choose_dtype
 
-    chosen = arguments.get("device") or (device if world_size() == 1 else None)
+    chosen = arguments.get("device") or (device if process.world_size() == 1 else None)
     place = torch.device(chosen or _accelerates())
-    found = {"device": place.type, "batch_size": str(batch_size), "processes": world_size()}
-    if model != registry.HOOKED[1]:
-        found["dtype"] = str(native.choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
+    found = {"device": place.type, "batch_size": str(batch_size), "processes": process.world_size()}
+    if model != registry.MASKED:
+        found["dtype"] = str(choose_dtype(arguments.get("dtype", "auto"), place)).removeprefix("torch.")
         found["attention"] = arguments.get("attn_implementation", "sdpa")
     if place.type == "cuda":
         found["device_name"] = torch.cuda.get_device_name(place)
@@ -155,63 +148,3 @@ def tell_feeds(notes: Iterable[str]) -> None:
         feeder, _, fed = note.partition(" feeds ")
         if fed and fed not in FOUND.setdefault("feeds", {}).setdefault(feeder, []):
             FOUND["feeds"][feeder].append(fed)
-
-
-def rank() -> int:
-    """Number of this process among those that torchrun or accelerate started."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world_size() -> int:
-    """How many processes torchrun or accelerate started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-@contextmanager
-def alone(lock: Path, what: str) -> Iterator[None]:
-    """Hold a lock file within; it is free again when its holder is dead.
-
-    Raises:
-        SetupError: another process holds it.
-    """
-    if rank():
-        yield
-        return
-    from filelock import FileLock, Timeout
-
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        raise SetupError(f"another {what} is at work in {lock.parent}") from None
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep the frameworks' talk from the screen; where the block fails, of it our errors or else all is printed."""
-    talk = io.StringIO()
-    try:
-        with redirect_stdout(talk), redirect_stderr(talk):
-            yield
-    except (SetupError, DataError):
-        raise
-    except BaseException:
-        lines = talk.getvalue().splitlines()
-        ours = [line for line in lines if line.startswith("redundancy-eval: error:")]
-        print("\n".join(ours or lines), file=sys.stderr)
-        raise
-
-
-@contextmanager
-def argv(program: str, arguments: Sequence[str]) -> Iterator[None]:
-    """The frameworks read sys.argv themselves."""
-    saved, sys.argv = sys.argv, [program, *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = saved

@@ -17,7 +17,7 @@ _CHOICES = {"ablation": registry.ABLATIONS, "long_prompt": ("error", "cut"), "ma
 
 def allowed(model_id: str) -> tuple[str, ...]:
     """Names of a model's arguments beside pretrained, drop, keep and device."""
-    if model_id == registry.HOOKED[0]:
+    if model_id == registry.HF_MASKED:
         return ("encoders", *(name for name in _COMMON if name not in _NATIVE_ONLY))
     return (*_COMMON, *registry.family(model_id).settings)
 
@@ -38,7 +38,7 @@ def check(model_id: str, given: Mapping[str, Any], more: Sequence[str] = ()) -> 
     for name in model_args.ALWAYS_SAID:
         if given.get(name) is not None and not str(given[name]).strip():
             raise SetupError(model_args.empty(name))
-    if model_id == registry.HOOKED[1]:  # what it does not know is the base model's
+    if model_id == registry.MASKED:  # what it does not know is the base model's
         return
     known = allowed(model_id)
     unknown = sorted(set(given) - {"pretrained", "drop", "keep", "device", *known, *more})

@@ -6,6 +6,7 @@ r"""Any transformers image-text-to-text model under a mask: encoders named by mo
 The prompt is the model's own chat template, the pixels are its own processor's.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +14,13 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import GenerationConfig
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.masking import ablations, hooks
-from redundancy_eval.model_wrappers.masking.native import (
-    Answer,
-    Numbers,
-    Prompt,
-    choose_dtype,
-    not_numbers,
-    read_ablation,
-)
-
-MODEL_ID = "hf_masked"
+from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prompt, not_numbers
 
 
 @dataclass
@@ -40,7 +31,7 @@ class Feeding:
 
 
 class HfMaskedModel:
-    """A transformers model and its mask; the same to the frameworks as masked.MaskedModel.
+    """A transformers model and its mask; the same to the frameworks as native.MaskedModel.
 
     Args:
         model: an image-text-to-text model.
@@ -48,7 +39,6 @@ class HfMaskedModel:
         modules: encoder -> the module whose output is the encoder's.
         mask: names of the dropped encoders.
         ablation: what stands in for their outputs.
-        feeding: what is known of encoders that see through others; shared by the model's masks.
     """
 
     site = "encoder"
@@ -60,9 +50,8 @@ class HfMaskedModel:
         modules: Mapping[str, nn.Module],
         mask: Sequence[str] = (),
         ablation: ablations.Ablation | None = None,
-        feeding: Feeding | None = None,
     ):
-        self.feeding = feeding or Feeding()
+        self.feeding = Feeding()  # shared by the model's masks
         self.model, self.processor, self.modules, self.mask = model, processor, dict(modules), tuple(mask)
         self.ablation = ablation or ablations.Ablation()
         self.cut: list[str] = []
@@ -72,7 +61,10 @@ class HfMaskedModel:
 
     def under(self, mask: Sequence[str]) -> "HfMaskedModel":
         """The same loaded model under another mask."""
-        return HfMaskedModel(self.model, self.processor, self.modules, mask, self.ablation, self.feeding)
+        other = copy.copy(self)
+        other.mask = tuple(mask)
+        other.cut, other.moved, other.first, other._images = [], [], [], ""
+        return other
 
     @property
     def encoder_names(self) -> tuple[str, ...]:
@@ -232,7 +224,7 @@ class HfMaskedModel:
 
 
 class _Checked:
-    """Hooks around one call, checked behind it when images went in; `learn` tells which encoders see through others."""
+    """Hooks around one call, checked after it when images went in; `learn` tells which encoders see through others."""
 
     def __init__(self, hooked: hooks.Hooks, learn: Callable[[], Mapping[str, tuple[str, ...]] | None]):
         self.hooked, self.learn = hooked, learn
@@ -245,62 +237,3 @@ class _Checked:
         feeds = self.learn() if kind is None else None
         if feeds is not None:
             self.hooked.check(feeds)
-
-
-def load(
-    pretrained: str | None = None,
-    encoders: str = "",
-    drop: object = None,
-    keep: object = None,
-    *,
-    ablation: str = "zero",
-    calibration: str | None = None,
-    ablation_seed: int = 0,
-    dtype: str = "auto",
-    device: str | torch.device | None = None,
-    device_map: str | None = None,
-    attn_implementation: str | None = None,
-    revision: str | None = None,
-) -> HfMaskedModel:
-    """Load a transformers model under a mask.
-
-    Args:
-        pretrained: hub id or folder of an image-text-to-text model.
-        encoders: `NAME:MODULE.PATH+...`.
-        drop: encoders to drop, joined by `+`, or `none`, or `all`.
-        keep: encoders to keep instead.
-        ablation: `zero`, `mean`, `noise` or `shuffle`.
-        calibration: file of `redundancy-eval calibrate`, for all but `zero`.
-        ablation_seed: of `noise` and `shuffle`.
-        dtype: `auto`, `bfloat16`, `float16` or `float32`.
-        device: torch device; a GPU when there is one.
-        device_map: transformers' own, e.g. `auto`, instead of a device.
-        attn_implementation: transformers' attention.
-        revision: branch, tag or commit on the hub.
-
-    Raises:
-        SetupError: anything wrong with these arguments or the checkpoint, in one line.
-    """
-    if not pretrained:
-        raise SetupError(f"{MODEL_ID} needs pretrained= (a hub id or folder) and encoders=NAME:MODULE.PATH+...")
-    paths = registry.parse_encoders(encoders)
-    mask = masks.dropped(tuple(paths), drop, keep)
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, MODEL_ID, pretrained, HfMaskedModel.site)
-    folder = hub.locate(pretrained, revision)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    settings: dict[str, Any] = {"dtype": choose_dtype(dtype, place), "trust_remote_code": False}
-    if attn_implementation:
-        settings["attn_implementation"] = attn_implementation
-    try:
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForImageTextToText.from_pretrained(folder, device_map=device_map, **settings)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SetupError(f"transformers cannot load {pretrained}: {reason}") from error
-    if getattr(processor, "chat_template", None) is None:
-        raise SetupError(f"the processor of {pretrained} has no chat template, so its prompt is not known")
-    processor.tokenizer.padding_side = "left"
-    if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    model = (model if device_map else model.to(place)).eval()
-    return HfMaskedModel(model, processor, hooks.modules_at(model, paths), mask, stand_ins)

@@ -1,141 +1,38 @@
-"""A multi-encoder model under a mask: written once, for every family and both frameworks.
+"""A multi-encoder model of a family under a mask: written once, for every family and both frameworks.
 
 The order of a forward pass is encode -> ablate -> fuse -> language model. A dropped encoder is not run (and, as the
 mask is fixed for the run, its weights are not loaded); its place in the fusion is taken by an exact zero tensor.
 """
 
 import copy
-import importlib
 import inspect
-import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor
+from transformers import GenerationConfig, LlamaForCausalLM
 
-from redundancy_eval import masks, model_args
+from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
 from redundancy_eval.model_wrappers.masking import ablations
-
-log = logging.getLogger(__name__)
+from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
 
 # What a language model takes and gives its keys and values as; transformers renamed it in 5.24, the old name warns.
 CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
-_GENERATION = "generation_config.json"
-# Settings of generation that steer greedy answers too, and the value that does nothing.
-_STEERING: Mapping[str, Any] = {
-    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0, "bad_words_ids": [],
-    "suppress_tokens": [], "begin_suppress_tokens": [], "forced_bos_token_id": None, "forced_eos_token_id": None,
-    "sequence_bias": {}, "guidance_scale": 1.0,
-}  # fmt: skip
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is put to a model: the user's text (with or without image placeholders) and its images.
-
-    `name` is task and document, for messages; `reworded` tells that tags in the text were made words.
-    """
-
-    text: str
-    images: tuple[Image.Image, ...] = ()
-    name: str = ""
-    reworded: bool = False
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The first `length` tokens of a sequence, computed once for all sequences of a batch that have an equal `key`.
-
-    `images` tells whether all of the sequence's images lie in it, or none does.
-    """
-
-    key: Hashable
-    length: int
-    images: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A generated answer: its text, token counts, and whether it was stopped by the token limit."""
-
-    text: str
-    prompt_tokens: int
-    new_tokens: int
-    capped: bool
-
-
-class Numbers(LogitsProcessor):
-    """Stops at the first step whose logits are not numbers: such an answer would be empty, and count as wrong.
-
-    Args:
-        names: what each sequence is, for the message.
-        dtype: of the model.
-        eos: what ends an answer; what the model makes of one behind its end decides nothing.
-        start: how many of the ids are the prompt's.
-    """
-
-    def __init__(self, names: Sequence[str], dtype: torch.dtype, eos: Sequence[int] = (), start: int = 0):
-        self.names, self.dtype, self.eos, self.start = names, dtype, tuple(eos), start
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """The logits (sequences, vocabulary), as they are.
-
-        Raises:
-            SetupError: with the first sequence that has others than numbers.
-        """
-        bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
-        if bad.any() and self.eos:
-            bad &= ~torch.isin(input_ids[:, self.start :], input_ids.new_tensor(self.eos)).any(-1)
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise not_numbers(self.names[row * len(self.names) // len(scores)] if self.names else "", self.dtype)
-        return scores
-
-
-def not_numbers(name: str, dtype: torch.dtype) -> SetupError:
-    """What to say of logits that are not numbers."""
-    kind = str(dtype).removeprefix("torch.")
-    if dtype == torch.float32:
-        advice = "the weights, in float32, may be damaged"
-    elif dtype == torch.float16:
-        advice = "float16 overflows (try dtype=bfloat16 or float32)"
-    else:
-        advice = f"in {kind} (try dtype=float32)"
-    return SetupError(f"{name or 'prompt'}: the logits are not numbers; {advice}")
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU.
-
-    Raises:
-        SetupError: an unknown name.
-    """
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    name = model_args.DTYPES.get(dtype, dtype)
-    if name not in _DTYPES:
-        raise SetupError(f"dtype must be one of auto, {', '.join(_DTYPES)}; not {dtype!r}")
-    return _DTYPES[name]
-
 
 class MaskedModel:
     """A loaded model and its mask.
 
     Args:
-        model: a family's module, such as eagle.Eagle.
+        model: a family's model, such as families.eagle.model.Eagle.
         tokenizer: of the checkpoint.
         mask: names of the dropped encoders.
         template: conversation template.
@@ -152,7 +49,8 @@ class MaskedModel:
         model: MultiEncoder,
         tokenizer: Any,
         mask: Sequence[str] = (),
-        template: templates.Template = templates.TEMPLATES["vicuna_v1"],
+        *,
+        template: templates.Template,
         eos: Sequence[int] = (),
         long_prompt: str = "error",
         many_images: str = "error",
@@ -291,6 +189,10 @@ class MaskedModel:
             )
         return ids
 
+    def feeds(self) -> list[str]:
+        """Nothing: the families' encoders do not see through each other."""
+        return []
+
     def called(self, prompt: Prompt) -> str:
         """A prompt and the mask, for messages."""
         return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
@@ -367,7 +269,7 @@ class MaskedModel:
             sequences: the prompts.
             visuals: of each sequence, of each image.
             max_new_tokens: most tokens of an answer.
-            prefixes: of each sequence, where they are shared; every sequence goes on behind its prefix.
+            prefixes: of each sequence, where they are shared; every sequence goes on after its prefix.
             names: of each sequence, for messages.
             settings: transformers' generation settings.
 
@@ -459,171 +361,3 @@ class MaskedModel:
             total = predicted.gather(-1, target[:, None]).sum().item()
             scored.append((total, bool((predicted.argmax(-1) == target).all())))
         return scored
-
-
-def load(
-    model_id: str,
-    pretrained: str | None = None,
-    drop: object = None,
-    keep: object = None,
-    *,
-    ablation: str = "zero",
-    calibration: str | None = None,
-    ablation_seed: int = 0,
-    site: str = "encoder",
-    dtype: str = "auto",
-    device: str | torch.device | None = None,
-    device_map: str | None = None,
-    attn_implementation: str = "sdpa",
-    conv_template: str | None = None,
-    revision: str | None = None,
-    long_prompt: str = "error",
-    many_images: str = "error",
-    **settings: Any,
-) -> MaskedModel:
-    """Load a checkpoint under a mask.
-
-    Args:
-        model_id: the family, e.g. `eagle_masked`.
-        pretrained: hub id, folder, or `demo`; the family's default when None.
-        drop: encoders to drop, joined by `+`, or `none`, or `all`.
-        keep: encoders to keep instead.
-        ablation: what stands in for a dropped encoder's output: `zero`, `mean`, `noise` or `shuffle`.
-        calibration: file of `redundancy-eval calibrate`, for all but `zero`.
-        ablation_seed: of `noise` and `shuffle`.
-        site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
-            encoder, `projected` (behind it).
-        dtype: `auto`, `bfloat16`, `float16` or `float32`.
-        device: torch device; a GPU when there is one.
-        device_map: `auto` spreads the model over the devices that there are.
-        attn_implementation: transformers' attention, e.g. `sdpa`, `eager`, `flash_attention_2`.
-        conv_template: prompt template; by default the one that the checkpoint was trained with.
-        revision: branch, tag or commit on the hub.
-        long_prompt: `error` or `cut`.
-        many_images: `error` or `first`.
-        settings: the family's own (families.Family.settings).
-
-    Raises:
-        SetupError: anything wrong with these arguments or the checkpoint, in one line.
-    """
-    family = registry.family(model_id)
-    if site not in family.sites:
-        raise SetupError(f"site must be one of {', '.join(family.sites)} for {model_id}; not {site!r}")
-    unknown = sorted(set(settings) - set(family.settings))
-    if unknown:
-        raise SetupError(
-            f"{model_id} has no argument {unknown[0]!r}; its own are {', '.join(family.settings) or 'none'}"
-        )
-    folder = hub.locate(pretrained or family.default, revision)
-    config = hub.read_config(folder)
-    names = family.encoders(config)
-    mask = masks.dropped(names, drop, keep)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device_map not in (None, "", "auto"):
-        raise SetupError(f"device_map must be auto; not {device_map!r}")
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, pretrained or family.default, site)
-    module = importlib.import_module(family.module)
-    run = module.MODEL.needed(names, mask, site, **settings)
-    if choose_dtype(dtype, place) == torch.float32:
-        # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.
-        torch.backends.cudnn.allow_tf32 = False
-    model, tokenizer, _ = module.load(
-        folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
-    )
-    template = templates.template(conv_template or model.template or told_template(tokenizer, folder))
-    tell_unused(folder)
-    eos = model.eos or all_end_tokens(folder, config, tokenizer)
-    return MaskedModel(
-        model,
-        tokenizer,
-        mask,
-        template=template,
-        eos=eos,
-        long_prompt=long_prompt,
-        many_images=many_images,
-        site=site,
-        settings=settings,
-        ablation=stand_ins,
-    )
-
-
-def told_template(tokenizer: Any, folder: Path) -> str:
-    """The template of a LLaVA-style checkpoint, told from its tokenizer.
-
-    Raises:
-        SetupError: it was trained with one that is not known here, as the releases on Yi were.
-    """
-    found = templates.template_for(tokenizer)
-    if found == "vicuna_v1" and "<|im_start|>" in tokenizer.get_vocab():
-        raise SetupError(
-            f"{folder}: its tokenizer has <|im_start|>, so it was trained with a template that is not known here; "
-            f"conv_template= says which of {', '.join(templates.TEMPLATES)} to use instead"
-        )
-    return found
-
-
-def read_ablation(
-    kind: str, calibration: str | None, seed: int, model_id: str, pretrained: str, site: str
-) -> ablations.Ablation:
-    """The ablation that model arguments ask for.
-
-    Raises:
-        SetupError: a calibration is missing, or was made for another model, checkpoint or site.
-    """
-    if not str(seed).lstrip("-").isdigit():
-        raise SetupError(f"ablation_seed must be a whole number; not {seed!r}")
-    if calibration is None or kind == "zero":
-        return ablations.Ablation(kind, None, int(seed))
-    found = ablations.read(Path(calibration))
-    for key, want in (("model", model_id), ("checkpoint", pretrained), ("site", site)):
-        if found.identity.get(key) != want:
-            raise SetupError(f"{calibration} was made for {key} {found.identity.get(key)!r}, not {want!r}")
-    return ablations.Ablation(kind, found, int(seed))
-
-
-def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:
-    """Token ids that end an answer: generation_config.json's, else config.json's.
-
-    Raises:
-        SetupError: they are no ids, or the file is damaged.
-    """
-    path = folder / _GENERATION
-    found = hub.read_config(folder, _GENERATION).get("eos_token_id") if path.exists() else None
-    where = path if found is not None else folder / "config.json"
-    found = config.get("eos_token_id") if found is None else found
-    ids = found if isinstance(found, list) else [] if found is None else [found]
-    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
-        raise SetupError(f"{where}: eos_token_id must be a token id, or a list of them; not {found!r}")
-    return list(ids)
-
-
-def all_end_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Any) -> list[int]:
-    """`end_tokens`, and the tokenizer's own: some releases have ids in their configs that are off by one.
-
-    Raises:
-        SetupError: there are none.
-    """
-    told, own = end_tokens(folder, config), tokenizer.eos_token_id
-    if own is None and not told:
-        raise SetupError(f"{folder}: neither its configs nor its tokenizer say which token ends an answer")
-    if own is None or own in told:
-        return told
-    if told:
-        log.warning(
-            "%s: eos_token_id is %s; %s (%s), the tokenizer's end token, ends answers too", folder, told, own,
-            tokenizer.eos_token,
-        )  # fmt: skip
-    return [*told, own]
-
-
-def tell_unused(folder: Path) -> None:
-    """Name settings of generation_config.json that would change greedy answers in transformers, and are not applied.
-
-    How answers are drawn is said by the frameworks' tasks, the same for all models.
-    """
-    if not (folder / _GENERATION).exists():
-        return
-    told = hub.read_config(folder, _GENERATION)
-    unused = [f"{key}={told[key]}" for key, idle in _STEERING.items() if told.get(key) not in (None, idle)]
-    if unused:
-        log.warning("%s: not applied to answers: %s", folder / _GENERATION, ", ".join(unused))

@@ -1,4 +1,4 @@
-"""A framework's side of a sweep, as the sweep and the plan of one see it."""
+"""What a sweep needs of a framework: before anything is loaded (`Framework`), and to ask and score (`Route`)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -7,31 +7,61 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # torch is not needed to name one
     from redundancy_eval.model_wrappers.masking.loading import Model
+    from redundancy_eval.model_wrappers.sweeps.question import Heard
     from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 
 
-class Route(Protocol):
-    """lmms-eval or VLMEvalKit under a sweep: its own arguments, a folder for each mask."""
+class Framework(Protocol):
+    """lmms-eval or VLMEvalKit, as far as it is known without importing it."""
 
     @property
-    def framework(self) -> str:
-        """`lmms-eval` or `vlmevalkit`."""
+    def name(self) -> str:
+        """`lmms-eval` or `vlmevalkit`; the extra's, too."""
+
+    @property
+    def out_flag(self) -> str:
+        """Its own name for the output folder, `--output_path` or `--work-dir`."""
+
+    @property
+    def some_flags(self) -> str:
+        """Some of its own arguments, for help."""
+
+    @property
+    def one_may_fail(self) -> bool:
+        """Whether a task may fail under a mask and the others go on."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what answers and scores."""
+
+    def deciding_files(self, arguments: Sequence[str]) -> dict[str, str]:
+        """Hashes of files that decide questions and are not named by version, as far as they are here.
+
+        Args:
+            arguments: its own.
+        """
+
+    def route(self, arguments: Sequence[str], batch_size: str) -> "Route":
+        """Its side of a sweep.
+
+        Args:
+            arguments: its own, with model, model arguments but for the mask, and output folder.
+            batch_size: the sweep's, which results and records tell.
+
+        Raises:
+            SetupError: it is not installed, or its arguments make no sense here.
+        """
+
+
+class Route(Protocol):
+    """A framework under a sweep: its own arguments, a folder for each mask."""
 
     @property
     def model(self) -> str:
         """Model id."""
 
     @property
-    def given(self) -> str:
-        """Model arguments as typed."""
-
-    @property
     def out(self) -> Path:
         """Where everything goes."""
-
-    @property
-    def arguments(self) -> Sequence[str]:
-        """What was typed, without what is the sweep's own."""
 
     @property
     def decides(self) -> Mapping[str, Any]:
@@ -41,9 +71,19 @@ class Route(Protocol):
     def model_arguments(self) -> dict[str, str]:
         """What the model is loaded with, but for the mask."""
 
-    @property
-    def device(self) -> str | None:
-        """As the framework was told; None where it chooses."""
+    def resolved(self) -> dict[str, Any]:
+        """How the model runs here: device, number format, attention, batch size.
+
+        Raises:
+            SetupError: an unknown number format.
+        """
+
+    def listen(self) -> "list[Heard]":
+        """What the framework will ask; no model is loaded, and nothing is written where a sweep would.
+
+        Raises:
+            SetupError: it asks nothing, or what a sweep does not answer.
+        """
 
     def load(self) -> "Model":
         """The full model; asked for when something is to be answered."""

@@ -6,70 +6,28 @@ is at hand. Answers go to a response store as they are given; what is there alre
 
 import gc
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from redundancy_eval import store
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import ablations, hf
-from redundancy_eval.model_wrappers.masking.native import MaskedModel, Prompt
+from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.sweeps import engines
 from redundancy_eval.model_wrappers.sweeps.engines import Asked, Reply
+from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
+from redundancy_eval.model_wrappers.sweeps.question import Question
+from redundancy_eval.model_wrappers.sweeps.settings import AUTO
 from redundancy_eval.store import Key, Store, Stored
 
-EPOCH = run_record.EPOCH
-FULL = "none"
-# The full model once more, in batches of its own: how far half precision alone makes answers differ.
-ALONE = "none (alone)"
-AUTO = "auto"
 _PIXELS = 2**26  # of a window's images that are held at once; 200 MB
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 _CPU_CACHE = 2**30  # bytes of a batch's keys and values on a CPU, where larger batches are not faster
 _LOOKED_AT = 8  # documents of a task whose answers are all known, of which the images are looked at
 _USUAL = 1024  # tokens of a prompt with its image
-
-
-@dataclass(frozen=True)
-class Question:
-    """A document's question, as a framework puts it; its images are decoded when they are asked for.
-
-    `limit` is the most new tokens, `settings` are transformers' generation settings; `reworded` tells that image
-    tags in its text were made words.
-    """
-
-    task: str
-    split: str
-    document: str
-    text: str
-    limit: int
-    settings: Mapping[str, Any]
-    images: Callable[[], Sequence[Image.Image]]
-    reworded: bool = False
-
-    @cached_property
-    def generation(self) -> str:
-        """How it is answered."""
-        return store.canonical({"max_new_tokens": self.limit, **self.settings})
-
-    @cached_property
-    def wording(self) -> str:
-        """Hash of its text."""
-        return store.prompt_hash(self.text)
-
-    def key(self, mask: str) -> Key:
-        """Its key in the store, under a mask."""
-        return Key(self.task, self.split, self.document, self.wording, self.generation, mask)
-
-    def prompt(self) -> Prompt:
-        """What is put to the model."""
-        return Prompt(self.text, tuple(self.images()), f"{self.task} document {self.document}", self.reworded)
 
 
 def first_guess(device: str, cache: int) -> int:
@@ -128,7 +86,7 @@ class Sweep:
         """Answer the questions under every mask, as far as the store lacks them.
 
         Raises:
-            DataError: a question cannot be put to the model, or a document's images are others than before.
+            DataError: a question cannot be put to the model, or a document's images differ from before.
             SetupError: not even one sequence fits into memory.
         """
         # lmms-eval repeats questions to give processes equal shares, and asks all of them again for each mask.
@@ -173,7 +131,6 @@ class Sweep:
         found = self.store.get(question.key(label))
         if found is None:
             raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
-        run_record.tell_feeds(found.notes)
         return found
 
     def _windows(self, questions: Sequence[Question]) -> Iterator[list[tuple[Question, Asked]]]:

@@ -1,1 +1,4 @@
-"""The commands: one file each, with its flags, its help and what it does. Heavy imports wait until one runs."""
+"""One file a command: its flags, its help, and `run(args, rest)`, in which whatever is heavy is imported.
+
+`args.typed` is what was typed, from the command's name on.
+"""

@@ -1,41 +1,71 @@
 """`redundancy-eval demo`: every mask of the bundled checkpoint, evaluated by lmms-eval, and the tables."""
 
+import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from redundancy_eval import api, masks
+from redundancy_eval import usage
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.sweeps import run as sweep_run
-from redundancy_eval.options import Options
-from redundancy_eval.reports import markdown, report, write
 
-MODEL = "eagle_masked"
+_MODEL = "eagle_masked"
 _MARK = ".demo"  # in the folder of the runs: a demo wrote what lies there
 
 
-def main(out: Path, batch_size: str, limit: int | None) -> int:
-    """Evaluate, print and write; returns the exit code.
+def add(commands: Any) -> None:
+    """Add the command to the command line."""
+    usage.command(
+        commands, "demo", run, _flags, extra="lmms-eval", example="redundancy-eval demo --limit 40",
+        help="evaluate every mask of the bundled model in lmms-eval and print its CUR and IG",
+        description="Evaluate every mask of the bundled demo checkpoint on the bundled demo benchmark inside "
+        "lmms-eval, offline on a CPU, and print and write the tables.",
+    )  # fmt: skip
 
-    Raises:
-        SetupError: an argument makes no sense, `out` holds something else than an earlier demo, or lmms-eval failed.
-    """
+
+def _flags(parser: usage.Parser) -> None:
+    usage.add_out(parser, "results folder (default demo_results)", default="demo_results")
+    usage.add(parser, "--limit", type=int, metavar="N", help="only the first N questions of each task")
+    usage.add(
+        parser, "--batch_size", default="auto", metavar="N", help="answers that are given together (default auto)"
+    )
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Evaluate, print and write; returns 0."""
+    from redundancy_eval import api, masks
+    from redundancy_eval.model_wrappers.checkpoints import hub
+    from redundancy_eval.model_wrappers.families import registry
+    from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
+    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
+    from redundancy_eval.model_wrappers.sweeps.settings import Settings
+    from redundancy_eval.reports import markdown, report, write
+
+    if args.limit is not None and args.limit < 1:
+        raise SetupError(f"--limit must be positive; not {args.limit}")
+    out = Path(args.out)
     runs, tables = out / "runs", out / "tables"
-    arguments = _arguments(runs, batch_size, limit)
+    passed = ["--tasks", "redundancy_demo", "--device", "cpu", "--verbosity", "WARNING"]
+    passed += ["--limit", str(args.limit)] if args.limit is not None else []
+    asked = Settings(
+        _MODEL, f"pretrained={hub.DEMO},dtype=float32", "every", str(runs), args.batch_size, None, tuple(passed),
+        ("redundancy-eval", *args.typed),
+    )  # fmt: skip
     clear(out)
-    encoders = registry.encoders_of(MODEL, hub.DEMO)
+    encoders = registry.encoders_of(_MODEL, hub.DEMO)
     # Everything is bundled: never ask the network.
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     count = len(masks.every(encoders))
     print(f"{count} masks of {', '.join(encoders)} on the demo benchmark, evaluated by lmms-eval", flush=True)
-    sweep_run.run(arguments, quiet=True)
-    options = Options(encoders=encoders)
-    made = report.build(api.read([runs], options), options)
-    files = write.write(made, tables)
+    sweep_run.run(asked, FRAMEWORKS["lmms-eval"], quiet=True)
+    options = api.Options(encoders=encoders, figures=("pdf", "png"), images=True)
+    scores = api.read([runs], options)
+    made = report.build(scores, options)
+    files = write.write(made, tables, answers=api.answers(scores, options))
     print(f"\n{markdown.text(made)}")
     print(f"{len(files)} files in {tables}, lmms-eval's own results in {runs}")
+    print(f"to look at: {tables / write.PAGE}")
     return 0
 
 
@@ -45,6 +75,8 @@ def clear(out: Path) -> None:
     Raises:
         SetupError: it is no folder, or its `runs` is not an earlier demo's.
     """
+    from redundancy_eval.model_wrappers.sweeps import folders
+
     runs = out / "runs"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not runs.is_dir())):
         raise SetupError(f"{out} exists and is not the folder of an earlier demo; choose another with -o")
@@ -53,22 +85,6 @@ def clear(out: Path) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     (runs / _MARK).touch()
     for path in runs.iterdir():
-        if path.is_dir() and not path.is_symlink() and (path.name == "store" or (path / sweep_run.MARK).is_file()):
+        if path.is_dir() and not path.is_symlink() and (path.name == "store" or (path / folders.MARK).is_file()):
             shutil.rmtree(path)
-    (runs / sweep_run.DONE).unlink(missing_ok=True)
-
-
-def _arguments(runs: Path, batch_size: str, limit: int | None) -> list[str]:
-    """What the demo's sweep is given.
-
-    Raises:
-        SetupError: one makes no sense.
-    """
-    if limit is not None and limit < 1:
-        raise SetupError(f"--limit must be positive; not {limit}")
-    arguments = ["--model", MODEL, "--model_args", f"pretrained={hub.DEMO},dtype=float32", "--masks", "every"]
-    arguments += ["--tasks", "redundancy_demo", "--batch_size", batch_size, "--device", "cpu"]
-    arguments += ["--output_path", str(runs), "--verbosity", "WARNING"]
-    arguments += ["--limit", str(limit)] if limit is not None else []
-    sweep_run.check(sweep_run.parser().parse_known_args(arguments)[0])
-    return arguments
+    (runs / folders.DONE).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import __version__, environment
+from redundancy_eval import __version__, environment, usage
 from redundancy_eval.errors import SetupError
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
@@ -40,18 +40,20 @@ class Line:
 
 
 def add(commands: Any) -> None:
-    """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
-        "doctor",
+    """Add the command to the command line."""
+    usage.command(
+        commands, "doctor", run, _flags, example="redundancy-eval doctor",
         help="whether this environment can do the job, and what to type when it cannot",
         description="Look at versions, frameworks, devices, hub, caches and data sets, in a minute; nothing is "
         "downloaded or changed. Exit code 2 where something that is installed cannot do its job.",
-    )
-    parser.add_argument("--json", action="store_true", help="the lines as JSON, at the end")
-    parser.set_defaults(function=run)
+    )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> int:
+def _flags(parser: usage.Parser) -> None:
+    usage.add(parser, "--json", action="store_true", help="the lines as JSON, at the end")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Print what was found, line by line; returns 0, or 2 where something is wrong."""
     found: list[Line] = []
     for line in _all():
@@ -164,16 +166,17 @@ def _probe(code: str, seconds: int = _SECONDS) -> tuple[Any, str]:
 
 
 _TORCH = """
-import importlib, inspect, torch
+import inspect, torch
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.masking import hf, native
+from redundancy_eval.model_wrappers.families.base import model_class
+from redundancy_eval.model_wrappers.masking import loading
 for family in registry.FAMILIES.values():
-    importlib.import_module(family.module)
+    model_class(family)
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-dtype = native.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
+dtype = loading.choose_dtype("auto", torch.device("cuda" if count else "cpu"))
 told = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "devices": [],
         "dtype": str(dtype).removeprefix("torch."),
-        "attention": inspect.signature(native.load).parameters["attn_implementation"].default}
+        "attention": inspect.signature(loading.native_model).parameters["attn_implementation"].default}
 for number in range(count):
     device = {"name": f"GPU {number}", "failed": ""}
     told["devices"].append(device)
@@ -218,7 +221,7 @@ _LMMS_EVAL = """
 from lmms_eval import __main__, models
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin
 known = models.list_available_models()
-told = [[name, name in known] for name in plugin.CLASSES]
+told = [[name, name in known] for name in plugin.class_paths()]
 for name, seen in told:
     if seen:
         models.get_model(name)
@@ -232,12 +235,12 @@ def _lmms_eval() -> Iterator[Line]:
 
 # VLMEvalKit has no entry points: our launcher puts a model into its table for each run.
 _VLMEVALKIT = """
-from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch
+from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 framework = launch.load_framework()
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import hooked, model
 told = []
-for name in run_record.OURS:
+for name in MODELS:
     with launch.registered(name, lambda: "ours"):
         told.append([name, name in framework.supported_VLM and framework.supported_VLM[name]() == "ours"])
 """

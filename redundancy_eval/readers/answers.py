@@ -8,6 +8,7 @@ import binascii
 import csv
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,8 @@ from redundancy_eval import files
 from redundancy_eval.answers import Asked
 from redundancy_eval.errors import DataError
 from redundancy_eval.readers.vlmevalkit import spreadsheets
-from redundancy_eval.table import Mask
+from redundancy_eval.table import Mask, ScoreTable
+from redundancy_eval.taxonomy import LMMS_EVAL, VLMEVALKIT
 
 _OPTIONS = "ABCDEFGH"
 _LONGEST = 2**27  # characters of a cell; csv refuses longer ones
@@ -79,6 +81,38 @@ class FromFiles:
         parts = self.parts.get(benchmark, ())
         number = _number(document, parts)
         return parts[number].picture(_bare(document)) if number < len(parts) else None
+
+
+def no_pictures(task: str) -> Picture:
+    """Pictures of a task where none are at hand."""
+    return no_picture
+
+
+def lmu_data(data: str) -> Picture:
+    """Pictures of a data set of VLMEvalKit, from $LMUData: written out, or in its table."""
+    told = os.environ.get("LMUData")  # noqa: SIM112 - VLMEvalKit's name
+    root = Path(told) if told and Path(told).exists() else Path.home() / "LMUData"
+    written, table = image_folder(root / "images" / data), root / f"{data}.tsv"
+    kept = image_table(table) if table.is_file() else no_picture
+    return lambda document: written(document) or kept(document)
+
+
+def of(table: ScoreTable, pictures: Callable[[str], Picture] = no_pictures) -> FromFiles:
+    """Answers behind a table, where its framework logged them.
+
+    Args:
+        table: of one model.
+        pictures: task -> where its documents' pictures are.
+    """
+    read = {LMMS_EVAL: lmms_eval, VLMEVALKIT: vlmevalkit}.get(table.framework)
+    if read is None:
+        return FromFiles()
+    return FromFiles(
+        {
+            benchmark: [Part(read, paths, pictures(task)) for task, paths in tasks]
+            for benchmark, tasks in table.files.items()
+        }
+    )
 
 
 def _number(name: str, parts: Sequence[Part]) -> int:

@@ -23,9 +23,8 @@ from redundancy_eval.reports.figures import cur, curve, pareto, retrained, share
 from redundancy_eval.reports.figures.captions import caption
 from redundancy_eval.reports.subject import Subject
 
-__all__ = ["FIGURES", "KINDS", "Kind", "caption", "draw", "files", "parse_kinds", "write"]
+__all__ = ["FIGURES", "Kind", "caption", "draw", "files", "write"]
 
-KINDS = ("pdf", "png", "svg")
 _METADATA: Mapping[str, Mapping[str, None]] = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
 
 
@@ -71,19 +70,6 @@ def draw(stem: str, subjects: Sequence[Subject], width: float | None = None) -> 
         figure = kind.draw(subjects, width or (kind.width if len(subjects) == 1 else kind.several))
         figure.draw_without_rendering()
         return figure
-
-
-def parse_kinds(text: str) -> tuple[str, ...]:
-    """What `--figures pdf,png` asks for; `none` for no figures.
-
-    Raises:
-        SetupError: an unknown kind.
-    """
-    asked = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    unknown = [part for part in asked if part not in (*KINDS, "none")]
-    if unknown or not asked:
-        raise SetupError(f"--figures knows {', '.join(KINDS)} and none; not {text!r}")
-    return () if "none" in asked else asked
 
 
 def files(subjects: Sequence[Subject], kinds: Sequence[str] = ("pdf", "png")) -> dict[str, bytes]:

@@ -88,14 +88,14 @@ def test_a_mistake_costs_no_file(tmp_path, capsys, command):
 @pytest.mark.models
 def test_a_judge_s_key_is_passed_on_and_not_written_down():
     pytest.importorskip("timm")
-    from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as vlmevalkit_launch
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit import arguments, record
 
     judged = ["--judge", "mine", "--judge-args", '{"key": "SECRET", "temperature": 0}']
     model = ["--model", "eagle_masked", "--model_args", "pretrained=demo,drop=clip"]
-    asked, _ = vlmevalkit_launch.read([*model, "--data", "MME", "--work-dir", "w", *judged])
-    record = vlmevalkit_launch.describe(asked, [*model, *judged])
-    assert "SECRET" in asked.passed[-1] and "SECRET" not in str(record) and "temperature" in record["passed"][-1]
-    other = vlmevalkit_launch.read(
+    asked, _ = arguments.parse([*model, "--data", "MME", "--work-dir", "w", *judged])
+    described = record.describe(asked, [*model, *judged])
+    assert "SECRET" in asked.passed[-1] and "SECRET" not in str(described) and "temperature" in described["passed"][-1]
+    other = arguments.parse(
         [*model, "--data", "MME", "--work-dir", "w", *judged[:-1], '{"key": "S2", "temperature": 0}']
     )
-    assert vlmevalkit_launch.digest(vlmevalkit_launch.describe(other[0], [])) == vlmevalkit_launch.digest(record)
+    assert record.digest(record.describe(other[0], [])) == record.digest(described)

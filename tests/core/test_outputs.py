@@ -67,7 +67,7 @@ def test_a_report_replaces_only_files_of_an_earlier_report(scores, tmp_path, cap
 
 @pytest.mark.parametrize("arguments", [["report", "scores.csv"], ["demo"]])
 def test_an_empty_path_is_refused(scores, capsys, arguments):
-    assert "-o is empty" in refused(capsys, *arguments, "-o", "")
+    assert "-o/--out: it is empty" in refused(capsys, *arguments, "-o", "")
 
 
 def test_files_are_written_before_the_terminal_is(tmp_path):
@@ -105,16 +105,16 @@ def test_a_demo_removes_nothing_that_no_demo_wrote(tmp_path, capsys):
 def test_a_later_demo_makes_room_and_leaves_the_rest(tmp_path):
     pytest.importorskip("transformers")
     from redundancy_eval.commands import demo
-    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
+    from redundancy_eval.model_wrappers.sweeps import folders
 
     demo.clear(tmp_path)
     runs = tmp_path / "runs"
     for name in ("drop-clip", "mine"):
         (runs / name).mkdir()
         (runs / name / "results.json").write_text("{}")
-    (runs / "drop-clip" / sweep_run.MARK).touch()
+    (runs / "drop-clip" / folders.MARK).touch()
     (runs / "store").mkdir()
-    (runs / sweep_run.DONE).write_text("{}")
+    (runs / folders.DONE).write_text("{}")
     demo.clear(tmp_path)
     assert sorted(path.name for path in runs.iterdir()) == [".demo", "mine"]
     (runs / ".demo").unlink()
@@ -123,14 +123,18 @@ def test_a_later_demo_makes_room_and_leaves_the_rest(tmp_path):
     assert (runs / "mine" / "results.json").exists()
 
 
-def test_a_calibration_replaces_calibrations_only(tmp_path):
+def test_a_calibration_replaces_calibrations_only(tmp_path, capsys):
     pytest.importorskip("torch")
-    from redundancy_eval.model_wrappers.hosts import calibrate
+    from redundancy_eval.model_wrappers.masking import calibration
 
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
     for path in (notes, tmp_path):
         with pytest.raises(SetupError, match="-o "):
-            calibrate.main("eagle_masked", {"pretrained": "demo"}, path, tmp_path, None, 1, 1)
+            calibration.check_out(path)
+        refused(
+            capsys, "calibrate", "--model", "eagle_masked", "--model_args", "pretrained=demo", "--images", tmp_path,
+            "-o", path,
+        )  # fmt: skip
     assert notes.read_text() == "mine"
-    calibrate.check_out(tmp_path / "new.safetensors")
+    calibration.check_out(tmp_path / "new.safetensors")

@@ -16,14 +16,18 @@ from safetensors.torch import load_file, save_file
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.families import language_models, registry, templates
+from redundancy_eval.model_wrappers.families import language_models, templates
+from redundancy_eval.model_wrappers.families import recording as recordings
+from redundancy_eval.model_wrappers.families.cambrian import card as cambrian_card
 from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
-from redundancy_eval.model_wrappers.families.cambrian import recording as recorded_cambrian
 from redundancy_eval.model_wrappers.families.cambrian import sva
-from redundancy_eval.model_wrappers.masking import native, parity
+from redundancy_eval.model_wrappers.families.cambrian.recording import CambrianRecording
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import golden
 from tests.helpers import tiny_cambrian
 
+RECORDING = CambrianRecording(cambrian_card.FAMILY)
 pytestmark = pytest.mark.models
 NAMES = ("siglip", "clip", "dinov2", "convnext")
 MASKS = [*((name,) for name in NAMES), *combinations(NAMES, 2), NAMES]
@@ -47,7 +51,7 @@ def phi3(tmp_path_factory):
 
 def load(folders, drop=None, **options):
     folder, weights = folders
-    return native.load("cambrian_masked", str(folder), drop, device="cpu", encoder_weights=str(weights), **options)
+    return loading.load("cambrian_masked", str(folder), drop, device="cpu", encoder_weights=str(weights), **options)
 
 
 def picture(seed, size=(70, 50)):
@@ -84,9 +88,9 @@ def test_parity_with_recorded_tensors(capsys):
 
 
 def test_parity_knows_its_conditions(full):
-    condition = recorded_cambrian.condition
-    assert condition("zero_tower:all", full.model) == parity.Condition(NAMES)
-    zeroed = parity.Condition(("clip",), "projected", {"global_context": "zero"})
+    condition = RECORDING.condition
+    assert condition("zero_tower:all", full.model) == recordings.Condition(NAMES)
+    zeroed = recordings.Condition(("clip",), "projected", {"global_context": "zero"})
     assert condition("zero_aux:clip", full.model) == zeroed
     for text in ("mean:clip", "zero_aux:sam", "all"):
         with pytest.raises(SetupError, match="no such condition|has no condition"):
@@ -95,16 +99,16 @@ def test_parity_knows_its_conditions(full):
 
 def test_a_recorded_prompt_with_the_image_elsewhere_is_refused():
     folder = golden("cambrian", "llama3_tiny")
-    model, tokenizer, report = recorded_cambrian.load(folder / "checkpoint")
+    model, tokenizer, report = RECORDING.load(folder / "checkpoint")
     assert report.skipped == 0 and model.template == "llama_3"
     subject = native.MaskedModel(model, tokenizer, template=templates.TEMPLATES["llama_3"])
     inputs = json.loads((folder / "inputs" / "inputs.json").read_text())["inputs"]
     image = picture(1)
     for name in ("a", "b"):
         entry = inputs[name]
-        assert subject.prompt_ids(native.Prompt(entry["messages"][0], (image,), name)) == entry["input_ids"]
+        assert subject.prompt_ids(Prompt(entry["messages"][0], (image,), name)) == entry["input_ids"]
     with pytest.raises(DataError, match="d: image at token 258, but this checkpoint takes one image, at token 248"):
-        subject.prompt_ids(native.Prompt(inputs["d"]["messages"][0], (image,), "d"))
+        subject.prompt_ids(Prompt(inputs["d"]["messages"][0], (image,), "d"))
 
 
 @pytest.mark.parametrize("name", ["cambrian-8b", "cambrian-13b", "cambrian-phi3-3b"])
@@ -129,7 +133,7 @@ def test_full_size_names_and_shapes(name):
 def test_full_size_encoders(name, kind):
     with gzip.open(golden("cambrian", "manifests") / f"manifest_tower_{name}.json.gz", "rt") as handle:
         manifest = json.load(handle)
-    assert manifest["hub_id"] == registry.CAMBRIAN_REPOSITORIES[kind]
+    assert manifest["hub_id"] == cambrian_card.REPOSITORIES[kind]
     with torch.device("meta"):
         grid = 96 if kind == "convnext" else 24
         tower = cambrian.build_tower(kind, cambrian.RELEASED[kind], grid, -2, "offset", "sdpa")
@@ -163,7 +167,7 @@ def test_skipping_is_bit_identical_to_running_and_zeroing(full, mask, site, sett
     handles = [
         tower.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, tower in model.encoders.items()
     ]
-    subject = native.MaskedModel(model, full.tokenizer, mask, site=site, settings=settings)
+    subject = native.MaskedModel(model, full.tokenizer, mask, template=full.template, site=site, settings=settings)
     got = subject.visuals(images)
     for handle in handles:
         handle.remove()
@@ -184,7 +188,9 @@ def test_dropped_encoders_are_not_loaded(folders, full):
     ):
         subject = load(folders, drop, site=site, **settings)
         assert set(subject.model.encoders) == there
-        running = native.MaskedModel(full.model, full.tokenizer, subject.mask, site=site, settings=settings)
+        running = native.MaskedModel(
+            full.model, full.tokenizer, subject.mask, site=site, settings=settings, template=full.template
+        )
         assert equal(subject.visuals(images), running.visuals(images))
     assert equal(load(folders, "none").visuals(images), full.visuals(images))
 
@@ -193,7 +199,7 @@ def test_the_authors_mask_of_siglip_keeps_the_global_context(full):
     """No recording holds it: keys and values are zero as in `zero_aux`, the global context is the unmasked one."""
     model, images = full.model, pictures()
     plain = full.projected(images)
-    subject = native.MaskedModel(model, full.tokenizer, ("siglip",), site="projected")
+    subject = native.MaskedModel(model, full.tokenizer, ("siglip",), template=full.template, site="projected")
     got = subject.projected(images)
     assert torch.equal(got["global_context"], plain["global_context"]) and got["global_context"].any()
     assert torch.equal(got["global_context"][:, 0], plain["siglip"].mean(1))
@@ -202,10 +208,13 @@ def test_the_authors_mask_of_siglip_keeps_the_global_context(full):
     composed = {**plain, "siglip": torch.zeros_like(plain["siglip"])}
     with torch.inference_mode():
         assert equal(subject.visuals(images), model.fuse(composed, model.layouts(images)))
-    (prompt,) = [native.Prompt("What is it?", (images[0],))]
+    (prompt,) = [Prompt("What is it?", (images[0],))]
     scores = []
     for site, context in (("projected", "keep"), ("projected", "zero"), ("encoder", "keep")):
-        one = native.MaskedModel(model, full.tokenizer, ("siglip",), site=site, settings={"global_context": context})
+        one = native.MaskedModel(
+            model, full.tokenizer, ("siglip",), template=full.template, site=site,
+            settings={"global_context": context},
+        )  # fmt: skip
         scores.append(one.loglikelihood([prompt], [" a red circle"])[0][0])
     scores.append(full.loglikelihood([prompt], [" a red circle"])[0][0])
     assert len(set(scores)) == 4
@@ -214,7 +223,9 @@ def test_the_authors_mask_of_siglip_keeps_the_global_context(full):
 def test_a_mask_before_the_projector_leaves_a_constant(full):
     """Zero features become one token, the same for all positions and images; so does SigLIP's global context."""
     for name in NAMES:
-        projected = native.MaskedModel(full.model, full.tokenizer, (name,)).projected(pictures())
+        projected = native.MaskedModel(full.model, full.tokenizer, (name,), template=full.template).projected(
+            pictures()
+        )
         assert projected[name].any() and torch.equal(
             projected[name], projected[name][:1, :1].expand_as(projected[name])
         )
@@ -269,7 +280,7 @@ def test_padding_is_cropped_and_rows_end_with_newlines(full):
 def test_an_extremely_long_image_leaves_nothing(full):
     image = picture(1, (200, 10))
     assert full.visuals([image])[0].embeddings.shape[0] == 0
-    batch = [native.Prompt("What?", (image,)), native.Prompt("What?", (picture(2),))]
+    batch = [Prompt("What?", (image,)), Prompt("What?", (picture(2),))]
     assert full.generate(batch, 4) == [full.generate([prompt], 4)[0] for prompt in batch]
 
 
@@ -278,10 +289,10 @@ def test_an_extremely_long_image_leaves_nothing(full):
 
 def prompts_of_all_kinds():
     return [
-        native.Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
-        native.Prompt("How many shapes are there?", (picture(2, (30, 60)),)),
-        native.Prompt("Say something."),
-        native.Prompt("Where is it, seen from the blue square?\nA. left\nB. right", (picture(4, (64, 64)),)),
+        Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
+        Prompt("How many shapes are there?", (picture(2, (30, 60)),)),
+        Prompt("Say something."),
+        Prompt("Where is it, seen from the blue square?\nA. left\nB. right", (picture(4, (64, 64)),)),
     ]
 
 
@@ -369,17 +380,17 @@ def test_prompts_that_the_architecture_can_t_run_are_refused(full):
     with pytest.raises(
         DataError, match="gqa 7: image at token 3[0-9], but this checkpoint takes one image, at token 32"
     ):
-        full.generate([native.Prompt("Is <image> red?", (image,), "gqa 7")], 2)
+        full.generate([Prompt("Is <image> red?", (image,), "gqa 7")], 2)
     with pytest.raises(DataError, match="mmmu 3: 2 images; this architecture takes 1"):
-        full.generate([native.Prompt("Which?", (image, image), "mmmu 3")], 2)
+        full.generate([Prompt("Which?", (image, image), "mmmu 3")], 2)
     cutting = native.MaskedModel(full.model, full.tokenizer, long_prompt="cut", template=full.template)
     cutting.model.max_length, most = 40, cutting.model.max_length
     try:
         with pytest.raises(DataError, match="cut within its image"):
-            cutting.generate([native.Prompt("What?", (image,))], 2)
+            cutting.generate([Prompt("What?", (image,))], 2)
     finally:
         full.model.max_length = most
-    assert full.generate([native.Prompt("Is it red?")], 2)[0].new_tokens
+    assert full.generate([Prompt("Is it red?")], 2)[0].new_tokens
 
 
 def test_phi3_checkpoints(phi3):
@@ -423,7 +434,7 @@ def test_missing_and_unexpected_tensors(folders, tmp_path):
     refused(
         bent(folders, tmp_path, lambda t: t.pop(key)), f"1 tensors are missing from the checkpoint: {re.escape(key)}"
     )
-    model, _, report = cambrian.load(folders[0], encoder_weights=folders[1])
+    model, _, report = cambrian.Cambrian.load(folders[0], encoder_weights=folders[1])
     assert report.skipped == 1 and model.template == "vicuna_v1"
 
 
@@ -473,4 +484,4 @@ def test_half_precision_runs_in_its_own_type(folders):
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}
     (visual,) = subject.visuals([picture(1)])
     assert visual.embeddings.dtype == visual.extra.context.dtype == torch.bfloat16
-    assert isinstance(subject.generate([native.Prompt("What?", (picture(1),))], 3)[0].text, str)
+    assert isinstance(subject.generate([Prompt("What?", (picture(1),))], 3)[0].text, str)

@@ -18,8 +18,11 @@ from safetensors.torch import load_file, save_file
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.costs import operations
-from redundancy_eval.model_wrappers.families import config_keys, language_models, registry
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.families import language_keys, language_models, registry
+from redundancy_eval.model_wrappers.families.cambrian import card as cambrian_card
+from redundancy_eval.model_wrappers.families.imof import card as imof_card
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
 from tests.masking.test_ablations import picture
@@ -76,7 +79,7 @@ def bent(folder, tmp_path, tensors=None, config=None, name="bent", **files):
 
 
 def load(folder, model_id="eagle_masked", **options):
-    return native.load(model_id.replace("phi3", "cambrian_masked"), str(folder), device="cpu", **options)
+    return loading.load(model_id.replace("phi3", "cambrian_masked"), str(folder), device="cpu", **options)
 
 
 def refused(folder, match, model_id="eagle_masked", **options):
@@ -89,7 +92,7 @@ def refused(folder, match, model_id="eagle_masked", **options):
 def logits(subject, name="document 0", template=None):
     """Of the first token of an answer; where an image must stand in its place, without one."""
     own = subject.model.max_images == 1 and subject.model.__class__.__name__ == "Cambrian"
-    prompt = native.Prompt("What?", () if own else (picture(1),), name)
+    prompt = Prompt("What?", () if own else (picture(1),), name)
     sequences, visuals = subject.embed_prompts([prompt])
     inputs, attention = subject.batch(sequences)
     with torch.inference_mode(), subject.model.prefill(visuals, [0]):
@@ -132,7 +135,7 @@ def test_unknown_and_quantised_settings_are_refused_in_every_family_and_part(sou
         refused(bent(folder, tmp_path, config={path: value}, name=str(number)), match, model_id, **options)
     idle = {f"{PARTS[model_id]}new_setting": None, "other_setting": False, "_private": 3, "use_cache": True}
     config = json.loads((bent(folder, tmp_path, config=idle) / "config.json").read_text())
-    registry.check(model_id.replace("phi3", "cambrian_masked"), config)
+    registry.family(model_id.replace("phi3", "cambrian_masked")).check(config)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +224,13 @@ def test_configs_as_released_pass():
         "tune_mm_vision_resampler": False, "unfreeze_mm_vision_tower": False, "use_cache": True, "use_mm_proj": True,
         "vocab_size": 32000, "tokenizer_model_max_length": 2048, "tokenizer_padding_side": "right",
     }  # fmt: skip
-    registry.check("imof_masked", llava)
+    registry.family("imof_masked").check(llava)
     eagle = {
         **llava, "model_type": "eagle_llama", "mm_vision_tower": "clip-448;convnext-1024", "freeze_vision": False,
         "mm_projector_query_number": 128, "mm_patch_merge_type": "flat", "attention_bias": False, "mlp_bias": False,
         "attention_dropout": 0.0, "tune_mm_mlp_adapter_intern": False, "unfreeze_mm_vision_tower": True,
     }  # fmt: skip
-    registry.check("eagle_masked", eagle)
+    registry.family("eagle_masked").check(eagle)
     qwen2 = {"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 28}
     qwen2 |= {key: llava[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
     qwen2 |= {
@@ -242,10 +245,12 @@ def test_configs_as_released_pass():
         "delay_load": True, "grid_size": 32, "image_size": {"siglip": 448}, "radio_img_size": 512,
     }  # fmt: skip
     top = {"model_type": "eagle_chat", "loss_version": "efficient_v2_cp_head", "efficient_loss": True, "vocab_size": -1}
-    registry.check("eagle2_masked", {**top, "llm_config": qwen2, "vision_config": vision, "mlp_checkpoint": True})
+    registry.family("eagle2_masked").check(
+        {**top, "llm_config": qwen2, "vision_config": vision, "mlp_checkpoint": True}
+    )
     # transformers writes what differs from its defaults
     native = {"model_type": "deepseek_vl_hybrid", "text_config": {"model_type": "llama", "num_hidden_layers": 30}}
-    registry.check("deepseek_vl_masked", {**native, "image_token_id": 100015, "dtype": "float16"})
+    registry.family("deepseek_vl_masked").check({**native, "image_token_id": 100015, "dtype": "float16"})
 
 
 # --- rotary positions ----------------------------------------------------------------------------------------------
@@ -277,7 +282,7 @@ def test_rotary_positions_under_old_and_new_keys(sources, tmp_path, model_id):
 def test_phi3_knows_its_own_scaling_only():
     config = tiny_cambrian.config("phi3")
     factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
-    own = config_keys.rope({**config, "rope_scaling": {"type": "su", **factors}}, config_keys.PHI3_ROPE_KINDS, True)
+    own = language_keys.rope({**config, "rope_scaling": {"type": "su", **factors}}, language_keys.PHI3_ROPE_KINDS, True)
     assert own["rope_type"] == "longrope"
     for kind in ("yarn", "linear"):
         with pytest.raises(SetupError, match=f"kind '{kind}' are not known for this model; known: default, longrope"):
@@ -506,15 +511,15 @@ def test_encoders_that_were_trained_on_are_refused_and_copies_that_differ_named(
             lambda t: t.update({"vision_model.new": torch.ones(1)}),
             "none of this model's: vision_mod",
         ),
-        (registry.IMOF_DINO, {"num_register_tokens": 4}, None, "num_register_tokens is 4, a setting that is not known"),
+        (imof_card.DINO, {"num_register_tokens": 4}, None, "num_register_tokens is 4, a setting that is not known"),
         (
-            registry.IMOF_DINO,
+            imof_card.DINO,
             {},
             lambda t: t.pop("encoder.layer.0.attention.attention.key.bias"),
             r"attention\.key\.bias$",
         ),
         (
-            registry.IMOF_DINO,
+            imof_card.DINO,
             {},
             lambda t: t.update({"encoder.layer.0.mlp.fc1.weight": torch.ones(40, 16).char()}),
             "int8",
@@ -534,12 +539,12 @@ def test_the_text_side_of_encoders_repositories_is_skipped(sources, tmp_path):
     folder, options = sources["cambrian_masked"]
     towers = shutil.copytree(options["encoder_weights"], tmp_path / "towers")
     for name in ("siglip", "convnext"):
-        path = towers / registry.CAMBRIAN_REPOSITORIES[name] / "open_clip_model.safetensors"
+        path = towers / cambrian_card.REPOSITORIES[name] / "open_clip_model.safetensors"
         more = {
             key: torch.ones(1) for key in ("text.ln_final.weight", "visual.head.proj.weight", "token_embedding.weight")
         }
         save_file({**load_file(path), **more}, path)
-    clip = towers / registry.CAMBRIAN_REPOSITORIES["clip"] / "config.json"
+    clip = towers / cambrian_card.REPOSITORIES["clip"] / "config.json"
     clip.write_text(json.dumps({**json.loads(clip.read_text()), "vision_config_dict": None, "text_config_dict": None}))
     load(folder, "cambrian_masked", encoder_weights=str(towers))
     save_file({**load_file(path), "visual.attention.weight": torch.ones(1)}, path)
@@ -567,14 +572,14 @@ def test_tokenizers_without_a_vocabulary_or_of_another_model(source, tmp_path):
     subject = load(source)
     subject.model.language_model.set_input_embeddings(torch.nn.Embedding(40, 32))
     with pytest.raises(SetupError, match="document 3: the tokenizer gives token .* but the model has embeddings of 40"):
-        subject.prompt_ids(native.Prompt("What?", (), "document 3"))
+        subject.prompt_ids(Prompt("What?", (), "document 3"))
 
 
 def test_a_template_that_is_not_known_is_asked_for(tmp_path):
     tokenizer = SimpleNamespace(get_vocab=lambda: {"<|im_start|>": 6, "<|im_end|>": 7})
     with pytest.raises(SetupError, match="trained with a template that is not known here; conv_template= says which"):
-        native.told_template(tokenizer, tmp_path)
-    assert native.told_template(SimpleNamespace(get_vocab=dict), tmp_path) == "vicuna_v1"
+        loading.told_template(tokenizer, tmp_path)
+    assert loading.told_template(SimpleNamespace(get_vocab=dict), tmp_path) == "vicuna_v1"
 
 
 def test_an_answer_ends_at_the_tokenizers_end_token_too(source, tmp_path, caplog):
@@ -605,7 +610,7 @@ def overflowing(tensors):
 def test_logits_that_are_not_numbers_are_refused_with_document_mask_and_type(source, tmp_path):
     copy = bent(source, tmp_path, overflowing)
     half = load(copy, dtype="float16", drop="convnext")
-    prompts = [native.Prompt("What?", (picture(1),), f"task document {number}") for number in (4, 5)]
+    prompts = [Prompt("What?", (picture(1),), f"task document {number}") for number in (4, 5)]
     match = (
         "task document 4, drop=convnext: the logits are not numbers; float16 overflows .try dtype=bfloat16 or float32"
     )
@@ -620,7 +625,7 @@ def test_logits_that_are_not_numbers_are_refused_with_document_mask_and_type(sou
 
 
 def test_the_first_sequence_whose_logits_are_not_numbers_is_named():
-    found = native.Numbers(["a", "b"], torch.bfloat16)
+    found = Numbers(["a", "b"], torch.bfloat16)
     scores = torch.zeros(4, 3)
     scores[0, 1] = -float("inf")  # what a processor forbids
     assert found(None, scores) is scores
@@ -628,7 +633,7 @@ def test_the_first_sequence_whose_logits_are_not_numbers_is_named():
         scores[2, 0] = value  # two beams each
         with pytest.raises(SetupError, match=r"b: the logits are not numbers; in bfloat16 \(try dtype=float32\)"):
             found(None, scores)
-    ended = native.Numbers(["a", "b"], torch.bfloat16, [2])
+    ended = Numbers(["a", "b"], torch.bfloat16, [2])
     tokens = torch.tensor([[5], [5], [2], [5]])
     assert ended(tokens, scores) is scores  # what comes behind the end of an answer
     with pytest.raises(SetupError, match="b: the logits"):

@@ -15,12 +15,15 @@ from redundancy_eval.cli import main
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import weights
 from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families.deepseek_vl import card
 from redundancy_eval.model_wrappers.families.deepseek_vl import model as deepseek_vl
 from redundancy_eval.model_wrappers.families.deepseek_vl import recording as recorded_deepseek_vl
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import golden
 from tests.helpers import tiny_deepseek_vl
 
+RECORDING = recorded_deepseek_vl.DeepseekVlRecording(card.FAMILY)
 pytestmark = pytest.mark.models
 ENCODERS = ("sam", "siglip")
 
@@ -32,17 +35,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def full(folder):
-    return native.load("deepseek_vl_masked", str(folder), device="cpu")
+    return loading.load("deepseek_vl_masked", str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def original():
-    return recorded_deepseek_vl.load(golden("deepseek_vl", "tiny", "checkpoint"))
+    return RECORDING.load(golden("deepseek_vl", "tiny", "checkpoint"))
 
 
 @pytest.fixture(scope="module")
 def converted():
-    return native.load("deepseek_vl_masked", str(golden("deepseek_vl", "tiny", "checkpoint_native")), device="cpu")
+    return loading.load("deepseek_vl_masked", str(golden("deepseek_vl", "tiny", "checkpoint_native")), device="cpu")
 
 
 def embeddings(subject, images):
@@ -65,7 +68,7 @@ def last_logits(subject, image, ids):
 
 def recorded_ids(name):
     listed = json.loads((golden("deepseek_vl", "tiny", "inputs") / "inputs.json").read_text())
-    return recorded_deepseek_vl.input_ids(listed["inputs"][name])
+    return RECORDING.input_ids(listed["inputs"][name])
 
 
 # --- against the original code -------------------------------------------------------------------------------------
@@ -112,9 +115,11 @@ def test_both_layouts_are_the_same_model(original, converted):
     assert {name: value.shape for name, value in model.state_dict().items()} == {k: v.shape for k, v in theirs.items()}
     assert all(torch.equal(value, theirs[name]) for name, value in model.state_dict().items())
     assert model.eos == converted.model.eos == (401,) and converted.eos == [401]
-    subject = native.MaskedModel(model, tokenizer)
+    subject = native.MaskedModel(model, tokenizer, template=converted.template)
     for name, mask in (("a", ()), ("b", ("sam",))):
-        one, other = (native.MaskedModel(m, tokenizer, mask) for m in (model, converted.model))
+        one, other = (
+            native.MaskedModel(m, tokenizer, mask, template=converted.template) for m in (model, converted.model)
+        )
         assert torch.equal(embeddings(one, [recorded_input(name)]), embeddings(other, [recorded_input(name)]))
     ids = recorded_ids("c")
     assert torch.equal(*(last_logits(m, recorded_input("c"), ids) for m in (subject, converted)))
@@ -123,7 +128,7 @@ def test_both_layouts_are_the_same_model(original, converted):
 def test_native_pixels_move_the_logits_as_measured(converted):
     """transformers rounds 458.8 rows to 459 where the original has 458, and resizes 8-bit images."""
     path = str(golden("deepseek_vl", "tiny", "checkpoint_native"))
-    other = native.load("deepseek_vl_masked", path, device="cpu", processor="native")
+    other = loading.load("deepseek_vl_masked", path, device="cpu", processor="native")
     for name, least, most in (("b", 0.05, 0.2), ("c", 1e-4, 0.01)):
         image, ids = recorded_input(name), recorded_ids(name)
         moved = (last_logits(other, image, ids) - last_logits(converted, image, ids)).abs().max().item()
@@ -175,25 +180,25 @@ def test_skipping_is_bit_identical_to_running_and_zeroing(folder, full, mask):
     features = full.features(images)
     zeroed = {k: torch.zeros_like(v) if k in mask else v for k, v in features.items()}
     expected = torch.stack([visual.embeddings for visual in full.model.fuse(zeroed, [None, None])])
-    subject = native.load("deepseek_vl_masked", str(folder), "+".join(mask), device="cpu")
+    subject = loading.load("deepseek_vl_masked", str(folder), "+".join(mask), device="cpu")
     assert subject.mask == mask and torch.equal(embeddings(subject, images), expected)
     assert not torch.equal(expected, embeddings(full, images))
     assert {name: features[name].shape[1:] for name in features} == full.model.shapes("encoder")
 
 
 def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full, monkeypatch):
-    subject = native.load("deepseek_vl_masked", str(folder), "sam", device="cpu")
+    subject = loading.load("deepseek_vl_masked", str(folder), "sam", device="cpu")
     assert not [name for name, _ in subject.model.named_parameters() if "high_res_vision_model" in name]
     assert subject.model.vision.high_res_vision_alpha is None
-    other = native.load("deepseek_vl_masked", str(folder), "siglip", device="cpu")
+    other = loading.load("deepseek_vl_masked", str(folder), "siglip", device="cpu")
     assert other.model.vision.vision_model is None and other.model.vision.high_res_vision_model is not None
     ran = []
     for part in ("get_low_res_image_features", "get_high_res_image_features"):
         run = getattr(full.model.vision, part)
         monkeypatch.setattr(full.model.vision, part, lambda x, part=part, run=run: ran.append(part) or run(x))
-    embeddings(native.MaskedModel(full.model, full.tokenizer, ("sam",)), [picture(4)])
+    embeddings(native.MaskedModel(full.model, full.tokenizer, ("sam",), template=full.template), [picture(4)])
     assert ran == ["get_low_res_image_features"]
-    everything = native.MaskedModel(full.model, full.tokenizer, ENCODERS)
+    everything = native.MaskedModel(full.model, full.tokenizer, ENCODERS, template=full.template)
     tokens = embeddings(everything, [picture(4), picture(5)])
     assert ran == ["get_low_res_image_features"]
     # The biases of the up-projections remain: equal tokens, not zero ones.
@@ -228,19 +233,19 @@ def bent(folder, tmp_path, change_tensors=None, **settings):
 
 def refused(copy, match, **options):
     with pytest.raises(SetupError, match=match) as error:
-        native.load("deepseek_vl_masked", str(copy), device="cpu", **options)
+        loading.load("deepseek_vl_masked", str(copy), device="cpu", **options)
     assert "\n" not in str(error.value)
 
 
 def test_missing_tensors_are_listed(folder, tmp_path):
     copy = bent(folder, tmp_path, lambda t: t.pop("model.high_res_vision_alpha"))
     refused(copy, r"1 tensors are missing.*model\.high_res_vision_alpha")
-    assert native.load("deepseek_vl_masked", str(copy), "sam", device="cpu").mask == ("sam",)
+    assert loading.load("deepseek_vl_masked", str(copy), "sam", device="cpu").mask == ("sam",)
 
 
 def test_the_output_layer_is_not_tied(folder, tmp_path):
     assert json.loads((folder / "config.json").read_text()).get("tie_word_embeddings") is None
-    subject = native.load("deepseek_vl_masked", str(folder), device="cpu")
+    subject = loading.load("deepseek_vl_masked", str(folder), device="cpu")
     language = subject.model.language_model
     assert not torch.equal(language.lm_head.weight, language.get_input_embeddings().weight)
     refused(bent(folder, tmp_path, lambda t: t.pop("lm_head.weight")), r"missing from the checkpoint: lm_head\.weight")
@@ -257,16 +262,16 @@ def test_original_layout_with_missing_or_misshapen_tensors(tmp_path):
         SetupError,
         match=r"1 tensors are missing.*blocks\.1\.attn\.qkv\.bias; 1 are of another model, e.g. some",
     ):
-        recorded_deepseek_vl.load(copy)
+        RECORDING.load(copy)
     tensors = load_file(source / "model.safetensors")
     tensors["vision_model.vision_tower_low.vision_tower.blocks.1.attn.qkv.bias"] = torch.zeros(141)
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(SetupError, match=r"attn\.qkv\.bias has shape \(47,\), the model expects \(48,\)"):
-        recorded_deepseek_vl.load(copy)
-    config = recorded_deepseek_vl.recorded_config(
+        RECORDING.load(copy)
+    config = RECORDING.config(
         json.loads((copy / "config.json").read_text()), json.loads((copy / "tiny_overrides.json").read_text())
     )
-    model, _, report = deepseek_vl.load(copy, ["sam"], config=config)
+    model, _, report = deepseek_vl.DeepseekVl.load(copy, ["sam"], config=config)
     assert report.skipped > 17 and model.vision.vision_model is None
 
 
@@ -330,7 +335,7 @@ def original_config(**changes):
 )
 def test_original_configs_that_are_not_ours(changes, match):
     with pytest.raises(SetupError, match=match):
-        registry.check("deepseek_vl_masked", original_config(**changes))
+        registry.family("deepseek_vl_masked").check(original_config(**changes))
         deepseek_vl.native_config(original_config(**changes))
 
 
@@ -350,12 +355,12 @@ def test_other_mistakes(folder):
     refused(folder, "processor must be original or native; not 'fast'", processor="fast")
     refused(folder, "unknown encoder 'clip'; this model has: sam, siglip", drop="clip")
     refused(folder, "site must be one of encoder", site="projected")
-    refused(folder, "has no argument 'max_tiles'; its own are processor", max_tiles=3)
+    refused(folder, "has no argument 'max_tiles'; it takes pretrained, drop, .*, processor", max_tiles=3)
     assert registry.encoders_of("deepseek_vl_masked", str(folder)) == ENCODERS
 
 
 def test_half_precision_runs_in_its_own_type(folder, full):
-    subject = native.load("deepseek_vl_masked", str(folder), dtype="bf16", device="cpu")
+    subject = loading.load("deepseek_vl_masked", str(folder), dtype="bf16", device="cpu")
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}
     assert embeddings(subject, [picture(1)]).dtype == torch.bfloat16
     assert torch.allclose(embeddings(subject, [picture(1)]).float(), embeddings(full, [picture(1)]), atol=0.2, rtol=0.1)
@@ -366,7 +371,7 @@ def test_half_precision_runs_in_its_own_type(folder, full):
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_attention_is_a_choice(folder, full, attention):
-    subject = native.load("deepseek_vl_masked", str(folder), device="cpu", attn_implementation=attention)
+    subject = loading.load("deepseek_vl_masked", str(folder), device="cpu", attn_implementation=attention)
     assert subject.model.language_model.config._attn_implementation == attention
     assert torch.allclose(embeddings(subject, [picture(1)]), embeddings(full, [picture(1)]), atol=1e-4)
 
@@ -385,13 +390,13 @@ def test_original_pixels(full):
 
 
 def test_native_processor(folder, full):
-    subject = native.load("deepseek_vl_masked", str(folder), "siglip", device="cpu", processor="native")
+    subject = loading.load("deepseek_vl_masked", str(folder), "siglip", device="cpu", processor="native")
     images = [picture(1), picture(2, (40, 90))]
     assert {k: tuple(v.shape) for k, v in subject.model.preprocess(images, ["sam"]).items()} == {"sam": (2, 3, 64, 64)}
     mine = embeddings(subject, images)
-    theirs = embeddings(native.MaskedModel(full.model, full.tokenizer, ("siglip",)), images)
+    theirs = embeddings(native.MaskedModel(full.model, full.tokenizer, ("siglip",), template=full.template), images)
     assert mine.shape == theirs.shape and not torch.equal(mine, theirs)
-    assert subject.generate([native.Prompt("What?", (picture(1),))], 3)[0].prompt_tokens > 9
+    assert subject.generate([Prompt("What?", (picture(1),))], 3)[0].prompt_tokens > 9
 
 
 def test_template():
@@ -405,16 +410,16 @@ def test_template():
 
 def prompts_of_all_kinds():
     return [
-        native.Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
-        native.Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3))),
-        native.Prompt("Say something."),
-        native.Prompt("Is <image> like <image>?", (picture(4), picture(5))),
+        Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
+        Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3))),
+        Prompt("Say something."),
+        Prompt("Is <image> like <image>?", (picture(4), picture(5))),
     ]
 
 
 @pytest.mark.parametrize("drop", ["none", "sam"])
 def test_left_padded_batches_answer_as_single_prompts_do(folder, drop):
-    subject = native.load("deepseek_vl_masked", str(folder), drop, device="cpu")
+    subject = loading.load("deepseek_vl_masked", str(folder), drop, device="cpu")
     batch = prompts_of_all_kinds()
     together = subject.generate(batch, 12)
     assert together == [subject.generate([prompt], 12)[0] for prompt in batch]

@@ -16,9 +16,11 @@ from redundancy_eval import masks
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
+from redundancy_eval.model_wrappers.families import recording as recordings
 from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
-from redundancy_eval.model_wrappers.masking import native, parity
+from redundancy_eval.model_wrappers.masking import loading, native, parity
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import golden
 from tests.helpers import tiny
 
@@ -34,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def full(folder):
-    return native.load("eagle_masked", str(folder), device="cpu")
+    return loading.load("eagle_masked", str(folder), device="cpu")
 
 
 def embeddings(subject, images):
@@ -87,11 +89,11 @@ def test_parity_fails_beyond_the_tolerance(tmp_path, capsys):
 
 def test_relative_error_minds_infinities_and_shapes():
     a = torch.tensor([1.0, -torch.inf, 2.0])
-    assert parity.relative_error(a, a) == 0
-    assert parity.relative_error(torch.tensor([1.0, 0.0, 2.0]), a) == float("inf")
-    assert parity.relative_error(a, torch.tensor([1.0, 0.0, 2.0])) == float("inf")
-    assert parity.relative_error(a[:2], a) == float("inf")
-    assert parity.relative_error(torch.tensor([2.0, 4.2]), torch.tensor([2.0, 4.0])) == pytest.approx(0.05)
+    assert recordings.relative_error(a, a) == 0
+    assert recordings.relative_error(torch.tensor([1.0, 0.0, 2.0]), a) == float("inf")
+    assert recordings.relative_error(a, torch.tensor([1.0, 0.0, 2.0])) == float("inf")
+    assert recordings.relative_error(a[:2], a) == float("inf")
+    assert recordings.relative_error(torch.tensor([2.0, 4.2]), torch.tensor([2.0, 4.0])) == pytest.approx(0.05)
 
 
 def test_parity_of_no_recording(tmp_path, capsys):
@@ -125,7 +127,7 @@ def test_skipping_is_bit_identical_to_running_and_zeroing(folder, full, mask):
     features = full.features(images)
     zeroed = {k: torch.zeros_like(v) if k in mask else v for k, v in features.items()}
     expected = torch.stack([visual.embeddings for visual in full.model.fuse(zeroed, [None, None])])
-    subject = native.load("eagle_masked", str(folder), "+".join(mask), device="cpu")
+    subject = loading.load("eagle_masked", str(folder), "+".join(mask), device="cpu")
     assert subject.mask == mask
     assert torch.equal(embeddings(subject, images), expected)
     assert not torch.equal(expected, embeddings(full, images))
@@ -136,22 +138,22 @@ def test_drop_none_is_the_unmasked_model(folder, full):
     pixels = full.model.preprocess(images)
     with torch.inference_mode():
         (plain,) = full.model.fuse(full.model.encode(pixels, full.model.encoder_names), [None])
-    for drop in ("none", "", None):
-        subject = native.load("eagle_masked", str(folder), drop, device="cpu")
+    for drop in ("none", None):
+        subject = loading.load("eagle_masked", str(folder), drop, device="cpu")
         assert torch.equal(embeddings(subject, images)[0], plain.embeddings)
 
 
 def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full, monkeypatch):
-    subject = native.load("eagle_masked", str(folder), "sam+det", device="cpu")
+    subject = loading.load("eagle_masked", str(folder), "sam+det", device="cpu")
     assert set(subject.model.encoders) == {"clip", "convnext", "pix2struct"}
     assert not [name for name, _ in subject.model.named_parameters() if ".sam." in name or ".eva02." in name]
     ran = []
     for name, encoder in full.model.encoders.items():
         encoder.register_forward_hook(lambda *_, name=name: ran.append(name))
-    embeddings(native.MaskedModel(full.model, full.tokenizer, ("convnext",)), [picture(4)])
+    embeddings(native.MaskedModel(full.model, full.tokenizer, ("convnext",), template=full.template), [picture(4)])
     assert ran == ["clip", "sam", "eva02", "pix2struct"]
     ran.clear()
-    everything = native.MaskedModel(full.model, full.tokenizer, X5)
+    everything = native.MaskedModel(full.model, full.tokenizer, X5, template=full.template)
     assert torch.equal(embeddings(everything, [picture(4)]), embeddings(everything, [picture(5)]))
     assert ran == []
 
@@ -168,7 +170,7 @@ def test_an_encoder_s_zeros_are_its_own_slice(full):
 
 def test_order_and_choice_of_towers_come_from_the_config(tmp_path):
     towers = "det-1024;clip-448"
-    subject = native.load("eagle_masked", str(tiny.write(tmp_path / "two", towers)), "clip", device="cpu")
+    subject = loading.load("eagle_masked", str(tiny.write(tmp_path / "two", towers)), "clip", device="cpu")
     assert subject.model.encoder_names == ("eva02", "clip") and subject.mask_label == "clip"
     features = subject.features([picture(1)])
     assert not features["clip"].any() and features["eva02"].any()
@@ -194,7 +196,7 @@ def bent(folder, tmp_path, change_tensors=None, **settings):
 
 def refused(copy, match, **options):
     with pytest.raises(SetupError, match=match) as error:
-        native.load("eagle_masked", str(copy), device="cpu", **options)
+        loading.load("eagle_masked", str(copy), device="cpu", **options)
     assert "\n" not in str(error.value)
 
 
@@ -203,7 +205,7 @@ def test_missing_tensors_are_listed(folder, tmp_path):
     copy = bent(folder, tmp_path, lambda t: t.pop(gamma))
     refused(copy, rf"1 tensors are missing from the checkpoint: {re.escape(gamma)}")
     # With the mask fixed for the run, a dropped encoder's tensors are not needed.
-    assert native.load("eagle_masked", str(copy), "convnext", device="cpu").mask == ("convnext",)
+    assert loading.load("eagle_masked", str(copy), "convnext", device="cpu").mask == ("convnext",)
 
 
 def test_tensors_that_nothing_computes_with_are_skipped_and_others_refused(folder, tmp_path):
@@ -211,7 +213,7 @@ def test_tensors_that_nothing_computes_with_are_skipped_and_others_refused(folde
         tensors["model.vision_tower.vision_towers.3.vision_tower.blocks.0.attn.rope.freqs_cos"] = torch.zeros(3)
         tensors["model.vision_tower.vision_towers.1.vision_tower.head.fc.weight"] = torch.zeros(3)
 
-    _, _, report = eagle.load(bent(folder, tmp_path, add))
+    _, _, report = eagle.Eagle.load(bent(folder, tmp_path, add))
     assert report.skipped == 2
     other = bent(folder, tmp_path / "other", lambda t: t.update({"model.something.new": torch.zeros(3)}))
     refused(other, "1 tensors of the checkpoint are none of this model's: model.something.new")
@@ -247,7 +249,7 @@ def test_shards_and_bin_files(folder, full, tmp_path, kind):
         index = {"weight_map": {key: file for file, keys in parts.items() for key in keys}}
         (copy / "model.safetensors.index.json").write_text(json.dumps(index))
         (copy / "model_old-1.safetensors").write_bytes(b"stale shard that no index lists")
-    subject = native.load("eagle_masked", str(copy), device="cpu")
+    subject = loading.load("eagle_masked", str(copy), device="cpu")
     assert torch.equal(embeddings(subject, [picture(1)]), embeddings(full, [picture(1)]))
     if kind == "sharded":
         (copy / "model-2.safetensors").unlink()
@@ -265,7 +267,7 @@ def test_a_pickle_is_not_executed(folder, tmp_path):
     (copy / "model.safetensors").unlink()
     (copy / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}))
     with pytest.raises(SetupError, match="cannot read"):
-        native.load("eagle_masked", str(copy), device="cpu")
+        loading.load("eagle_masked", str(copy), device="cpu")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -302,17 +304,17 @@ def test_other_mistakes(folder, tmp_path):
 def test_rotary_tables_come_from_the_checkpoint(folder, tmp_path):
     key = "model.vision_tower.vision_towers.3.vision_tower.rope_glb.freqs_cos"
     copy = bent(folder, tmp_path, lambda t: t[key].fill_(0.25))
-    model, _, _ = eagle.load(copy, ["eva02"])
+    model, _, _ = eagle.Eagle.load(copy, ["eva02"])
     assert model.encoders["eva02"].rope_glb_cos.eq(0.25).all()
 
 
 def test_half_precision_runs_in_its_own_type(folder):
-    subject = native.load("eagle_masked", str(folder), "sam", dtype="bf16", device="cpu")
+    subject = loading.load("eagle_masked", str(folder), "sam", dtype="bf16", device="cpu")
     assert subject.dtype == torch.bfloat16 and {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}
     assert embeddings(subject, [picture(1)]).dtype == torch.bfloat16
-    assert isinstance(subject.generate([native.Prompt("What?", (picture(1),))], 3)[0].text, str)
-    assert native.choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert native.choose_dtype("auto", torch.device("cpu")) == torch.float32
+    assert isinstance(subject.generate([Prompt("What?", (picture(1),))], 3)[0].text, str)
+    assert loading.choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert loading.choose_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 # --- prompts and answers -------------------------------------------------------------------------------------------
@@ -335,17 +337,17 @@ def test_placing_images():
 
 
 def test_prompts_whose_placeholders_do_not_fit_are_counted(full):
-    subject = native.MaskedModel(full.model, full.tokenizer)
-    prompt = native.Prompt("Is <image> or <image> red?", (picture(1),), "mmmu_val document 3")
+    subject = native.MaskedModel(full.model, full.tokenizer, template=full.template)
+    prompt = Prompt("Is <image> or <image> red?", (picture(1),), "mmmu_val document 3")
     assert subject.prompt_ids(prompt).count(templates.IMAGE_ID) == 1 and subject.moved == ["mmmu_val document 3"]
 
 
 def prompts_of_all_kinds():
     return [
-        native.Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
-        native.Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3))),
-        native.Prompt("Say something."),
-        native.Prompt("Where is the red circle, seen from the blue square?\nA. left\nB. right", (picture(4),)),
+        Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
+        Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3))),
+        Prompt("Say something."),
+        Prompt("Where is the red circle, seen from the blue square?\nA. left\nB. right", (picture(4),)),
     ]
 
 
@@ -377,10 +379,10 @@ def test_loglikelihood_is_that_of_a_full_forward(full):
 
 
 def test_long_prompts_are_refused_or_cut_and_counted(folder, full):
-    long = native.Prompt("Where is it? " * 60, (picture(1),), "gqa document 7")
+    long = Prompt("Where is it? " * 60, (picture(1),), "gqa document 7")
     with pytest.raises(DataError, match=r"gqa document 7: \d+ tokens with its images; the model's limit is 128"):
         full.generate([long], 2)
-    cutting = native.load("eagle_masked", str(folder), device="cpu", long_prompt="cut")
+    cutting = loading.load("eagle_masked", str(folder), device="cpu", long_prompt="cut")
     answer = cutting.generate([long], 2)[0]
     assert answer.prompt_tokens == 128 and cutting.cut == ["gqa document 7"]
 
@@ -392,7 +394,7 @@ def test_answers_say_whether_they_were_capped(full):
     with torch.inference_mode():
         (sequence,), _ = full.embed_prompts([prompt])
         first = full.model.language_model(inputs_embeds=sequence[None]).logits[0, -1].argmax().item()
-    ended = native.MaskedModel(full.model, full.tokenizer, eos=[first]).generate([prompt], 5)[0]
+    ended = native.MaskedModel(full.model, full.tokenizer, eos=[first], template=full.template).generate([prompt], 5)[0]
     assert (ended.text, ended.new_tokens, ended.capped) == ("", 1, False)
 
 

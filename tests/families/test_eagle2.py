@@ -18,12 +18,15 @@ from safetensors.torch import load_file, save_file
 from redundancy_eval.cli import main
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.families.eagle2 import card
 from redundancy_eval.model_wrappers.families.eagle2 import model as eagle2
-from redundancy_eval.model_wrappers.families.eagle2 import recording as recorded_eagle2
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.families.eagle2.recording import Eagle2Recording
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import RECORDINGS, golden
 from tests.helpers import tiny_eagle2
 
+RECORDING = Eagle2Recording(card.FAMILY)
 pytestmark = pytest.mark.models
 BOTH = ("siglip", "convnext")
 CHAT = templates.TEMPLATES["qwen2-chat"]
@@ -40,7 +43,7 @@ def full(folder):
 
 
 def load(folder, drop=None, **options):
-    return native.load("eagle2_masked", str(folder), drop, device="cpu", **options)
+    return loading.load("eagle2_masked", str(folder), drop, device="cpu", **options)
 
 
 def picture(seed, size=(60, 60)):
@@ -88,17 +91,17 @@ def test_parity_cuts_images_as_each_input_was_recorded(tmp_path, capsys):
 def test_an_input_that_tells_no_tiles_is_cut_as_the_checkpoint_says(folder):
     model = load(folder).model
     usual = model.max_tiles, model.thumbnail
-    with recorded_eagle2.as_recorded(model, {"max_num": 3, "use_thumbnail": False}):
+    with RECORDING.as_recorded(model, {"max_num": 3, "use_thumbnail": False}):
         assert (model.max_tiles, model.thumbnail) == (3, False)
         assert model.layouts([picture(1, (120, 60))])[0].tiles == 2
-    with recorded_eagle2.as_recorded(model, {}):
+    with RECORDING.as_recorded(model, {}):
         assert (model.max_tiles, model.thumbnail) == usual
 
 
 def test_pixels_of_both_encoders():
     inputs = golden("eagle2", "tiny", "inputs")
     recorded = load_file(inputs / "preprocessed.safetensors")
-    model, _, _ = recorded_eagle2.load(golden("eagle2", "tiny", "checkpoint"))
+    model, _, _ = RECORDING.load(golden("eagle2", "tiny", "checkpoint"))
     for name in "abcd":
         tiles = model.preprocess([Image.open(inputs / f"{name}.png")])["tiles"]
         assert torch.equal(tiles[..., ::16, ::16], recorded[f"{name}/pixel_values_stride16"])
@@ -259,9 +262,9 @@ def test_a_dropped_encoder_is_neither_loaded_nor_run(folder, full):
         encoder.register_forward_hook(lambda *_, name=name: ran.append(name))
         for name, encoder in full.model.encoders.items()
     ]
-    embeddings(native.MaskedModel(full.model, full.tokenizer, ("convnext",)), [picture(4)])
+    embeddings(native.MaskedModel(full.model, full.tokenizer, ("convnext",), template=full.template), [picture(4)])
     assert ran == ["siglip"]
-    nothing = native.MaskedModel(full.model, full.tokenizer, BOTH)
+    nothing = native.MaskedModel(full.model, full.tokenizer, BOTH, template=full.template)
     assert torch.equal(embeddings(nothing, [picture(4)]), embeddings(nothing, [picture(5)])) and ran == ["siglip"]
     for handle in handles:
         handle.remove()
@@ -329,7 +332,7 @@ def test_the_output_layer_is_its_own_tensor(folder, full, tmp_path):
 
 
 def test_unused_and_unexpected_tensors(folder, tmp_path):
-    assert eagle2.load(folder)[2].skipped == 2  # the two heads
+    assert eagle2.Eagle2.load(folder)[2].skipped == 2  # the two heads
     refused(
         bent(folder, tmp_path, lambda t: t.update({"vision_model.new": torch.zeros(3)})), "none of this model's: vi"
     )
@@ -390,7 +393,7 @@ def test_half_precision_runs_in_its_own_type(folder):
     subject = load(folder, "siglip", dtype="bf16")
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}
     assert embeddings(subject, [picture(1)]).dtype == torch.bfloat16
-    assert isinstance(subject.generate([native.Prompt("What?", (picture(1),))], 3)[0].text, str)
+    assert isinstance(subject.generate([Prompt("What?", (picture(1),))], 3)[0].text, str)
 
 
 # --- prompts and answers -------------------------------------------------------------------------------------------
@@ -407,7 +410,7 @@ def test_the_template():
 
 
 def test_an_image_stands_between_its_marks(full):
-    ids = full.prompt_ids(native.Prompt("What?", (picture(1), picture(2))))
+    ids = full.prompt_ids(Prompt("What?", (picture(1), picture(2))))
     start, end = full.tokenizer.convert_tokens_to_ids(["<img>", "</img>"])
     spots = [index for index, token in enumerate(ids) if token == templates.IMAGE_ID]
     assert len(spots) == 2 and all(ids[spot - 1] == start and ids[spot + 1] == end for spot in spots)
@@ -416,10 +419,10 @@ def test_an_image_stands_between_its_marks(full):
 
 def prompts_of_all_kinds():
     return [
-        native.Prompt("What is written in the image?\nAnswer with one word.", (picture(1, (200, 60)),)),
-        native.Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3, (100, 105)), picture(5))),
-        native.Prompt("Say something."),
-        native.Prompt("Where is the red circle?\nA. left\nB. right", (picture(4),)),
+        Prompt("What is written in the image?\nAnswer with one word.", (picture(1, (200, 60)),)),
+        Prompt("How many shapes are there?", (picture(2, (30, 60)), picture(3, (100, 105)), picture(5))),
+        Prompt("Say something."),
+        Prompt("Where is the red circle?\nA. left\nB. right", (picture(4),)),
     ]
 
 

@@ -21,7 +21,7 @@ from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, ti
 pytestmark = pytest.mark.framework
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
 CLIP = "clip:model.model.vision_tower"
-IDS = tuple(lmms_eval_plugin.CLASSES)
+IDS = tuple(lmms_eval_plugin.class_paths())
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,13 @@ from transformers import CLIPVisionModel, Dinov2Config, Dinov2Model
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.encoders import hub_towers
-from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.encoders import hub_towers, open_clip_towers
+from redundancy_eval.model_wrappers.families import base, templates
+from redundancy_eval.model_wrappers.families import recording as recordings
+from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.families.imof import model as imof
-from redundancy_eval.model_wrappers.masking import native, parity
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import golden
 from tests.helpers import tiny_imof
 
@@ -30,7 +33,7 @@ SITES = ("encoder", "projected")
 RECORDED_TOWERS = {  # recording, encoder -> class, repository, sizes that no config holds, settings
     ("imof/vicuna_tiny", "clip"): (hub_towers.ClipTower, tiny_imof.CLIP, {}, {}),
     ("imof/vicuna_tiny", "dinov2"): (
-        hub_towers.DinoTower, registry.IMOF_DINO, dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4),
+        hub_towers.DinoTower, imof_card.DINO, dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4),
         dict(before_norm=True),
     ),
     ("cambrian/llama3_tiny", "clip"): (hub_towers.ClipTower, tiny_imof.CLIP, {}, {}),
@@ -38,10 +41,10 @@ RECORDED_TOWERS = {  # recording, encoder -> class, repository, sizes that no co
         hub_towers.DinoTower, "facebook/dinov2-giant", {}, dict(input_size=378, grid=24),
     ),
     ("cambrian/llama3_tiny", "siglip"): (
-        hub_towers.SiglipTower, "timm/ViT-SO400M-14-SigLIP-384", dict(embed_dim=40, depth=3, num_heads=4), {},
+        open_clip_towers.SiglipTower, "timm/ViT-SO400M-14-SigLIP-384", dict(embed_dim=40, depth=3, num_heads=4), {},
     ),
     ("cambrian/llama3_tiny", "convnext"): (
-        hub_towers.ConvNextTower, "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-soup",
+        open_clip_towers.ConvNextTower, "laion/CLIP-convnext_xxlarge-laion2B-s34B-b82K-augreg-soup",
         dict(depths=(1, 1, 2, 1), dims=(6, 8, 12, 16)), {},
     ),
 }  # fmt: skip
@@ -59,7 +62,7 @@ def full(written):
 
 def load(written, drop=None, **options):
     folder, weights = written
-    return native.load("imof_masked", str(folder), drop, device="cpu", **{"encoder_weights": str(weights), **options})
+    return loading.load("imof_masked", str(folder), drop, device="cpu", **{"encoder_weights": str(weights), **options})
 
 
 def refused(written, match, error=SetupError, **options):
@@ -110,6 +113,7 @@ def test_full_size_names_and_shapes():
         manifest = json.load(handle)
     with torch.device("meta"):
         model = imof.IMof(manifest["config"])
+        clip, dino = hub_towers.ClipTower(), hub_towers.DinoTower(before_norm=True)
     ours = {own: tuple(value.shape) for own, value in model.state_dict().items() if not own.startswith("encoders.")}
     renamed = {model.rename(entry["name"]): tuple(entry["shape"]) for entry in manifest["entries"]}
     renamed.pop(None)
@@ -120,8 +124,8 @@ def test_full_size_names_and_shapes():
     assert model.shapes("projected") == {"clip": (576, 5120), "dinov2": (576, 5120)}
     # The encoders' tensors, in the names of their own releases.
     for prefix, tower, whole in (
-        ("model.vision_tower.vision_tower.", model.encoders["clip"], False),
-        ("model.dino_tower.vision_tower.", model.encoders["dinov2"], True),
+        ("model.vision_tower.vision_tower.", clip, False),
+        ("model.dino_tower.vision_tower.", dino, True),
     ):
         shapes = {e["name"].removeprefix(prefix): tuple(e["shape"]) for e in unread if e["name"].startswith(prefix)}
         assert fitted(tower, shapes) == {own: tuple(value.shape) for own, value in tower.state_dict().items()}
@@ -153,7 +157,7 @@ def test_recorded_towers(recording, name):
     weights = hub.locate_encoder(repository, folder / "towers")
     with torch.device("meta"):
         tower = kind({**kind.sizes(weights), **sizes}, **settings)
-    hub_towers.load(tower, weights, torch.float32, "cpu")
+    base.fill(tower, weights, torch.float32, "cpu")
     image = Image.open(folder / "inputs" / "a.png")
     # I-MoF's DINOv2 sees CLIP's pixels.
     pixels = (tower if recording.startswith("cambrian") else hub_towers.ClipTower()).preprocess([image])
@@ -161,7 +165,7 @@ def test_recorded_towers(recording, name):
     with torch.inference_mode():
         got = tower(pixels)
     assert got.shape == (1, tower.tokens, tower.channels)
-    assert parity.relative_error(got[0], expected) < 1e-5
+    assert recordings.relative_error(got[0], expected) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,8 @@ def test_recorded_towers(recording, name):
             dict(hidden_size=1536, num_hidden_layers=40, num_attention_heads=24, use_swiglu_ffn=True),
             dict(input_size=378, grid=24), r"embeddings\.mask_token$",
         ),
-        (hub_towers.SiglipTower, "siglip", {}, {}, r"attn_pool\."),
-        (hub_towers.ConvNextTower, "convnext-xxlarge", {}, {}, r"head\."),
+        (open_clip_towers.SiglipTower, "siglip", {}, {}, r"attn_pool\."),
+        (open_clip_towers.ConvNextTower, "convnext-xxlarge", {}, {}, r"head\."),
     ],
 )  # fmt: skip
 def test_full_size_towers(kind, manifest, sizes, settings, skipped):
@@ -198,25 +202,25 @@ def test_towers_compute_what_transformers_does(written):
     def run(kind, repository, **settings):
         with torch.device("meta"):
             tower = kind(kind.sizes(weights / repository), **settings)
-        hub_towers.load(tower, weights / repository, torch.float32, "cpu")
+        base.fill(tower, weights / repository, torch.float32, "cpu")
         with torch.inference_mode():
             return tower(pixels)
 
     clip = CLIPVisionModel.from_pretrained(weights / tiny_imof.CLIP).eval()
-    dino = Dinov2Model.from_pretrained(weights / registry.IMOF_DINO).eval()
+    dino = Dinov2Model.from_pretrained(weights / imof_card.DINO).eval()
     with torch.inference_mode():
         states = clip(pixels, output_hidden_states=True).hidden_states
         output = dino(pixels, output_hidden_states=True)
     for layer in (-1, -2, 1):
         torch.testing.assert_close(run(hub_towers.ClipTower, tiny_imof.CLIP, select_layer=layer), states[layer][:, 1:])
     plain = dict(input_size=56, positions="size")
-    torch.testing.assert_close(run(hub_towers.DinoTower, registry.IMOF_DINO, **plain), output.last_hidden_state[:, 1:])
-    before = run(hub_towers.DinoTower, registry.IMOF_DINO, **plain, before_norm=True)
+    torch.testing.assert_close(run(hub_towers.DinoTower, imof_card.DINO, **plain), output.last_hidden_state[:, 1:])
+    before = run(hub_towers.DinoTower, imof_card.DINO, **plain, before_norm=True)
     torch.testing.assert_close(before, output.hidden_states[-1][:, 1:])
     assert not torch.allclose(
-        run(hub_towers.DinoTower, registry.IMOF_DINO, input_size=56, before_norm=True), before, atol=1e-2
+        run(hub_towers.DinoTower, imof_card.DINO, input_size=56, before_norm=True), before, atol=1e-2
     )
-    assert run(hub_towers.DinoTower, registry.IMOF_DINO, **plain, grid=3).shape == (2, 9, tiny_imof.CHANNELS)
+    assert run(hub_towers.DinoTower, imof_card.DINO, **plain, grid=3).shape == (2, 9, tiny_imof.CHANNELS)
 
 
 @pytest.mark.parametrize("swiglu", [False, True])
@@ -224,8 +228,8 @@ def test_dino_weights_of_the_original_release(tmp_path, swiglu):
     sizes = {**tiny_imof.DINO, "use_swiglu_ffn": swiglu}
     module = Dinov2Model(Dinov2Config(**sizes))
     tiny_imof.randomise(module)
-    module.save_pretrained(tmp_path / registry.IMOF_DINO)
-    theirs, original = load_file(tmp_path / registry.IMOF_DINO / "model.safetensors"), {}
+    module.save_pretrained(tmp_path / imof_card.DINO)
+    theirs, original = load_file(tmp_path / imof_card.DINO / "model.safetensors"), {}
     for name, value in theirs.items():
         name = re.sub(r"^embeddings\.((cls|mask)_token)", r"\1", name.replace("encoder.layer.", "blocks."))
         name = name.replace("embeddings.position_embeddings", "pos_embed").replace("layernorm.", "norm.")
@@ -241,10 +245,10 @@ def test_dino_weights_of_the_original_release(tmp_path, swiglu):
     torch.save(original, file)
     outputs = []
     for root in (tmp_path, tmp_path / "original"):
-        weights = hub.locate_encoder(registry.IMOF_DINO, root)
+        weights = hub.locate_encoder(imof_card.DINO, root)
         with torch.device("meta"):
             tower = hub_towers.DinoTower({**sizes, **hub_towers.DinoTower.sizes(weights)}, input_size=56)
-        hub_towers.load(tower, weights, torch.float32, "cpu")
+        base.fill(tower, weights, torch.float32, "cpu")
         with torch.inference_mode():
             outputs.append(tower(torch.ones(1, 3, 56, 56)))
     assert torch.equal(*outputs)
@@ -256,12 +260,12 @@ def test_towers_refuse_other_repositories(tmp_path):
         with pytest.raises(SetupError, match="model_type is 'siglip'"):
             kind.sizes(tmp_path)
     with pytest.raises(SetupError, match=r"open_clip_config\.json is missing"):
-        hub_towers.SiglipTower.sizes(tmp_path)
+        open_clip_towers.SiglipTower.sizes(tmp_path)
     (tmp_path / "open_clip_config.json").write_text(
         '{"model_cfg": {"vision_cfg": {"timm_model_name": "convnext_base"}}}'
     )
     with pytest.raises(SetupError, match="holds timm model 'convnext_base'; expected 'convnext_xxlarge'"):
-        hub_towers.ConvNextTower.sizes(tmp_path)
+        open_clip_towers.ConvNextTower.sizes(tmp_path)
     with pytest.raises(SetupError, match="no weights in .*: expected open_clip_model.safetensors or open_clip_pyt"):
         hub.weight_files(tmp_path)
     with pytest.raises(SetupError, match="positions of DINOv2 must be one of offset, size; not 'bicubic'"):
@@ -357,14 +361,14 @@ def test_a_checkpoint_without_a_projector_is_refused(written, tmp_path, prefix):
 
 def test_encoders_in_the_checkpoint_are_not_read(written):
     folder, weights = written
-    _, _, report = imof.load(folder, encoder_weights=weights)
+    _, _, report = imof.IMof.load(folder, encoder_weights=weights)
     assert report.skipped == 4
 
 
 def test_missing_encoder_tensors_are_listed(written, tmp_path):
     folder, weights = written
     shutil.copytree(weights, tmp_path / "towers")
-    file = tmp_path / "towers" / registry.IMOF_DINO / "model.safetensors"
+    file = tmp_path / "towers" / imof_card.DINO / "model.safetensors"
     tensors = load_file(file)
     del tensors["encoder.layer.1.layer_scale2.lambda1"]
     save_file(tensors, file)
@@ -410,9 +414,9 @@ def test_templates(full):
 def test_batches_answer_as_single_prompts_do(written, drop, site):
     subject = load(written, drop, site=site)
     batch = [
-        native.Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
-        native.Prompt("Say something."),
-        native.Prompt("Where is the red circle?\nA. left\nB. right", (picture(2, (30, 60)),)),
+        Prompt("What is written in the image?\nAnswer with one word.", (picture(1),)),
+        Prompt("Say something."),
+        Prompt("Where is the red circle?\nA. left\nB. right", (picture(2, (30, 60)),)),
     ]
     together = subject.generate(batch, 8)
     assert together == [subject.generate([prompt], 8)[0] for prompt in batch]
@@ -422,15 +426,15 @@ def test_batches_answer_as_single_prompts_do(written, drop, site):
 
 
 def test_several_images_are_refused(full):
-    prompt = native.Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
+    prompt = Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
     with pytest.raises(DataError, match="muirbench document 3: 2 images; this architecture takes 1"):
         full.generate([prompt], 2)
 
 
 def test_the_first_image_may_be_kept(full):
     kept = native.MaskedModel(full.model, full.tokenizer, template=full.template, eos=full.eos, many_images="first")
-    two = native.Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
-    assert kept.generate([two], 4) == full.generate([native.Prompt("What changed?", (picture(1),))], 4)
+    two = Prompt("What changed?", (picture(1), picture(2)), "muirbench document 3")
+    assert kept.generate([two], 4) == full.generate([Prompt("What changed?", (picture(1),))], 4)
     assert kept.first == ["muirbench document 3"]
     with pytest.raises(SetupError, match="many_images must be error or first"):
-        native.MaskedModel(full.model, full.tokenizer, many_images="all")
+        native.MaskedModel(full.model, full.tokenizer, many_images="all", template=full.template)

@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval
 from safetensors.torch import save_file
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import weights
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.checkpoints import hub, weights
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny
 from tests.masking.test_ablations import picture
 
@@ -35,12 +36,12 @@ def watch():
         peak[0] = max(peak[0], sum(resident()))
         time.sleep(0.002)
 
-eagle.load(Path(sys.argv[1]).parent / "small", dtype=torch.bfloat16)  # imports and caches are not the model's
+eagle.Eagle.load(Path(sys.argv[1]).parent / "small", dtype=torch.bfloat16)  # imports and caches are not the model's
 before = sum(resident())
 peak[0] = before
 watcher = threading.Thread(target=watch)
 watcher.start()
-model, _, _ = eagle.load(Path(sys.argv[1]), dtype=torch.bfloat16)
+model, _, _ = eagle.Eagle.load(Path(sys.argv[1]), dtype=torch.bfloat16)
 done.append(True)
 watcher.join()
 size = sum(v.numel() * v.element_size() for v in model.state_dict().values()) / 2**20
@@ -79,12 +80,12 @@ def test_loading_needs_the_model_and_a_shard(tmp_path):
 
 def test_a_model_may_be_spread_over_devices(tmp_path):
     folder = str(tiny.write(tmp_path / "eagle"))
-    one = native.load("eagle_masked", folder, "sam", device="cpu")
-    spread = native.load("eagle_masked", folder, "sam", device="cpu", device_map="auto")
-    prompt = native.Prompt("What?", (picture(1),))
+    one = loading.load("eagle_masked", folder, "sam", device="cpu")
+    spread = loading.load("eagle_masked", folder, "sam", device="cpu", device_map="auto")
+    prompt = Prompt("What?", (picture(1),))
     assert spread.generate([prompt], 4) == one.generate([prompt], 4)
     with pytest.raises(SetupError, match="device_map must be auto"):
-        native.load("eagle_masked", folder, device="cpu", device_map="balanced")
+        loading.load("eagle_masked", folder, device="cpu", device_map="balanced")
 
 
 def test_tensors_go_where_the_map_says(tmp_path):
@@ -93,7 +94,7 @@ def test_tensors_go_where_the_map_says(tmp_path):
     folder = tiny.write(tmp_path / "eagle")
     devices = {"encoders": "meta", "mm_projector": "cpu", "language_model": "cpu", "language_model.lm_head": "meta"}
     with torch.device("meta"):
-        model = eagle.Eagle(eagle.hub.read_config(folder))
+        model = eagle.Eagle(hub.read_config(folder))
     weights.load(model, folder, model.rename, torch.float32, devices)
     where = {name: value.device.type for name, value in model.state_dict().items()}
     assert {where[name] for name in where if name.startswith("encoders.")} == {"meta"}

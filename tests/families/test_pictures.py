@@ -156,11 +156,11 @@ def test_vlmevalkit_writes_pictures_that_png_has_not(tmp_path):
 
     from vlmeval.smp import decode_base64_to_image_file, vlm
 
-    from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as vlmevalkit_launch
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit import mended as vlmevalkit_mended
 
     before = vlm.decode_base64_to_image
     cmyk = base64.b64encode(file(Image.new("CMYK", (8, 8), (10, 200, 30, 40)), "JPEG")).decode()
-    with vlmevalkit_launch._mended("exact_matching", None):
+    with vlmevalkit_mended.mended("exact_matching", None):
         decode_base64_to_image_file(cmyk, str(tmp_path / "a.png"))
     assert Image.open(tmp_path / "a.png").mode == "RGB"
     assert vlm.decode_base64_to_image is before

@@ -56,7 +56,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
     from redundancy_eval import records, store
     from redundancy_eval.model_wrappers.masking import loading
     from redundancy_eval.model_wrappers.sweeps import engines
-    from redundancy_eval.model_wrappers.sweeps import run as sweep_run
+    from redundancy_eval.model_wrappers.sweeps import folders as sweep_folders
 
     times = {}
 
@@ -90,9 +90,9 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
 
         return answering
 
-    def loading(model_id, given, device=None):
+    def noted_load(model_id, **given):
         say(loaded=given.get("drop"))
-        return load(model_id, given, device)
+        return load(model_id, **given)
 
     def flushing(self):
         some = len(self._pending)
@@ -110,7 +110,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
 
     for engine in (engines.Native, engines.Looped):
         engine.answer = noting(engine.answer)
-    loading.load, store.Store.flush = loading, flushing
+    loading.load, store.Store.flush = noted_load, flushing
 
     def half_written(path, text, *_, **settings):
         with open(path, "w", encoding="utf-8") as file:
@@ -126,13 +126,13 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
     write, records.write = records.write, writing
 
     def finishing(path, content):
-        what = {sweep_run.MANIFEST: "manifest", sweep_run.DONE: "done"}.get(path.name)
+        what = {sweep_folders.MANIFEST: "manifest", sweep_folders.DONE: "done"}.get(path.name)
         if what == kill:
             half_written(path.with_name(f".{path.name}"), json.dumps(content))
         die(what)
         finish(path, content)
 
-    finish, sweep_run.write_json = sweep_run.write_json, finishing
+    finish, sweep_folders.write_json = sweep_folders.write_json, finishing
 
     def unlinking(path, *rest, **settings):
         unlink(path, *rest, **settings)
@@ -142,7 +142,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
         with mock.patch.object(os, "unlink", unlinking):
             clear(folder)
 
-    unlink, clear, sweep_run.clear = os.unlink, sweep_run.clear, clearing
+    unlink, clear, sweep_folders.clear = os.unlink, sweep_folders.clear, clearing
 
     if kill == "samples":
         from lmms_eval.loggers.evaluation_tracker import EvaluationTracker

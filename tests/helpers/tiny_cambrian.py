@@ -11,7 +11,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, LlamaConfig
 
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families import templates
+from redundancy_eval.model_wrappers.families.cambrian import card as cambrian_card
 from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
 
 SIGLIP, CLIP, DINO, CONVNEXT = RELEASED = (
@@ -102,14 +103,14 @@ def write_encoders(folder: Path) -> Path:
         ("dinov2", Dinov2Model(Dinov2Config(**DINO_VISION))),
     ):
         randomise(module)
-        module.save_pretrained(folder / registry.CAMBRIAN_REPOSITORIES[name])
+        module.save_pretrained(folder / cambrian_card.REPOSITORIES[name])
     for name, model, sizes in (
         ("siglip", "vit_so400m_patch14_siglip_384", {**TIMM[SIGLIP], "num_classes": 0}),
         ("convnext", "convnext_xxlarge", {**TIMM[CONVNEXT], "num_classes": 0, "global_pool": ""}),
     ):
         trunk = timm.create_model(model, **sizes)
         randomise(trunk)
-        repository = folder / registry.CAMBRIAN_REPOSITORIES[name]
+        repository = folder / cambrian_card.REPOSITORIES[name]
         repository.mkdir(parents=True)
         tensors = {f"visual.trunk.{key}": value.clone().contiguous() for key, value in trunk.state_dict().items()}
         save_file({**tensors, "logit_scale": torch.zeros(())}, repository / "open_clip_model.safetensors")

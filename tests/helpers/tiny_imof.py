@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.families.imof import model as imof
 
 CLIP = "openai/clip-vit-large-patch14-336"
@@ -66,7 +66,7 @@ def write(folder: Path, seed: int = 0, **changes) -> tuple[Path, Path]:
     towers = folder / "towers"
     for repository, module in (
         (CLIP, CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=8))),
-        (registry.IMOF_DINO, Dinov2Model(Dinov2Config(**DINO))),
+        (imof_card.DINO, Dinov2Model(Dinov2Config(**DINO))),
     ):
         randomise(module)
         module.save_pretrained(towers / repository)

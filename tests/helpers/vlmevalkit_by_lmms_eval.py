@@ -15,10 +15,9 @@ def main(path):
 
     from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model
 
-    classes = {cls.model_id: cls for cls in lmms_eval_model.MaskedLmms.__subclasses__()}
-    answers = {}
+    made, answers = lmms_eval_model.class_of(asked.model), {}
     for drop in asked.drops:
-        model = classes[asked.model](**asked.arguments, drop=drop, batch_size=asked.batch_size, device="cpu")
+        model = made(**asked.arguments, drop=drop, batch_size=asked.batch_size, device="cpu")
         answers[drop] = {name: ask(model, name, build_dataset(name), asked.max_new_tokens) for name in asked.data}
     Path(asked.out).write_text(json.dumps(answers))
     return 0

@@ -6,8 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
+from redundancy_eval.model_wrappers import masking
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.tasks.demo import scenes, utils
 from tests.hosts.test_demo_benchmark import CATEGORIES, read
 
@@ -16,7 +18,7 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 def ask(model, documents, batch=60):
     """Answers to demo documents, asked in batches."""
-    prompts = [native.Prompt(d["prompt"], tuple(utils.doc_to_visual(d)), d["question_id"]) for d in documents]
+    prompts = [Prompt(d["prompt"], tuple(utils.doc_to_visual(d)), d["question_id"]) for d in documents]
     answers = []
     for start in range(0, len(prompts), batch):
         answers += model.generate(prompts[start : start + batch], 16)
@@ -35,11 +37,13 @@ def accuracy(model):
 
 @pytest.fixture(scope="module")
 def full():
-    return native.load("eagle_masked", "demo", device="cpu", dtype="float32")
+    return loading.load("eagle_masked", "demo", device="cpu", dtype="float32")
 
 
 def test_the_full_model_is_25_points_above_the_blind_one_in_every_category(full):
-    blind = native.MaskedModel(full.model, full.tokenizer, full.model.encoder_names, full.template, full.eos)
+    blind = native.MaskedModel(
+        full.model, full.tokenizer, full.model.encoder_names, template=full.template, eos=full.eos
+    )
     seeing, floor = accuracy(full), accuracy(blind)
     assert all(seeing[category] >= floor[category] + 25 for category in CATEGORIES), (seeing, floor)
 
@@ -48,7 +52,7 @@ def test_the_full_model_is_25_points_above_the_blind_one_in_every_category(full)
 def test_batches_answer_as_single_prompts_do(full, drop):
     """Every eighth document in float32; no near-ties on the demo."""
     mask = () if drop == "none" else (drop,)
-    model = native.MaskedModel(full.model, full.tokenizer, mask, full.template, full.eos)
+    model = native.MaskedModel(full.model, full.tokenizer, mask, template=full.template, eos=full.eos)
     documents = [document for category in CATEGORIES for document in read(category)[::8]]
     assert ask(model, documents) == ask(model, documents, batch=1)
 
@@ -66,3 +70,10 @@ def test_the_checkpoint_is_in_the_released_format_and_small(full):
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["EagleLlamaForCausalLM"] and config["mm_vision_tower"].count(";") == 3
     assert sum(parameter.numel() for parameter in full.model.parameters()) < 3e6
+
+
+def test_the_lines_of_the_readme():
+    model = masking.load("eagle_masked", "demo", drop="clip", device="cpu")
+    (image,) = utils.doc_to_visual(read("ocr")[0])
+    (answer,) = model.generate([masking.Prompt("What is shown?", (image,))], max_new_tokens=8)
+    assert answer.new_tokens and model.mask == ("clip",)

@@ -199,7 +199,7 @@ def test_run_says_what_it_needs(tmp_path):
     done = command("redundancy-eval", "run", "--help", cwd=tmp_path)
     assert "drop=clip+sam" in done.stdout and "lmms-eval --help" in done.stdout
     done = command("redundancy-eval", "run", "--model", "eagle_masked", "--tasks", "gqa", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "run needs --output_path" in done.stderr
+    assert done.returncode == 2 and "run needs -o (--output_path)" in done.stderr
 
 
 def test_demo_prints_and_writes_the_tables(tmp_path):

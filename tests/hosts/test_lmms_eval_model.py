@@ -18,7 +18,8 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin as lmms_eval_plugin
-from redundancy_eval.model_wrappers.masking import native
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.models
@@ -35,7 +36,7 @@ def image(seed):
 
 @pytest.fixture
 def model(folder):
-    made = lmms_eval_model.EagleMasked(pretrained=str(folder), drop="det", batch_size="2", device="cpu")
+    made = lmms_eval_model.class_of("eagle_masked")(pretrained=str(folder), drop="det", batch_size="2", device="cpu")
     made.task_dict = {"t": {"test": [{"images": [image(i)] * (i != 1)} for i in range(3)] + [{"images": ["clip.mp4"]}]}}
     return made
 
@@ -52,7 +53,7 @@ def test_plugin_registers_our_ids():
     assert set(registry.FAMILIES) < set(ids) and {"hf_masked", "masked"} < set(ids)
     for name in ids:
         assert MODEL_REGISTRY_V2.get_model_class(name).__module__.startswith("redundancy_eval.")
-    assert MODEL_REGISTRY_V2.get_model_class("eagle_masked") is lmms_eval_model.EagleMasked
+    assert MODEL_REGISTRY_V2.get_model_class("eagle_masked") is lmms_eval_model.class_of("eagle_masked")
 
 
 def test_answers_come_in_order_of_the_requests(model):
@@ -60,7 +61,7 @@ def test_answers_come_in_order_of_the_requests(model):
     kept = [dict(r.args[1]) for r in requests]
     answers = model.generate_until(requests)
     for i, answer in enumerate(answers):
-        prompt = native.Prompt("What is it? " * (i + 1), tuple(model.task_dict["t"]["test"][i]["images"]))
+        prompt = Prompt("What is it? " * (i + 1), tuple(model.task_dict["t"]["test"][i]["images"]))
         assert answer.text == model.masked.generate([prompt], 4 + i % 2)[0].text
         assert answer.token_counts.output_tokens <= 4 + i % 2
     assert [dict(r.args[1]) for r in requests] == kept  # the framework's cache keys on them
@@ -86,7 +87,7 @@ def test_loglikelihood_is_a_loss_and_clean_frees_the_model(model):
         SimpleNamespace(args=("What is it?", lambda doc: " blue", lambda doc: doc["images"], 1, "t", "test")),
     ]
     losses = model.loglikelihood(requests)
-    prompt = native.Prompt("What is it?", tuple(model.task_dict["t"]["test"][0]["images"]))
+    prompt = Prompt("What is it?", tuple(model.task_dict["t"]["test"][0]["images"]))
     total, greedy = model.masked.loglikelihood([prompt], [" red"])[0]
     assert losses[0] == (pytest.approx(-total, abs=1e-4), greedy) and losses[1][0] > 0
     model.clean()
@@ -106,7 +107,7 @@ def test_a_run_s_record_keeps_secrets_out():
 @pytest.mark.parametrize("batch_size", ["auto", 0, "-1"])
 def test_batch_size_must_be_a_number(folder, batch_size, capsys):
     with pytest.raises(SystemExit):
-        lmms_eval_model.EagleMasked(pretrained=str(folder), batch_size=batch_size)
+        lmms_eval_model.class_of("eagle_masked")(pretrained=str(folder), batch_size=batch_size)
     assert "batch_size must be a positive number" in capsys.readouterr().err
 
 
@@ -127,8 +128,8 @@ def test_generation_is_greedy_unless_asked(given, limit, settings):
 
 
 def test_eager_attention_gives_the_same_answers(folder, model):
-    prompt = native.Prompt("What is it?", (image(0),))
-    eager = native.load("eagle_masked", str(folder), "det", device="cpu", attn_implementation="eager")
+    prompt = Prompt("What is it?", (image(0),))
+    eager = loading.load("eagle_masked", str(folder), "det", device="cpu", attn_implementation="eager")
     assert eager.model.language_model.config._attn_implementation == "eager"
     assert eager.generate([prompt], 8) == model.masked.generate([prompt], 8)
 
@@ -153,9 +154,9 @@ def test_the_device_that_is_recorded_is_the_one_that_accelerate_chooses(monkeypa
 def test_vlmevalkit_gives_processes_their_gpus_before_torch_is_asked_for_one():
     """A GPU that torch has looked at before `CUDA_VISIBLE_DEVICES` is set would be every process's."""
     code = (
-        "import sys\nfrom redundancy_eval.model_wrappers.hosts.vlmevalkit import launch as kit\n"
+        "import sys\nfrom redundancy_eval.model_wrappers.hosts.vlmevalkit import arguments, record\n"
         "command = '--model eagle_masked --model_args pretrained=demo,drop=clip --data MME --work-dir out'\n"
-        "asked, _ = kit.read(command.split())\n"
-        "assert kit.describe(asked, [])['mask'] == 'clip' and 'torch' not in sys.modules"
+        "asked, _ = arguments.parse(command.split())\n"
+        "assert record.describe(asked, [])['mask'] == 'clip' and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -639,7 +639,7 @@ def imports(nodes):
 
 
 def test_only_the_launcher_s_modules_import_vlmevalkit():
-    """Core, readers and reports never do; `listen` does so behind the launcher, in a function."""
+    """Core, readers and reports never do, nor does what is imported before the launcher has loaded it."""
     anywhere, at_once = set(), set()
     for folder in ("redundancy_eval", "reports", "tasks", "model_wrappers"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -647,8 +647,9 @@ def test_only_the_launcher_s_modules_import_vlmevalkit():
             name = path.relative_to(ROOT).with_suffix("").as_posix()
             anywhere |= {name} if "vlmeval" in imports(ast.walk(tree)) else set()
             at_once |= {name} if "vlmeval" in imports(tree.body) else set()
-    assert at_once == {f"model_wrappers/vlmevalkit_{name}" for name in ("model", "hooked")}
-    assert anywhere - at_once - {"model_wrappers/listen"} == {"model_wrappers/vlmevalkit_run"}
+    host = "model_wrappers/hosts/vlmevalkit"
+    assert at_once == {f"{host}/{name}" for name in ("model", "hooked", "listen")}
+    assert anywhere - at_once == {f"{host}/{name}" for name in ("launch", "mended")}
 
 
 def test_certificates_are_verified_behind_its_import(ran):
@@ -660,9 +661,9 @@ def test_replies_that_begin_with_an_equals_sign_stay_text(tmp_path):
     """VLMEvalKit's own writer, as our launcher runs it, and outside of that."""
     code = (
         "import pandas as pd\nfrom vlmeval.smp import dump, load\n"
-        "from redundancy_eval.model_wrappers.hosts.vlmevalkit.launch import _mended\n"
+        "from redundancy_eval.model_wrappers.hosts.vlmevalkit.mended import mended\n"
         "frame = pd.DataFrame({'index': [1, 2, 3], 'prediction': ['=5', '====', '=A']})\n"
-        "with _mended('exact_matching', None):\n    dump(frame, 'kept.xlsx')\n"
+        "with mended('exact_matching', None):\n    dump(frame, 'kept.xlsx')\n"
         "dump(frame, 'lost.xlsx')\n"
         "assert list(load('kept.xlsx')['prediction']) == ['=5', '====', '=A'], load('kept.xlsx')\n"
     )

@@ -9,7 +9,8 @@ from PIL import Image
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.masking import ablations, hf, native
+from redundancy_eval.model_wrappers.masking import ablations, loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny, tiny_eagle2, tiny_hf, tiny_imof
 
 pytestmark = pytest.mark.models
@@ -46,7 +47,7 @@ def eagle(tmp_path_factory, images):
 
 def load(eagle, drop="none", **settings):
     folder, calibration = eagle
-    return native.load("eagle_masked", folder, drop, device="cpu", calibration=str(calibration), **settings)
+    return loading.load("eagle_masked", folder, drop, device="cpu", calibration=str(calibration), **settings)
 
 
 def test_a_calibration_is_the_statistics_of_the_sample(eagle, images):
@@ -111,16 +112,16 @@ def test_the_projected_site_has_statistics_of_its_own(tmp_path, images):
     settings = dict(
         device="cpu", encoder_weights=str(encoders), site="projected", calibration=str(tmp_path / "c.safetensors")
     )
-    subject = native.load("imof_masked", str(folder), "clip", ablation="mean", **settings)
+    subject = loading.load("imof_masked", str(folder), "clip", ablation="mean", **settings)
     assert torch.equal(subject.projected([picture(1)])["clip"][0], made.tensors["clip/mean"])
     with pytest.raises(SetupError, match="was made for site 'projected', not 'encoder'"):
-        native.load("imof_masked", str(folder), "clip", ablation="mean", **{**settings, "site": "encoder"})
+        loading.load("imof_masked", str(folder), "clip", ablation="mean", **{**settings, "site": "encoder"})
 
 
 def test_tiles_have_stand_ins_each(tmp_path, images):
     folder = tiny_eagle2.write(tmp_path / "eagle2")
     calibrate("eagle2_masked", f"pretrained={folder},device=cpu", images, tmp_path / "c.safetensors")
-    subject = native.load(
+    subject = loading.load(
         "eagle2_masked",
         str(folder),
         "siglip",
@@ -139,13 +140,13 @@ def test_models_by_module_path(tmp_path, images, kind):
     folder = tiny_hf.unlimited_ocr(tmp_path / "ocr")
     encoders = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
     calibrate("hf_masked", f"pretrained={folder},encoders={encoders},device=cpu", images, tmp_path / "c.safetensors")
-    subject = hf.load(
+    subject = loading.transformers_model(
         str(folder), encoders, "clip", device="cpu", ablation=kind, calibration=str(tmp_path / "c.safetensors")
     )
-    prompts = [native.Prompt("What?", (picture(1),)), native.Prompt("Say."), native.Prompt("Who?", (picture(2),))]
+    prompts = [Prompt("What?", (picture(1),)), Prompt("Say."), Prompt("Who?", (picture(2),))]
     answers = subject.generate(prompts, 4)
     assert answers == [subject.generate([prompt], 4)[0] for prompt in prompts]
-    zero = hf.load(str(folder), encoders, "clip", device="cpu")
+    zero = loading.transformers_model(str(folder), encoders, "clip", device="cpu")
     assert zero.loglikelihood(prompts[:1], [" red"]) != subject.loglikelihood(prompts[:1], [" red"])
 
 
@@ -156,12 +157,12 @@ def test_mistakes(eagle, tmp_path, capsys, images):
         (dict(ablation="mean", calibration=str(tmp_path / "none")), "no such calibration"),
     ):
         with pytest.raises(SetupError, match=match):
-            native.load("eagle_masked", folder, "clip", device="cpu", **settings)
+            loading.load("eagle_masked", folder, "clip", device="cpu", **settings)
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(SetupError, match="cannot read .*x.safetensors"):
         ablations.read(tmp_path / "x.safetensors")
     with pytest.raises(SetupError, match="was made for checkpoint '.*', not 'demo'"):
-        native.load("eagle_masked", "demo", "clip", device="cpu", ablation="mean", calibration=str(calibration))
+        loading.load("eagle_masked", "demo", "clip", device="cpu", ablation="mean", calibration=str(calibration))
     ask = ["calibrate", "--model", "eagle_masked", "-o", str(tmp_path / "o"), "--model_args"]
     assert main([*ask, f"pretrained={folder},drop=clip", "--images", str(images)]) == 2
     assert "a calibration is made of the full model" in capsys.readouterr().err

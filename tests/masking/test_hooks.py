@@ -11,7 +11,7 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import ablations, hf, loading
-from redundancy_eval.model_wrappers.masking.native import Prompt
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf
 
 pytestmark = pytest.mark.models
@@ -45,28 +45,28 @@ def projector_input(subject, image):
 
 
 def test_a_dropped_encoder_is_zero_in_the_fusion(ocr):
-    full = projector_input(hf.load(ocr, OCR, device="cpu"), picture(1))
+    full = projector_input(loading.transformers_model(ocr, OCR, device="cpu"), picture(1))
     clip, sam = full[..., :16], full[..., 16:]
-    no_clip = projector_input(hf.load(ocr, OCR, "clip", device="cpu"), picture(1))
+    no_clip = projector_input(loading.transformers_model(ocr, OCR, "clip", device="cpu"), picture(1))
     assert not no_clip[..., :16].any() and torch.equal(no_clip[..., 16:], sam)
-    no_sam = projector_input(hf.load(ocr, OCR, "sam", device="cpu"), picture(1))
+    no_sam = projector_input(loading.transformers_model(ocr, OCR, "sam", device="cpu"), picture(1))
     # SAM feeds CLIP there, so CLIP goes on with zeros and its output is another.
     assert not no_sam[..., 16:].any() and no_sam[..., :16].any() and not torch.equal(no_sam[..., :16], clip)
-    assert not projector_input(hf.load(ocr, OCR, "all", device="cpu"), picture(1)).any()
+    assert not projector_input(loading.transformers_model(ocr, OCR, "all", device="cpu"), picture(1)).any()
 
 
 def test_batches_answer_as_single_prompts_do(ocr):
     for drop in ("none", "sam"):
-        subject = hf.load(ocr, OCR, drop, device="cpu")
+        subject = loading.transformers_model(ocr, OCR, drop, device="cpu")
         together = subject.generate(PROMPTS, 6)
         assert together == [subject.generate([prompt], 6)[0] for prompt in PROMPTS]
         assert together[0].prompt_tokens > together[1].prompt_tokens
-    blind = hf.load(ocr, OCR, "all", device="cpu")
+    blind = loading.transformers_model(ocr, OCR, "all", device="cpu")
     assert blind.loglikelihood(PROMPTS[:1], [" red"])[0][0] != subject.loglikelihood(PROMPTS[:1], [" red"])[0][0]
 
 
 def test_hooks_are_gone_behind_the_call_and_behind_an_exception(llava, monkeypatch):
-    subject = hf.load(llava, "clip:model.vision_tower", "clip", device="cpu")
+    subject = loading.transformers_model(llava, "clip:model.vision_tower", "clip", device="cpu")
     tower = subject.modules["clip"]
     subject.generate(PROMPTS[:1], 1)
     assert not tower._forward_hooks
@@ -77,11 +77,11 @@ def test_hooks_are_gone_behind_the_call_and_behind_an_exception(llava, monkeypat
 
 
 def test_a_hook_that_never_fires_or_changes_nothing_is_an_error(llava):
-    idle = hf.load(llava, "clip:model.language_model.layers.0.mlp+x:lm_head", "x", device="cpu")
+    idle = loading.transformers_model(llava, "clip:model.language_model.layers.0.mlp+x:lm_head", "x", device="cpu")
     idle.modules["x"] = torch.nn.Linear(2, 2)
     with pytest.raises(SetupError, match="the module named for x never ran, so nothing was masked"):
         idle.generate(PROMPTS[:1], 1)
-    same = hf.load(llava, "clip:model.vision_tower", "clip", device="cpu")
+    same = loading.transformers_model(llava, "clip:model.vision_tower", "clip", device="cpu")
     with torch.no_grad():
         for parameter in same.modules["clip"].parameters():
             parameter.zero_()
@@ -91,24 +91,26 @@ def test_a_hook_that_never_fires_or_changes_nothing_is_an_error(llava):
 
 
 def test_an_encoder_that_another_sees_through_is_told(ocr):
-    subject = hf.load(ocr, OCR, "sam", device="cpu")
+    subject = loading.transformers_model(ocr, OCR, "sam", device="cpu")
     subject.generate(PROMPTS[1:2], 1)
     assert loading.remarks(subject) == [], "a prompt without images tells nothing"
     run_record.FOUND.clear()
     subject.generate(PROMPTS, 1)
     (told,) = loading.remarks(subject)
+    run_record.tell_feeds(subject.feeds())
     assert told.startswith("sam feeds clip: dropping it changes what the other sees too")
+    run_record.tell_feeds(subject.feeds())
     assert run_record.FOUND == {"feeds": {"sam": ["clip"]}}
     assert subject.under(["clip"]).feeds() == [] and subject.under(["sam"]).feeds() == ["sam feeds clip"]
     assert subject.under(["sam", "clip"]).feeds() == [], "what sees through it is dropped itself"
-    inner = hf.load(ocr, OCR + "+both:model.vision_tower", "clip", device="cpu")
+    inner = loading.transformers_model(ocr, OCR + "+both:model.vision_tower", "clip", device="cpu")
     inner.generate(PROMPTS[:1], 1)
     assert inner.feeds() == ["clip feeds both"], "a module within another one"
 
 
 def test_shuffled_encoders_that_see_through_each_other_are_not_taken_for_unchanged(ocr, tmp_path):
     """With two images, SAM's stand-in is the other image's: CLIP sees it and gives what its own stand-in is."""
-    full = hf.load(ocr, OCR, device="cpu")
+    full = loading.transformers_model(ocr, OCR, device="cpu")
     units = lambda image: [(ablations.image_hash(image), 0)]  # noqa: E731
     sample = [(units(image), full.outputs([image])) for image in (picture(1), picture(2))]
     made = ablations.calibrate(sample, model="hf_masked", checkpoint=ocr, site="encoder")
@@ -137,17 +139,17 @@ def test_shuffled_encoders_that_see_through_each_other_are_not_taken_for_unchang
 )
 def test_wrong_module_paths(llava, encoders, match):
     with pytest.raises(SetupError, match=match):
-        hf.load(llava, encoders, device="cpu")
+        loading.transformers_model(llava, encoders, device="cpu")
 
 
 def test_other_mistakes(llava, tmp_path):
     with pytest.raises(SetupError, match="needs pretrained="):
-        hf.load(None, OCR)
+        loading.transformers_model(None, OCR)
     with pytest.raises(SetupError, match="unknown encoder 'sam'; this model has: clip"):
-        hf.load(llava, "clip:model.vision_tower", "sam", device="cpu")
+        loading.transformers_model(llava, "clip:model.vision_tower", "sam", device="cpu")
     (tmp_path / "config.json").write_text('{"model_type": "nothing_like_it"}')
     with pytest.raises(SetupError, match="transformers cannot load"):
-        hf.load(str(tmp_path), "clip:a", device="cpu")
+        loading.transformers_model(str(tmp_path), "clip:a", device="cpu")
     assert registry.parse_encoders("Clip:a.b+sam:c.0.d") == {"clip": "a.b", "sam": "c.0.d"}
 
 
@@ -236,7 +238,6 @@ def test_deepseek_vl_is_masked_as_in_its_native_family(tmp_path, drop):
 
     from redundancy_eval.model_wrappers.families import templates
     from redundancy_eval.model_wrappers.families.deepseek_vl import model as deepseek_vl
-    from redundancy_eval.model_wrappers.masking import native
     from tests.helpers import tiny_deepseek_vl
 
     folder = tiny_deepseek_vl.write(tmp_path / "deepseek", tie_word_embeddings=False)
@@ -251,8 +252,8 @@ def test_deepseek_vl_is_masked_as_in_its_native_family(tmp_path, drop):
         deepseek_vl.native_processor(64, 48), words, chat_template=template, num_image_tokens=9
     ).save_pretrained(folder)
     encoders = "sam:model.high_res_vision_proj+siglip:model.vision_model"
-    hooked = hf.load(str(folder), encoders, drop, device="cpu")
-    own = native.load("deepseek_vl_masked", str(folder), drop, device="cpu", processor="native")
+    hooked = loading.transformers_model(str(folder), encoders, drop, device="cpu")
+    own = loading.load("deepseek_vl_masked", str(folder), drop, device="cpu", processor="native")
     seen = []
     handle = hooked.model.model.aligner.register_forward_hook(lambda _, args, output: seen.append(output))
     prompt = Prompt("What is it?", (picture(1),))
@@ -264,7 +265,7 @@ def test_deepseek_vl_is_masked_as_in_its_native_family(tmp_path, drop):
 
 
 def test_logits_that_are_not_numbers_are_refused(llava):
-    subject = hf.load(llava, "clip:model.vision_tower", "clip", device="cpu")
+    subject = loading.transformers_model(llava, "clip:model.vision_tower", "clip", device="cpu")
     subject.model.lm_head.weight.data[3] = float("nan")
     asked = [Prompt("What?", (picture(1),), "task document 4")]
     with pytest.raises(SetupError, match="task document 4, drop=all: the logits are not numbers"):

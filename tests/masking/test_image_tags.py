@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.masking import hf, loading, native
-from redundancy_eval.model_wrappers.masking.native import Prompt
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
 from tests.helpers import tiny, tiny_hf
 
@@ -56,7 +56,7 @@ def test_lmms_eval_s_tags_are_places_where_most_texts_of_a_task_have_one():
 
 @pytest.fixture(scope="module")
 def eagle(tmp_path_factory):
-    return native.load("eagle_masked", str(tiny.write(tmp_path_factory.mktemp("e") / "eagle")), device="cpu")
+    return loading.load("eagle_masked", str(tiny.write(tmp_path_factory.mktemp("e") / "eagle")), device="cpu")
 
 
 def test_the_picture_stands_in_front_and_the_prompt_is_listed(eagle):
@@ -73,21 +73,23 @@ def test_the_picture_stands_in_front_and_the_prompt_is_listed(eagle):
 def test_lmms_eval_s_models_and_sweeps_ask_the_same(eagle):
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model
-    from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import swept as lmms_eval_swept
 
     doc = {"t": {"test": [{"image": PICTURE}] * 3}}
     model = SimpleNamespace(task_dict=doc, model_id="eagle_masked", worded={"t"})
     made = lmms_eval_model.MaskedLmms._prompt(model, TAGGED, lambda doc: [doc["image"]], 1, "t", "test")
     sweep = SimpleNamespace(task_dict=doc, _images=lambda *where: (PICTURE,))
     request = SimpleNamespace(args=(TAGGED, {}, lambda doc: [doc["image"]], 1, "t", "test"))
-    question, _ = lmms_eval_route.Swept.question(sweep, request, {"t"})
+    question, _ = lmms_eval_swept.Swept.question(sweep, request, {"t"})
     for prompt in (made, question.prompt()):
         assert (prompt.text, prompt.reworded) == (templates.as_words(TAGGED), True)
-    assert not lmms_eval_route.Swept.question(sweep, request, ())[0].reworded
+    assert not lmms_eval_swept.Swept.question(sweep, request, ())[0].reworded
 
 
 def test_hf_masked_takes_no_tag_for_its_image_token(tmp_path):
-    subject = hf.load(str(tiny_hf.llava(tmp_path / "llava")), "clip:model.vision_tower", "clip", device="cpu")
+    subject = loading.transformers_model(
+        str(tiny_hf.llava(tmp_path / "llava")), "clip:model.vision_tower", "clip", device="cpu"
+    )
     (answer,) = subject.generate([Prompt(TAGGED, (PICTURE,), "Tag 2.png")], 4)
     assert [answer] == subject.generate([Prompt(templates.as_words(TAGGED), (PICTURE,))], 4)
     assert subject.moved == ["Tag 2.png"]

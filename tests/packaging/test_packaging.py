@@ -79,7 +79,8 @@ def test_wheel_holds_everything_inside_the_package(wheel):
     inside = {name.removeprefix("redundancy_eval/") for name in names}
     assert {
         "py.typed", "taxonomy.json", "tested.json", "commands/doctor.py",
-        "model_wrappers/families/eagle/model.py", "reports/write.py", "tasks/demo/ocr.jsonl",
+        "model_wrappers/families/eagle/card.py", "model_wrappers/families/eagle/model.py",
+        "reports/write.py", "tasks/demo/ocr.jsonl",
         "tasks/paper/_paper_yaml", "tasks/paper/redundancy_group_paper.yaml", "tasks/paper/answers.py",
         "tasks/demo/_demo_yaml", "tasks/demo/redundancy_demo.yaml", "model_wrappers/demo_checkpoint/model.safetensors",
         "model_wrappers/demo_checkpoint/tokenizer.json", "model_wrappers/demo_checkpoint/config.json",
@@ -169,8 +170,13 @@ def test_types_of_the_installed_wheel(wheel, tmp_path):
 MISSPELT = [
     ("masking/native", "self.model.fuse(", "self.model.fuze("),
     ("masking/native", "self.model.layouts(", "self.model.layoutz("),
+    ("families/base", "encoder.restore_buffers(", "encoder.restore_bufferz("),
+    ("masking/parity", "recorded.input_ids(", "recorded.input_idz("),
+    ("hosts/lmms_eval/model", "self.masked.generate(", "self.masked.generatez("),
     ("sweeps/run", "route.evaluate(", "route.evalute("),
     ("sweeps/run", "route.folder(", "route.foldr("),
+    ("sweeps/run", "framework.versions(", "framework.versionz("),
+    ("sweeps/plan", "route.listen(", "route.lissen("),
 ]
 
 

@@ -8,7 +8,6 @@ ones do). Values are not touched. The manifests of full-size names and shapes ar
 """
 
 import argparse
-import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from redundancy_eval.model_wrappers.checkpoints import weights
+from redundancy_eval.model_wrappers.families.recording import recording
 from redundancy_eval.model_wrappers.masking import parity
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def read_by_the_port(folder: Path) -> set[str]:
 
     original = weights.tensors
     with mock.patch.object(weights, "tensors", noted):
-        importlib.import_module(parity._family(folder / "checkpoint").recorded).load(folder / "checkpoint")
+        recording(parity.family_of(folder / "checkpoint")).load(folder / "checkpoint")
     return read
 
 
@@ -91,8 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", type=Path, help="folder of the full recordings")
     golden = parser.parse_args().golden
-    for family, recording in CHOSEN.items():
-        trim(golden / family / recording, HERE / family / recording)
+    for family, name in CHOSEN.items():
+        trim(golden / family / name, HERE / family / name)
         shutil.copytree(golden / family / "manifests", HERE / family / "manifests", dirs_exist_ok=True)
         size = sum(path.stat().st_size for path in (HERE / family).rglob("*") if path.is_file())
         print(f"{family:<12} {size / 2**20:.2f} MiB")

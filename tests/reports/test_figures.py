@@ -233,13 +233,6 @@ def test_names_are_no_formulas_and_no_markup():
     assert r"\$\textbackslash{}frac" in files["captions.tex"].decode()
 
 
-def test_kinds():
-    assert figures.parse_kinds("pdf, PNG") == ("pdf", "png") and figures.parse_kinds("none") == ()
-    for text in ("jpg", "", ","):
-        with pytest.raises(SetupError, match="--figures knows pdf, png, svg and none"):
-            figures.parse_kinds(text)
-
-
 def test_an_encoder_looks_the_same_in_every_model():
     assert looks(["sam", "clip"])["clip"] == looks(["clip", "mine", "yours"])["clip"]
     strangers = looks(["b", "a", "clip", "c"])

@@ -261,7 +261,7 @@ def test_names_are_told_apart_in_any_order(tmp_path):
 
 def test_a_long_report_is_compared_in_no_time(tmp_path, monkeypatch):
     lines = [line for number in range(20_000) for line in (r"\midrule", f"m{number} & {number}.00")]
-    monkeypatch.setattr(write, "files", lambda *_: {"cur.tex": "\n".join(lines)})
+    monkeypatch.setattr(write, "files", lambda *_: {"cur.tex": "\n".join(lines).encode()})
     started = time.process_time()
     for change, match in (
         ({}, None),

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,10 +28,13 @@ from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
-from redundancy_eval.model_wrappers.hosts import listen
+from redundancy_eval.model_wrappers.hosts.lmms_eval import listen
 from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
-from redundancy_eval.model_wrappers.masking import native
-from redundancy_eval.model_wrappers.sweeps import plan
+from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.sweeps import plan, plan_text
+from redundancy_eval.model_wrappers.sweeps.planned import Plan, Task
+from redundancy_eval.model_wrappers.sweeps.question import Heard
+from redundancy_eval.model_wrappers.sweeps.subject import Subject
 from redundancy_eval.store import HEADER, Store
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, vlmevalkit_data
 from tests.helpers.runs import DEMO_TASKS
@@ -84,7 +90,7 @@ def forbidden(monkeypatch):
     monkeypatch.setattr(weights, "load", fail)
     monkeypatch.setattr(weights, "tensors", fail)
     monkeypatch.setattr(identity, "of", fail)
-    monkeypatch.setattr(native, "load", fail)
+    monkeypatch.setattr(loading, "load", fail)
 
 
 def test_the_demo_by_hand(capsys, tmp_path, weightless, forbidden):
@@ -134,6 +140,14 @@ def test_the_demo_by_hand(capsys, tmp_path, weightless, forbidden):
         assert flops[way]["worst"] == pytest.approx(parts + flops[way]["decode_worst"])
 
 
+def test_the_numbers_as_json_are_what_they_were(capsys, tmp_path, monkeypatch):
+    """Byte for byte, names and order: other people's scripts read them."""
+    monkeypatch.chdir(tmp_path)
+    asked = arguments("out", more=["--masks", "leave-one-out", "--feature_memory", "0.5"])
+    assert cli.main(["plan", *asked, "--json"]) == 0
+    assert capsys.readouterr().out == Path(__file__).with_name("plan_demo.json").read_text(encoding="utf-8")
+
+
 def test_leave_one_out_in_half_precision(capsys, tmp_path, weightless):
     (weightless / "model.safetensors").write_bytes(b"not to be read")
     asked = arguments(
@@ -158,9 +172,9 @@ def test_what_is_read_is_what_is_counted(capsys, tmp_path, weightless):
     told = planned(capsys, *arguments(tmp_path / "out", weightless))
     assert cli.main(["plan", *arguments(tmp_path / "out", weightless)]) == 0
     printed = capsys.readouterr().out
-    command = told.pop("command")
-    assert command[:2] == ["redundancy-eval", "plan"]
-    assert plan.text(json.loads(json.dumps(told))) == printed == plan.text(told)
+    assert told["command"][:2] == ["redundancy-eval", "plan"]
+    made = msgspec.convert(told, Plan)
+    assert plan_text.text(made) == printed and json.loads(plan_text.as_json(made)) == told
     for words in ("16 masks of clip, convnext, pix2struct, eva02: none, clip", "different images: at most 20",
                   "| in all ", "answered already: nothing", "assumed:"):  # fmt: skip
         assert words in printed
@@ -234,9 +248,13 @@ def test_mistakes_are_one_line(capsys, tmp_path, model_args, more, message):
 
 
 def test_help(capsys):
-    assert cli.main(["plan", "--help"]) == 0 and cli.main(["plan"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["plan", "--help"])
+    assert stop.value.code == 0 and cli.main(["plan"]) == 2
     said = capsys.readouterr()
-    assert said.out == plan.HELP and said.err.count("\n") == 1 and "--model" in said.err
+    for words in ("--json", "--masks MASKS", "leave-one-out", "-o OUT, --out OUT, --output_path OUT", "example:"):
+        assert words in said.out
+    assert said.err.count("\n") == 1 and "--model" in said.err
 
 
 def test_behind_hooks_nothing_is_known_or_shared(capsys, tmp_path):
@@ -246,7 +264,7 @@ def test_behind_hooks_nothing_is_known_or_shared(capsys, tmp_path):
     assert told["masks"] == ["none", "a", "b", "all"] and told["flops"] is None
     assert told["passes"] == {way: {"a": 12, "b": 12} for way in WAYS} and told["memory"] is None
     assert told["prefills"]["sweep"] == told["prefills"]["separate"] == 12
-    assert "unknown" in plan.text(told)
+    assert "unknown" in plan_text.text(msgspec.convert(told, Plan))
 
 
 # --- operations ----------------------------------------------------------------------------------------------------
@@ -277,7 +295,7 @@ def test_operations_are_those_that_torch_counts(checkpoints, model_id):
     bare = operations.skeleton(model_id, folder, given)
     assert all(parameter.is_meta for parameter in bare.parameters())
     found = operations.of(bare, model_id, hub.read_config(folder))
-    loaded = native.load(model_id, device="cpu", **given)
+    loaded = loading.load(model_id, device="cpu", **given)
     model, image = loaded.model, picture()
 
     def counted(function):
@@ -327,10 +345,10 @@ def test_released_sizes_cost_what_the_table_of_families_says():
     assert found.visual_tokens == 1024 and found.outputs == 1024 * 7680
     assert found.language.prefill(1100) == pytest.approx(14.6e12, rel=0.02)  # facts: Vicuna-7B, 1100 tokens
     assert found.language.cache(2) == 2 * 32 * 4096 * 2
-    tasks = [{"prompt_tokens": 1100.0, "token_limits": {"100": 1}}]
-    subject = plan.Subject("eagle_masked", {"pretrained": "demo"}, "cuda", torch.bfloat16, model, found, None, "")
+    tasks = [Task("t", 1, 1, 1, 0, {"100": 1}, 76.0, 1100.0)]
+    subject = Subject("eagle_masked", {"pretrained": "demo"}, "cuda", torch.bfloat16, model, found, None, "")
     told = plan._memory(subject, found, tasks, 8, 2**30)
-    assert told["cache_a_batch"] == 8 * 1200 * 2 * 32 * 4096 * 2 and told["images_kept"] == 2**30 // (1024 * 7680 * 2)
+    assert told.cache_a_batch == 8 * 1200 * 2 * 32 * 4096 * 2 and told.images_kept == 2**30 // (1024 * 7680 * 2)
 
 
 # --- images --------------------------------------------------------------------------------------------------------
@@ -357,37 +375,41 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     given = {key: str(value) for key, value in checkpoints["cambrian_masked"].items()}
 
     def subject(**more):
-        route = SimpleNamespace(model="cambrian_masked", model_arguments={**given, **more}, device="cpu")
-        return plan.Subject.of(route)
+        return Subject.of(
+            SimpleNamespace(
+                model="cambrian_masked", model_arguments={**given, **more}, resolved=lambda: {"device": "cpu"}
+            )
+        )
+
+    def numbers(*arguments):
+        return asdict(plan.numbers(*arguments))
 
     def heard(number, text, *pictures):
         question = SimpleNamespace(task="t", split="s", document=str(number), text=text, generation="g", limit=9,
                                    settings={}, key=lambda mask: (number, mask))  # fmt: skip
-        return listen.Heard(question, pictures)
+        return Heard(question, pictures)
 
     asked = [heard(1, "What?", "x"), heard(2, "Who?", "x"), heard(3, "Which?", "x", "y"), heard(4, "What?", "z")]
     names = ("siglip", "clip", "dinov2", "convnext")
-    told = plan.numbers(subject(), names, ["none", "clip", "all"], asked, None, 4, None)
+    told = numbers(subject(), names, ["none", "clip", "all"], asked, None, 4, None)
     assert told["images"] == 4 and told["distinct_images"] == 3
     assert told["passes"]["sweep"] == dict.fromkeys(told["encoders"], 3)
     assert told["passes"]["separate"] == {"siglip": 8, "clip": 4, "dinov2": 8, "convnext": 8}
-    never = plan.numbers(subject(), names, ["clip", "siglip+clip"], asked, None, 4, None)
+    never = numbers(subject(), names, ["clip", "siglip+clip"], asked, None, 4, None)
     assert never["passes"]["sweep"] == {"siglip": 3, "clip": 0, "dinov2": 3, "convnext": 3}
     assert told["prefills"]["blind_shared"] == 1 and told["flops"]["sweep"]["encoders"] is None
     assert any("a question shows 2 images, this architecture takes 1" in line for line in told["assumptions"])
-    printed = plan.text({**told, "framework": "lmms-eval"})
+    printed = plan_text.text(msgspec.convert({**told, "framework": "lmms-eval"}, Plan))
     assert "| siglip" in printed and "unknown" in printed and "different images: 3" in printed
-    kept = plan.numbers(subject(site="projected"), names, ["none", "all"], asked, None, 4, None)
-    # At the site behind the projectors SigLIP runs even when all are dropped.
+    kept = numbers(subject(site="projected"), names, ["none", "all"], asked, None, 4, None)
+    # At the site after the projectors SigLIP runs even when all are dropped.
     assert kept["passes"]["separate"] == {"siglip": 8, "clip": 4, "dinov2": 4, "convnext": 4}
     assert kept["prefills"]["blind_shared"] == 0
     # Under `none` and `clip` the language model sees x once for the first two questions.
     assert told["prefills"]["images_shared"] == 2 and [task["repeats"] for task in told["tasks"]] == [1]
-    apart = plan.numbers(subject(), names, ["none", "clip", "all"], asked[::2] + asked[1::2], None, 2, None)
+    apart = numbers(subject(), names, ["none", "clip", "all"], asked[::2] + asked[1::2], None, 2, None)
     assert apart["prefills"]["images_shared"] == 0
-    language = plan.Subject.of(
-        SimpleNamespace(model="cambrian_masked", model_arguments=given, device="cpu")
-    ).costs.language
+    language = subject().costs.language
     saved = language.prefill(told["flops"]["visual_tokens"]) - 2 * language.output
     assert apart["flops"]["sweep"]["prefill"] - told["flops"]["sweep"]["prefill"] == pytest.approx(2 * saved)
     assert "2 prompts are on the images of another in their batch" in printed

@@ -22,12 +22,18 @@ from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.costs import operations
-from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.masking import hf, loading, native
+from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.hosts import run_record
+from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
+from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, hf, loading
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Prefix, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines, sweep
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
-from redundancy_eval.model_wrappers.sweeps.sweep import ALONE, Question, Sweep
+from redundancy_eval.model_wrappers.sweeps.masks import ALONE, encoders_of
+from redundancy_eval.model_wrappers.sweeps.question import Question
+from redundancy_eval.model_wrappers.sweeps.settings import Settings
+from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
 
@@ -121,7 +127,7 @@ def made(tmp_path_factory):
 
 
 def load(model, arguments, drop="none"):
-    return loading.load(model, {**arguments, "drop": drop}, "cpu")
+    return loading.load(model, **{"device": "cpu", **arguments, "drop": drop})
 
 
 def alone(model, arguments, label, asked):
@@ -224,7 +230,7 @@ def watching():
         return answering
 
     def encoding(self, images, names):
-        seen.encoded += [(native.ablations.image_hash(image), name) for image in images for name in names]
+        seen.encoded += [(ablations.image_hash(image), name) for image in images for name in names]
         return encode(self, images, names)
 
     def decoding(self, sequences, visuals, limit, prefixes=(), **settings):
@@ -431,13 +437,13 @@ def test_shared_beginnings_change_no_logit(made, kind):
     columns = list(zip(*(one.ids for one in batch), strict=False))
     before = next(place for place, found in enumerate(columns) if found != (found[0],) * len(batch) or min(found) < 0)
     many = [
-        native.Prefix((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
+        Prefix((one.hashes, one.prompt.text[:extra]), length - behind + extra, True)
         for extra in (0, 1)
         for one, length in zip(batch, lengths, strict=True)
-        if (behind := len(one.ids) - 1 - engines._last(one.ids, native.prompts.IMAGE_ID))
+        if (behind := len(one.ids) - 1 - engines._last(one.ids, templates.IMAGE_ID))
     ]
     half = len(many) // 2
-    common = [[native.Prefix("template", length, False)] * len(batch) for length in (1, before)]
+    common = [[Prefix("template", length, False)] * len(batch) for length in (1, before)]
     for prefixes in (many[:half], many[half:], *common):
         assert torch.allclose(first_logits(full, sequences, visuals, 2, prefixes), whole, atol=1e-5), prefixes
 
@@ -473,12 +479,12 @@ def test_what_cannot_be_shared_is_not(made, tmp_path):
 
 @given(st.data())
 def test_prefixes_are_what_is_equal_and_save_a_tenth(data):
-    mark = native.prompts.IMAGE_ID
+    mark = templates.IMAGE_ID
     batch, lengths, sizes = [], [], {"a": 5, "b": 7}
     for _ in range(data.draw(st.integers(1, 6))):
         ids = tuple(data.draw(st.lists(st.sampled_from([1, 1, 1, 2, mark]), min_size=1, max_size=12)))
         hashes = tuple(data.draw(st.sampled_from("ab")) for _ in range(ids.count(mark)))
-        batch.append((engines.Asked(native.Prompt(""), hashes, ids), data.draw(st.sampled_from(["none", "clip"]))))
+        batch.append((engines.Asked(Prompt(""), hashes, ids), data.draw(st.sampled_from(["none", "clip"]))))
         lengths.append(len(ids) - len(hashes) + sum(sizes[image] for image in hashes))
     prefixes = engines.prefixes(batch, lengths)
     if not prefixes:
@@ -684,7 +690,7 @@ def test_a_question_that_comes_again_is_asked_once(made, expected, tmp_path):
 
 def test_a_stored_answer_counts_even_where_the_model_would_answer_otherwise(made, tmp_path):
     one = question("plain")
-    hashes = tuple(map(native.ablations.image_hash, one.images()))
+    hashes = tuple(map(ablations.image_hash, one.images()))
     with store(tmp_path) as kept:
         kept.add(one.key("clip"), Stored("as answered before", 9, 1, False, hashes))
         kept.flush()
@@ -697,7 +703,9 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
         fill(made, "eagle", kept, questions("eagle", SHORT), names=["none", "clip"])
         count = len(kept)
         changed = questions("eagle", SHORT, change=10)
-        with pytest.raises(DataError, match=r"the images of task document .* are others than when drop=none was answ"):
+        with pytest.raises(
+            DataError, match=r"the images of task document .* differ from those when drop=none was answ"
+        ):
             fill(made, "eagle", kept, changed, names=["none", "clip", "sam"])
         assert len(kept) == count
         with pytest.raises(DataError, match="are others than when"):  # also where nothing is left to ask
@@ -711,10 +719,14 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
 def who(model, arguments, **changes):
     """What a store belongs to, as the command makes it."""
     given = {**arguments, **changes}
-    encoders = sweep_run.encoders_of(model, given)
-    route = SimpleNamespace(model=model, model_arguments=given, framework="lmms-eval", device="cpu")
-    around = sweep_run.surroundings("lmms-eval", given, [])
-    return sweep_run.who(route, encoders, {"checkpoint": identity.of(registry.folders(model, given)), **around})
+    framework, encoders = FRAMEWORKS["lmms-eval"], encoders_of(model, given)
+    route = SimpleNamespace(
+        model=model, model_arguments=given, resolved=lambda: run_record.resolved(model, given, "cpu", "auto")
+    )
+    typed = ",".join(f"{key}={value}" for key, value in given.items() if key not in ("drop", "keep"))
+    around = sweep_run.surroundings(Settings(model, typed, "every", "out", "auto", None, (), ()), framework)
+    around["checkpoint"] = identity.of(registry.folders(model, given))
+    return sweep_run.who(route, framework, encoders, around)
 
 
 def test_an_encoder_that_every_mask_drops_does_not_run(made, expected, tmp_path):
@@ -844,13 +856,13 @@ def own_arguments(function, *left_out):
 def test_every_model_argument_says_what_it_decides():
     """One that is missing would count as deciding answers: safe, but another device would then be another model."""
     known = set(model_args.KINDS)
-    assert own_arguments(native.load, "model_id") <= known
-    assert own_arguments(hf.load) <= known
+    assert own_arguments(loading.native_model, "model_id") <= known
+    assert own_arguments(loading.transformers_model) <= known
     for family in registry.FAMILIES.values():
         assert set(family.settings) <= known, family.model_id
         assert set(family.published.arguments if family.published else ()) <= known
-        assert set(loading.arguments(family.model_id)) <= known
-    assert set(loading.arguments("hf_masked")) <= known
+        assert set(checked_arguments.allowed(family.model_id)) <= known
+    assert set(checked_arguments.allowed("hf_masked")) <= known
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     from redundancy_eval.model_wrappers.hosts.lmms_eval import hooked as lmms_eval_hooked
     from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model
@@ -859,7 +871,11 @@ def test_every_model_argument_says_what_it_decides():
     assert own_arguments(lmms_eval_hooked.Hooked) <= known
     assert {"max_new_tokens", "as_published"} <= known, "what VLMEvalKit's entry takes besides"
     # And no name there is anything else's.
-    everything = own_arguments(native.load) | own_arguments(hf.load) | own_arguments(lmms_eval_model.MaskedLmms)
+    everything = (
+        own_arguments(loading.native_model)
+        | own_arguments(loading.transformers_model)
+        | own_arguments(lmms_eval_model.MaskedLmms)
+    )
     everything |= own_arguments(lmms_eval_hooked.Hooked) | {"max_new_tokens", "as_published"}
     everything |= {name for family in registry.FAMILIES.values() for name in family.settings}
     assert known <= everything

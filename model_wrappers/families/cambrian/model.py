@@ -1,7 +1,7 @@
 """Cambrian-1: four encoders, a spatial vision aggregator (SVA) as connector, and more of it inside the language model.
 
 Loads the released checkpoints cambrian-phi3-3b (Phi-3), cambrian-8b (Llama 3) and cambrian-13b (Vicuna). They hold the
-language model, the projectors and the SVA; the encoders come from hub repositories of their own (towers.py).
+language model, the projectors and the SVA; the encoders come from hub repositories of their own.
 
 Sizes that the original code hard-codes are defaults here. A checkpoint of another size says so in its config.json:
 
@@ -17,24 +17,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
+from transformers import LlamaForCausalLM, Phi3ForCausalLM
 
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.encoders import hub_towers
-from redundancy_eval.model_wrappers.families import config_keys, language_models, registry, slow_tokens, templates
+from redundancy_eval.model_wrappers.encoders import hub_towers, open_clip_towers
+from redundancy_eval.model_wrappers.families import language_models, templates
 from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
-from redundancy_eval.model_wrappers.families.cambrian import sva
+from redundancy_eval.model_wrappers.families.cambrian import card, sva
 
 CONTEXT = "global_context"
-CONTEXTS = ("keep", "zero")  # what becomes of it when SigLIP is dropped behind its projector
+CONTEXTS = ("keep", "zero")  # what becomes of it when SigLIP is dropped after its projector
 _CONTEXT_ENCODER = "siglip"
 # Sizes that decide the channels of an encoder's output, and those that no repository's config says.
 RELEASED: dict[str, dict[str, Any]] = {
@@ -47,30 +44,25 @@ RELEASED: dict[str, dict[str, Any]] = {
     "convnext": {"input_size": 1024, "dims": (384, 768, 1536, 3072)},
 }  # fmt: skip
 TOWERS: dict[str, type[hub_towers.Tower]] = {
-    "siglip": hub_towers.SiglipTower,
+    "siglip": open_clip_towers.SiglipTower,
     "clip": hub_towers.ClipTower,
     "dinov2": hub_towers.DinoTower,
-    "convnext": hub_towers.ConvNextTower,
+    "convnext": open_clip_towers.ConvNextTower,
 }
 
 
 def language_model(config: Mapping[str, Any], attention: str | None = None) -> nn.Module:
-    """The language model that a checkpoint is built on, told from `model_type` or `architectures`.
+    """The language model that a checkpoint is built on, as `model_type` or `architectures` says.
 
     Raises:
         SetupError: neither Llama nor Phi-3.
     """
-    told = config_keys.language_of(config)
+    told = card.language_of(config)
     if told == "phi3":
         return Phi3ForCausalLM(language_models.phi3(config, attention))
     if told == "llama":
         return LlamaForCausalLM(language_models.llama(config, attention))
     raise SetupError(f"the language model must be Llama or Phi-3; model_type is {config.get('model_type')!r}")
-
-
-def encoder_channels(name: str, sizes: Mapping[str, Any]) -> int:
-    """Channels of an encoder's output, from its sizes."""
-    return int(sum(sizes["dims"]) if name == "convnext" else sizes["embed_dim" if name == "siglip" else "hidden_size"])
 
 
 def build_tower(
@@ -92,8 +84,8 @@ def build_tower(
     if name == "dinov2":
         return hub_towers.DinoTower(own, sizes["input_size"], grid, positions=positions, attention=attention)
     if name == "siglip":
-        return hub_towers.SiglipTower(own, grid)
-    return hub_towers.ConvNextTower(own, sizes["input_size"], grid)
+        return open_clip_towers.SiglipTower(own, grid)
+    return open_clip_towers.ConvNextTower(own, sizes["input_size"], grid)
 
 
 def check_config(config: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -120,25 +112,40 @@ class Cambrian(FamilyModel):
     """A Cambrian-1 model: encode -> (ablate) -> project -> (ablate) -> SVA, MLP -> language model with SVA inside.
 
     The queries of the SVA see, besides their windows of every encoder's map, the *global context*: the mean of all
-    projected SigLIP tokens, those of the padding included. Masking SigLIP before its projector changes it too; behind
+    projected SigLIP tokens, those of the padding included. Masking SigLIP before its projector changes it too; after
     the projector (`site=projected`) it stays as it was, as the paper's authors ran it, unless `global_context=zero`.
 
     Inside the language model the SVA updates the rows that follow `image_position`, a constant of the checkpoint. A
     prompt whose image is elsewhere is refused: the original code would update the wrong rows.
 
-    The encoders are not part of the checkpoint: `load` puts those that are needed into `encoders`.
+    The encoders are not part of the checkpoint: `load` adds those that are needed.
 
     Args:
         config: the checkpoint's config.json.
+        keep: not looked at, as no encoder is built here.
         attention: `attn_implementation` of the language model.
+        global_context: `keep` or `zero`.
+        dino_positions: how DINOv2's position table is resized; see hub_towers.DinoTower.
     """
 
+    family = card.FAMILY
     slow_release = (4, 37)
     max_images = 1
 
-    def __init__(self, config: Mapping[str, Any], attention: str = "sdpa"):
-        super().__init__()
-        self.encoder_names = registry.cambrian_encoders(config)
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        keep: Collection[str] | None = None,
+        attention: str = "sdpa",
+        global_context: str = "keep",
+        dino_positions: str = "offset",
+    ):
+        super().__init__(config)
+        if global_context not in CONTEXTS:
+            raise SetupError(f"global_context must be one of {', '.join(CONTEXTS)}; not {global_context!r}")
+        if dino_positions not in hub_towers.POSITIONS:
+            raise SetupError(f"dino_positions must be one of {', '.join(hub_towers.POSITIONS)}; not {dino_positions!r}")
+        self.dino_positions = dino_positions
         self.released_names = dict(zip(config["mm_vision_tower_aux_list"], self.encoder_names, strict=True))
         check_config(config, self.encoder_names)
         self.side = math.isqrt(config["image_token_len"])
@@ -149,13 +156,12 @@ class Cambrian(FamilyModel):
         told = config.get("encoder_configs", {})
         self.own_sizes = {name: told.get(released, {}) for released, name in self.released_names.items()}
         self.select_layer: int = config.get("mm_vision_select_layer", -2)
-        channels = {name: encoder_channels(name, {**RELEASED[name], **self.own_sizes[name]}) for name in counts}
+        channels = {name: TOWERS[name].output_channels({**RELEASED[name], **self.own_sizes[name]}) for name in counts}
         self._shapes = {
             "encoder": {name: (counts[name], channels[name]) for name in counts},
             "projected": {**{name: (counts[name], hidden) for name in counts}, CONTEXT: (1, hidden)},
         }
         windows = [counts[name] // self.side**2 for name in self.encoder_names]
-        self.encoders = nn.ModuleDict()
         self.projectors = nn.ModuleDict(
             {
                 name: nn.Sequential(
@@ -201,7 +207,7 @@ class Cambrian(FamilyModel):
         return (*mask, CONTEXT) if also else tuple(mask)
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
-        """(tokens, channels) of each encoder's output before or behind its projector, and of the global context."""
+        """(tokens, channels) of each encoder's output before or after its projector, and of the global context."""
         return dict(self._shapes[site])
 
     def layouts(self, images: Sequence[Image.Image]) -> list[tuple[int, int]]:
@@ -244,36 +250,35 @@ class Cambrian(FamilyModel):
             return f"model.vision_sampler_layers.{index}.{sva.release(rest)}"
         return f"model.{own}"
 
-    def restore_buffers(self) -> None:
-        """Make the buffers that no checkpoint holds (after building on the meta device)."""
-        config = self.language_model.config
-        rotary = Phi3RotaryEmbedding if isinstance(config, Phi3Config) else LlamaRotaryEmbedding
-        self.language_model.model.rotary_emb = rotary(config)
-
-    def add_encoder(
-        self,
-        name: str,
-        weights: Path,
-        attention: str = "sdpa",
-        dino_positions: str = "offset",
-    ) -> None:
-        """Build an encoder on the meta device, in the sizes that its weights' own config says.
+    def add_encoder(self, name: str, place: Path, attention: str = "sdpa") -> None:
+        """Build an encoder on the meta device, in the sizes that its repository's own config says.
 
         Raises:
-            SetupError: the weights are of another encoder or another size.
+            SetupError: the repository is of another encoder or another size.
         """
         kind = TOWERS[name]
-        sizes = {**RELEASED[name], **kind.sizes(weights), **self.own_sizes[name]}
+        sizes = {**RELEASED[name], **kind.sizes(place), **self.own_sizes[name]}
         count, channels = self._shapes["encoder"][name]
         with torch.device("meta"):
-            tower = build_tower(name, sizes, math.isqrt(count), self.select_layer, dino_positions, attention)
+            tower = build_tower(name, sizes, math.isqrt(count), self.select_layer, self.dino_positions, attention)
         if tower.channels != channels:
-            raise SetupError(f"{weights} has {tower.channels} channels; the checkpoint was made for {channels}")
+            raise SetupError(f"{place} has {tower.channels} channels; the checkpoint was made for {channels}")
         self.encoders[name] = tower
+
+    @property
+    def towers(self) -> Mapping[str, hub_towers.Tower]:
+        """The encoders that were added, which make their own pixels."""
+        return cast(Mapping[str, hub_towers.Tower], self.encoders)
+
+    def template_for(self, tokenizer: Any) -> str:
+        """From the language model, and the tokenizer."""
+        if isinstance(self.language_model, Phi3ForCausalLM):
+            return "phi3"
+        return "llama_3" if templates.template_for(tokenizer) == "llama3" else "vicuna_v1"
 
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str]) -> dict[str, Tensor]:
         """Images -> pixels of each encoder, in its own size, border and normalisation: {name: (images, 3, S, S)}."""
-        return {name: self.encoders[name].preprocess(images) for name in self.encoder_names if name in names}
+        return {name: self.towers[name].preprocess(images) for name in self.encoder_names if name in names}
 
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (images, tokens, channels)}, ready for their projectors."""
@@ -292,7 +297,7 @@ class Cambrian(FamilyModel):
         return sva.look(features, projected[CONTEXT][image, 0], size, self.side, unpad)
 
     def connect(self, projected: Mapping[str, Tensor], layouts: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """The connector on the whole square: its output (images, tokens, hidden), and that of the MLP behind it."""
+        """The connector on the whole square: its output (images, tokens, hidden), and that of the MLP after it."""
         looks = [self.windows(projected, size, image, unpad=False) for image, size in enumerate(layouts)]
         queries = self.vision_query.expand(len(looks) * self.side**2, -1)
         sampled = self.connector(queries, looks).unflatten(0, (len(looks), -1))
@@ -376,67 +381,3 @@ class Cambrian(FamilyModel):
         for grid, rows in zip(grids, updated, strict=True):
             grid.copy_(rows.reshape(grid.shape))
         return hidden
-
-
-def template_for(model: Cambrian, tokenizer: Any) -> str:
-    """Name of the template that a release was trained with, told from its language model and tokenizer."""
-    if isinstance(model.language_model, Phi3ForCausalLM):
-        return "phi3"
-    return "llama_3" if templates.template_for(tokenizer) == "llama3" else "vicuna_v1"
-
-
-def load(
-    folder: Path,
-    keep: Collection[str] | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: weights.Device = "cpu",
-    attention: str = "sdpa",
-    config: Mapping[str, Any] | None = None,
-    encoder_weights: str | Path | None = None,
-    global_context: str = "keep",
-    dino_positions: str = "offset",
-) -> tuple[Cambrian, Any, weights.LoadReport]:
-    """Load a released checkpoint: the model, its tokenizer, and what loading found in the checkpoint itself.
-
-    Args:
-        folder: local checkpoint folder.
-        keep: encoders whose weights to load; None for all.
-        dtype: of all floating tensors.
-        device: of the model; `auto` spreads it over what there is.
-        attention: `attn_implementation`.
-        config: stands in for the folder's config.json.
-        encoder_weights: folder that holds the encoders' hub repositories as ORG/NAME; the hub when None.
-        global_context: `keep` or `zero`; see Cambrian.
-        dino_positions: how DINOv2's position table is resized; see towers.DinoTower.
-
-    Raises:
-        SetupError: not a Cambrian-1 checkpoint, an encoder is not found, or tensors are missing.
-    """
-    if global_context not in CONTEXTS:
-        raise SetupError(f"global_context must be one of {', '.join(CONTEXTS)}; not {global_context!r}")
-    if dino_positions not in hub_towers.POSITIONS:
-        raise SetupError(f"dino_positions must be one of {', '.join(hub_towers.POSITIONS)}; not {dino_positions!r}")
-    config = hub.read_config(folder) if config is None else config
-    registry.check("cambrian_masked", config, str(folder / "config.json"))
-    with weights.building(folder):
-        model = Cambrian(config, attention)
-    run = [name for name in model.encoder_names if keep is None or name in keep]
-    places = {name: hub.locate_encoder(registry.CAMBRIAN_REPOSITORIES[name], encoder_weights) for name in run}
-    for name, path in places.items():
-        model.add_encoder(name, path, attention, dino_positions)
-    device = weights.spread(model, device, dtype, model.whole())
-    report = weights.load(
-        model, folder, model.rename, dtype, device, expected=lambda own: not own.startswith("encoders."),
-        release=model.release, tied=language_models.tied(config),
-    )  # fmt: skip
-    for name, path in places.items():
-        hub_towers.load(model.encoders[name], path, dtype, weights.device_of(device, f"encoders.{name}"))
-    model.restore_buffers()
-    weights.settle(model, device)
-    # With the config at hand AutoTokenizer does not stumble over the model types `cambrian_llama` and `cambrian_phi3`.
-    tokenizer = slow_tokens.read(folder, model.language_model.config, model.slow_release)
-    model.template = template_for(model, tokenizer)
-    return model, tokenizer, report
-
-
-MODEL = Cambrian

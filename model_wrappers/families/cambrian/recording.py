@@ -5,22 +5,20 @@ Recordings name the encoders in short, as we do. What the language model's sampl
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from redundancy_eval.errors import DataError
-from redundancy_eval.model_wrappers.checkpoints import weights
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
-from redundancy_eval.model_wrappers.masking.native import MaskedModel
-from redundancy_eval.model_wrappers.masking.parity import (
+from redundancy_eval.model_wrappers.families.cambrian.model import Cambrian
+from redundancy_eval.model_wrappers.families.recording import (
     Check,
     Condition,
-    config_of,
+    Recording,
+    Subject,
     same,
     same_pixels,
     site_condition,
@@ -33,107 +31,97 @@ _SITES = {
 }  # fmt: skip
 
 
-def load(folder: Path) -> tuple[cambrian.Cambrian, Any, weights.LoadReport]:
-    """The recorded model, with every encoder (from `towers/` beside the checkpoint), in float32."""
-    return cambrian.load(folder, config=config_of(folder, recorded_config), encoder_weights=folder.parent / "towers")
+class CambrianRecording(Recording[Cambrian]):
+    """How recordings of the original code call things."""
+
+    def condition(self, text: str, model: Cambrian) -> Condition:
+        """`nomask`, `zero_tower:<encoder>+<encoder>`, `zero_aux:<encoder>`, `zero_tower:all`, ...
+
+        Raises:
+            SetupError: this port has no such condition.
+        """
+        return site_condition(text, model, _SITES)
+
+    def check_inputs(
+        self,
+        name: str,
+        entry: Mapping[str, Any],
+        stats: Mapping[str, Any],
+        model: Cambrian,
+        tokenizer: Any,
+        image: Image.Image,
+    ) -> Iterator[Check]:
+        """Prompt, token ids, place of the image and pixels of an input."""
+        template = templates.template(entry["conv_template"])
+        text = template.render(entry["messages"])
+        yield same(f"{name} prompt text", text, entry["prompt"])
+        yield same(f"{name} template chosen from the checkpoint", model.template, entry["conv_template"])
+        ids = templates.tokenize(tokenizer, text, template)
+        yield same(f"{name} token ids", ids, entry["input_ids"])
+        # The original code runs a prompt whose image is elsewhere and updates the wrong rows. We refuse it, so what was
+        # recorded of it is only reached here, past the check.
+        in_place = entry["image_token_position"] == entry["config_image_position"]
+        yield same(f"{name} prompt is taken", _taken(model, ids), in_place)
+        (size,) = model.layouts([image])
+        for encoder, tower in model.towers.items():
+            pixels, recorded = tower.preprocess([image])[0], stats.get(f"{name}/{encoder}/pixel_values")
+            yield from same_pixels(f"{name} {encoder}", tower.preprocess_uint8(image), pixels, recorded)
+        grid = model.grid(size)
+        yield same(f"{name} grid", list(grid), entry["final_feature_size_hw"])
+
+    @torch.inference_mode()
+    def tensors(self, subject: Subject[Cambrian], image: Image.Image) -> dict[str, Tensor]:
+        """What a recording may hold of the encoders, the projectors, the connector and what the samplers look at."""
+        model, layouts = subject.model, subject.model.layouts([image])
+        features, projected = subject.features([image]), subject.projected([image])
+        sampled, behind = model.connect(projected, layouts)
+        (visual,) = model.fuse(projected, layouts)
+        looks = visual.extra
+        return {
+            **{f"tower/{name}": value[0] for name, value in features.items()},
+            **{f"aux/{name}": projected[name][0] for name in model.encoder_names},
+            **{f"final_features/{name}": looks.features[i] for i, name in enumerate(model.encoder_names)},
+            **{f"final_mask/{name}": looks.allowed[i] for i, name in enumerate(model.encoder_names)},
+            "global_context": looks.context,
+            "sva_output": sampled[0],
+            "projector_output": behind[0],
+            "image_embeds": visual.embeddings,
+        }
+
+    @torch.inference_mode()
+    def prompt_tensors(self, subject: Subject[Cambrian], image: Image.Image, ids: list[int]) -> dict[str, Tensor]:
+        """What a recording may hold of the samplers in the language model: their queries on the prompt's pass."""
+        found: dict[str, Tensor] = {}
+        visuals = subject.visuals([image])
+        inputs, attention = subject.batch([subject.embed(ids, visuals)])
+
+        def keep(index: int, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            found[f"llm_sva{index}/queries_in"], found[f"llm_sva{index}/queries_out"] = args[0], output
+
+        samplers = subject.model.samplers
+        handles = [s.register_forward_hook(partial(keep, index)) for index, s in enumerate(samplers)]
+        try:
+            with subject.model.prefill([visuals], [0]):
+                subject.model.language_model(inputs_embeds=inputs, attention_mask=attention, logits_to_keep=1)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+    def config(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a recorded checkpoint whose shrunken encoder sizes stand in tiny_overrides.json."""
+        return {
+            **config,
+            "encoder_configs": {
+                released: encoder.get("timm_kwargs_tiny") or {"hidden_size": encoder["out_channels"]}
+                for released, encoder in overrides["encoders"].items()
+            },
+        }
 
 
-def condition(text: str, model: cambrian.Cambrian) -> Condition:
-    """`nomask`, `zero_tower:<encoder>+<encoder>`, `zero_aux:<encoder>`, `zero_tower:all`, ...
-
-    Raises:
-        SetupError: this port has no such condition.
-    """
-    return site_condition(text, model, _SITES)
-
-
-def check_inputs(
-    name: str,
-    entry: Mapping[str, Any],
-    stats: Mapping[str, Any],
-    model: cambrian.Cambrian,
-    tokenizer: Any,
-    image: Image.Image,
-) -> Iterator[Check]:
-    """Prompt, token ids, place of the image and pixels of an input."""
-    template = templates.template(entry["conv_template"])
-    text = template.render(entry["messages"])
-    yield same(f"{name} prompt text", text, entry["prompt"])
-    yield same(f"{name} template chosen from the checkpoint", model.template, entry["conv_template"])
-    ids = templates.tokenize(tokenizer, text, template)
-    yield same(f"{name} token ids", ids, entry["input_ids"])
-    # The original code runs a prompt whose image is elsewhere and updates the wrong rows. We refuse it, so what was
-    # recorded of it is only reached here, past the check.
-    in_place = entry["image_token_position"] == entry["config_image_position"]
-    yield same(f"{name} prompt is taken", _taken(model, ids), in_place)
-    (size,) = model.layouts([image])
-    for encoder, tower in model.encoders.items():
-        pixels, recorded = tower.preprocess([image])[0], stats.get(f"{name}/{encoder}/pixel_values")
-        yield from same_pixels(f"{name} {encoder}", tower.preprocess_uint8(image), pixels, recorded)
-    grid = model.grid(size)
-    yield same(f"{name} grid", list(grid), entry["final_feature_size_hw"])
-
-
-def _taken(model: cambrian.Cambrian, ids: list[int]) -> bool:
+def _taken(model: Cambrian, ids: list[int]) -> bool:
     try:
         model.check_ids(ids, "")
     except DataError:
         return False
     return True
-
-
-def input_ids(entry: Mapping[str, Any]) -> list[int]:
-    """Token ids of an input with prompts.IMAGE_ID at its image."""
-    return list(entry["input_ids"])
-
-
-@torch.inference_mode()
-def tensors(subject: MaskedModel, image: Image.Image) -> dict[str, Tensor]:
-    """What a recording may hold of the encoders, the projectors, the connector and what the samplers look at."""
-    model, layouts = cast(cambrian.Cambrian, subject.model), subject.model.layouts([image])
-    features, projected = subject.features([image]), subject.projected([image])
-    sampled, behind = model.connect(projected, layouts)
-    (visual,) = model.fuse(projected, layouts)
-    looks = visual.extra
-    return {
-        **{f"tower/{name}": value[0] for name, value in features.items()},
-        **{f"aux/{name}": projected[name][0] for name in model.encoder_names},
-        **{f"final_features/{name}": looks.features[i] for i, name in enumerate(model.encoder_names)},
-        **{f"final_mask/{name}": looks.allowed[i] for i, name in enumerate(model.encoder_names)},
-        "global_context": looks.context,
-        "sva_output": sampled[0],
-        "projector_output": behind[0],
-        "image_embeds": visual.embeddings,
-    }
-
-
-@torch.inference_mode()
-def prompt_tensors(subject: MaskedModel, image: Image.Image, ids: list[int]) -> dict[str, Tensor]:
-    """What a recording may hold of the samplers in the language model: their queries on the prompt's pass."""
-    found: dict[str, Tensor] = {}
-    visuals = subject.visuals([image])
-    inputs, attention = subject.batch([subject.embed(ids, visuals)])
-
-    def keep(index: int, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        found[f"llm_sva{index}/queries_in"], found[f"llm_sva{index}/queries_out"] = args[0], output
-
-    samplers = cast(cambrian.Cambrian, subject.model).samplers
-    handles = [s.register_forward_hook(partial(keep, index)) for index, s in enumerate(samplers)]
-    try:
-        with subject.model.prefill([visuals], [0]):
-            subject.model.language_model(inputs_embeds=inputs, attention_mask=attention, logits_to_keep=1)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def recorded_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a recorded checkpoint whose shrunken encoder sizes stand in tiny_overrides.json."""
-    return {
-        **config,
-        "encoder_configs": {
-            released: encoder.get("timm_kwargs_tiny") or {"hidden_size": encoder["out_channels"]}
-            for released, encoder in overrides["encoders"].items()
-        },
-    }

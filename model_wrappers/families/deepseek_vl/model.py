@@ -16,10 +16,7 @@ in bfloat16 its pixels differ from float32 ones by up to 1/256.
 Source: deepseek-ai/DeepSeek-VL at 681bffb; deepseek_vl/models/{image_processing_vlm,clip_encoder,projector,sam}.py.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,16 +25,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import DeepseekVLHybridConfig, DeepseekVLHybridImageProcessor, DeepseekVLHybridModel, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import language_models, registry
+from redundancy_eval.model_wrappers.checkpoints import weights
+from redundancy_eval.model_wrappers.encoders.pixels import CLIP_MEAN, CLIP_STD, HALF, colour
+from redundancy_eval.model_wrappers.families import language_models
 from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
-from redundancy_eval.model_wrappers.families.eagle.encoders import CLIP_MEAN, CLIP_STD
+from redundancy_eval.model_wrappers.families.deepseek_vl import card, names
 
-BACKGROUND = (122, 116, 104)  # int(255 * CLIP_MEAN)
-HALF = (0.5, 0.5, 0.5)
+BACKGROUND = colour(CLIP_MEAN)
 MIN_SIZE = 14  # least rows or columns of a resized image
 
 # The original's tables SAM_MODEL_CONFIG["sam_b_downsample"] and SigLIP_MODEL_CONFIG["siglip_large_patch16_384"].
@@ -56,97 +52,6 @@ _LLAMA = dict(
     hidden_act="silu", rms_norm_eps=1e-6,
 )  # fmt: skip
 
-# Tensors that a checkpoint may hold and nothing computes with: two layer norms, SigLIP's pooling head, rotary tables.
-UNUSED = re.compile(
-    r"vision_model\.(high|low)_layer_norm\..*"
-    r"|vision_model\.vision_tower_low\.vision_tower\.attn_pool\..*"
-    r"|model\.vision_model\.(vision_model\.)?head\..*"
-    r"|.*\.rotary_emb\.inv_freq"
-    r"|.*\.embeddings\.position_ids"
-)
-_SAM = "vision.high_res_vision_model.vision_encoder."
-_SIGLIP = "vision.vision_model."
-_NECK = {"0": "conv1", "1": "layer_norm1", "2": "conv2", "3": "layer_norm2"}
-_OF_ENCODER = {
-    "sam": ("high_res_vision_model", "high_res_vision_neck", "high_res_vision_proj", "high_res_vision_alpha"),
-    "siglip": ("vision_model",),
-}
-# Original beginning of a name -> own beginning; the first that fits.
-_HIGH, _LOW = "vision_model.vision_tower_high.vision_tower.", "vision_model.vision_tower_low.vision_tower."
-_ORIGINAL = {
-    _HIGH + "hd_alpha_downsamples": "vision.high_res_vision_alpha",
-    _HIGH + "downsamples.0.": "vision.high_res_vision_proj.conv1.",
-    _HIGH + "downsamples.1.": "vision.high_res_vision_proj.conv2.",
-    _HIGH + "neck_hd.": "vision.high_res_vision_neck.",
-    _HIGH + "blocks.": _SAM + "layers.",
-    _HIGH + "patch_embed.proj.": _SAM + "patch_embed.projection.",
-    _HIGH: _SAM,
-    _LOW + "blocks.": _SIGLIP + "encoder.layers.",
-    _LOW + "norm.": _SIGLIP + "post_layernorm.",
-    _LOW + "patch_embed.proj.": _SIGLIP + "embeddings.patch_embedding.",
-    "aligner.high_up_proj.": "vision.aligner.high_res_vision_proj.",
-    "aligner.low_up_proj.": "vision.aligner.vision_proj.",
-    "aligner.layers.1.": "vision.aligner.proj.",
-}
-
-
-def _third(index: int, value: Tensor) -> Tensor:
-    return value.chunk(3)[index]
-
-
-def _without_first_axis(value: Tensor) -> Tensor:
-    return value.flatten(0, 1)
-
-
-def original_name(released: str) -> weights.Target:
-    """Own name, or names, of a tensor of the original release."""
-    if released == _LOW + "pos_embed":
-        return {_SIGLIP + "embeddings.position_embedding.weight": _without_first_axis}
-    start = next((start for start in _ORIGINAL if released.startswith(start)), "")
-    own = _ORIGINAL.get(start, "") + released.removeprefix(start)
-    own = re.sub(r"(layers\.\d+)\.norm([12])\.", r"\1.layer_norm\2.", own)
-    if own.startswith(_SIGLIP):
-        own = own.replace(".attn.proj.", ".self_attn.out_proj.")
-        if ".attn.qkv." in own:
-            names = (own.replace(".attn.qkv.", f".self_attn.{letter}_proj.") for letter in "qkv")
-            return {name: partial(_third, index) for index, name in enumerate(names)}
-    elif own.startswith("vision.high_res_vision_"):
-        own = re.sub(r"neck\.([0-3])\.", lambda found: f"neck.{_NECK[found[1]]}.", own)
-    return own
-
-
-def native_name(released: str) -> str:
-    """Own name of a tensor of the conversion; transformers 4 kept SigLIP one level deeper than transformers 5."""
-    if released.startswith("lm_head."):
-        return f"language_model.{released}"
-    if released.startswith("model.language_model."):
-        return released.replace("model.language_model.", "language_model.model.", 1)
-    released = released.replace("model.vision_model.vision_model.", "model.vision_model.", 1)
-    return re.sub(r"^model\.", "vision.", released)
-
-
-def original_release(own: str) -> str:
-    """The inverse of `original_name`; q, k and v are one tensor in the release."""
-    if own.startswith(_SIGLIP):
-        own = re.sub(r"\.self_attn\.[qkv]_proj\.", ".attn.qkv.", own).replace(".self_attn.out_proj.", ".attn.proj.")
-        own = own.replace("embeddings.position_embedding.weight", "pos_embed")
-    elif own.startswith("vision.high_res_vision_"):
-        numbers = {name: number for number, name in _NECK.items()}
-        own = re.sub(r"neck\.(\w+)\.", lambda found: f"neck.{numbers.get(found[1], found[1])}.", own)
-    own = re.sub(r"(layers\.\d+)\.layer_norm([12])\.", r"\1.norm\2.", own)
-    starts = [(new, old) for old, new in _ORIGINAL.items() if own.startswith(new)]
-    if starts:
-        new, old = max(starts, key=lambda pair: len(pair[0]))
-        return old + own.removeprefix(new)
-    return _LOW + own.removeprefix(_SIGLIP) if own.startswith(_SIGLIP) else own
-
-
-def native_release(own: str) -> str:
-    """The inverse of `native_name`."""
-    own = re.sub(r"^language_model\.lm_head\.", "lm_head.", own)
-    own = re.sub(r"^language_model\.model\.", "model.language_model.", own)
-    return re.sub(r"^vision\.", "model.", own)
-
 
 def native_config(config: Mapping[str, Any], attention: str = "sdpa") -> DeepseekVLHybridConfig:
     """The transformers config of a checkpoint of either layout.
@@ -154,7 +59,7 @@ def native_config(config: Mapping[str, Any], attention: str = "sdpa") -> Deepsee
     Raises:
         SetupError: not DeepSeek-VL-7B, or fused in another way.
     """
-    registry.deepseek_vl_encoders(config)
+    card.encoders(config)
     made = _native(config) if config["model_type"] == "deepseek_vl_hybrid" else _translate(config)
     # The class's default ties the output layer to the embeddings; the releases have both.
     made.tie_word_embeddings = made.text_config.tie_word_embeddings = False
@@ -239,6 +144,7 @@ class DeepseekVl(FamilyModel):
         processor: `original` or `native` pixels.
     """
 
+    family = card.FAMILY
     template = "deepseek"
 
     def __init__(
@@ -248,11 +154,9 @@ class DeepseekVl(FamilyModel):
         attention: str = "sdpa",
         processor: str = "original",
     ):
-        super().__init__()
+        super().__init__(config)
         if processor not in ("original", "native"):
             raise SetupError(f"processor must be original or native; not {processor!r}")
-        self.encoder_names = registry.deepseek_vl_encoders(config)
-        self.released_names = {name: name for name in self.encoder_names}
         self.original = config["model_type"] == "multi_modality"
         made = native_config(config, attention)
         self.high_size: int = made.high_res_vision_config.image_size
@@ -268,7 +172,7 @@ class DeepseekVl(FamilyModel):
         self.vision.language_model = None
         self.built = {name for name in self.encoder_names if keep is None or name in keep}
         for name in set(self.encoder_names) - self.built:
-            for part in _OF_ENCODER[name]:
+            for part in names.OF_ENCODER[name]:
                 setattr(self.vision, part, None)
         self.language_model = LlamaForCausalLM(made.text_config)
 
@@ -278,24 +182,31 @@ class DeepseekVl(FamilyModel):
 
     def rename(self, released: str) -> weights.Target:
         """Released tensor name -> own name or names; None for tensors that are not needed."""
-        if UNUSED.fullmatch(released):
+        if names.UNUSED.fullmatch(released):
             return None
-        own = original_name(released) if self.original else native_name(released)
+        own = names.original_name(released) if self.original else names.native_name(released)
         first = own if isinstance(own, str) else next(iter(own or ()), "")
         owner, _, rest = first.partition(".")
-        gone = {part for name in set(self.encoder_names) - self.built for part in _OF_ENCODER[name]}
+        gone = {part for name in set(self.encoder_names) - self.built for part in names.OF_ENCODER[name]}
         return None if owner == "vision" and rest.partition(".")[0] in gone else own
 
     def release(self, own: str) -> str:
         """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
-        return original_release(own) if self.original else native_release(own)
+        return names.original_release(own) if self.original else names.native_release(own)
 
     def restore_buffers(self) -> None:
-        """Make the buffers that no checkpoint holds (after building on the meta device)."""
-        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config)
+        """Also SigLIP's, within transformers' model."""
+        super().restore_buffers()
         if "siglip" in self.built:
-            embeddings = self.vision.vision_model.embeddings
-            embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))
+            weights.restore_position_ids(self.vision.vision_model.embeddings)
+
+    def tied(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """By the whole config, or by the language model's part."""
+        return language_models.tied(config, config.get("text_config") or config.get("language_config") or {})
+
+    def ends(self, tokenizer: Any) -> tuple[int, ...]:
+        """The tokenizer's end, as the original's inference does: neither layout's configs need have its id."""
+        return (tokenizer.eos_token_id,)
 
     def preprocess_uint8(self, image: Image.Image) -> np.ndarray:
         """Resize the long side bicubically, pad to a square: (size, size, 3) uint8. image_processing_vlm.py:41-156."""
@@ -375,46 +286,3 @@ def native_processor(high_size: int, low_size: int) -> DeepseekVLHybridImageProc
         high_res_resample=Image.Resampling.BICUBIC,
         min_size=MIN_SIZE,
     )
-
-
-def load(
-    folder: Path,
-    keep: Collection[str] | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: weights.Device = "cpu",
-    attention: str = "sdpa",
-    config: Mapping[str, Any] | None = None,
-    processor: str = "original",
-) -> tuple[DeepseekVl, Any, weights.LoadReport]:
-    """Load a checkpoint, original or converted: the model, its tokenizer, and what loading found.
-
-    Args:
-        folder: local checkpoint folder.
-        keep: encoders whose weights to load; None for all.
-        dtype: of all floating tensors.
-        device: of the model; `auto` spreads it over what there is.
-        attention: `attn_implementation`.
-        config: stands in for the folder's config.json.
-        processor: `original` or `native` pixels.
-
-    Raises:
-        SetupError: not a DeepSeek-VL-7B checkpoint, or tensors are missing.
-    """
-    config = hub.read_config(folder) if config is None else config
-    registry.check("deepseek_vl_masked", config, str(folder / "config.json"))
-    with weights.building(folder):
-        model = DeepseekVl(config, keep, attention, processor)
-    device = weights.spread(model, device, dtype, model.whole())
-    report = weights.load(
-        model, folder, model.rename, dtype, device, release=model.release,
-        tied=language_models.tied(config, config.get("text_config") or config.get("language_config") or {}),
-    )  # fmt: skip
-    model.restore_buffers()
-    weights.settle(model, device)
-    tokenizer = hub.read_tokenizer(folder, model.language_model.config)
-    # As the original's inference does: neither layout's configs need have the tokenizer's id.
-    model.eos = (tokenizer.eos_token_id,)
-    return model, tokenizer, report
-
-
-MODEL = DeepseekVl

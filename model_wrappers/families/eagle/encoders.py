@@ -1,20 +1,18 @@
-"""Vision encoders as multi-encoder models use them: transformers and timm modules, loaded by renaming keys.
+"""Eagle X's own vision encoders: transformers and timm modules, loaded by renaming keys.
 
-Each encoder is a module with one method of interest, `forward(pixels) -> (batch, channels, rows, columns)`, and
-two class attributes: `released`, the sizes that the original code hard-codes, and `unused`, a pattern for tensors
-that released files hold and that nothing computes with. `rename` maps a released key (without the tower's prefix)
-to the module's own key, `release` maps it back.
+Each is an Encoder (families/base.py) that gives maps, `forward(pixels) -> (batch, channels, rows, columns)`; `released`
+are the sizes that the original code hard-codes. Keys are those of the release without the tower's prefix.
 
 Sources: NVlabs/EAGLE at fef95f1, eagle/model/multimodal_encoder/.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 from transformers import (
@@ -26,20 +24,8 @@ from transformers import (
 )
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def to_grid(tokens: Tensor) -> Tensor:
-    """(batch, rows*columns, channels) of a square grid -> (batch, channels, rows, columns)."""
-    batch, count, channels = tokens.shape
-    side = math.isqrt(count)
-    return tokens.transpose(1, 2).reshape(batch, channels, side, side)
-
-
-def resize_aligned(maps: Tensor, size: int) -> Tensor:
-    """Resize (batch, channels, h, w) to size x size, bilinear with align_corners=True, computed in float32."""
-    return F.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=True).to(maps.dtype)
+from redundancy_eval.model_wrappers.checkpoints.weights import restore_position_ids
+from redundancy_eval.model_wrappers.encoders.pixels import CLIP_MEAN, CLIP_STD, resize_aligned, to_grid
 
 
 class ClipEncoder(nn.Module):
@@ -52,7 +38,7 @@ class ClipEncoder(nn.Module):
         input_size=336, patch_size=14, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
         num_attention_heads=16, hidden_act="quick_gelu", layer_norm_eps=1e-5,
     )  # fmt: skip
-    unused = re.compile(r"vision_model\.post_layernorm\.(weight|bias)|vision_model\.embeddings\.position_ids")
+    _UNUSED = re.compile(r"vision_model\.post_layernorm\.(weight|bias)|vision_model\.embeddings\.position_ids")
 
     def __init__(self, config: dict[str, Any], attention: str):
         super().__init__()
@@ -62,23 +48,22 @@ class ClipEncoder(nn.Module):
         self.embeddings, self.pre_layrnorm, self.layers = model.embeddings, model.pre_layrnorm, model.encoder.layers
 
     @staticmethod
-    def channels(config: dict[str, Any]) -> int:
-        """Number of output channels for a configuration."""
-        return config["hidden_size"]
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return sizes["hidden_size"]
 
-    @staticmethod
-    def rename(key: str) -> str:
-        """Released key -> key of this module."""
-        return key.removeprefix("vision_model.").removeprefix("encoder.")
+    def rename(self, released: str) -> str | None:
+        """Released name -> own name; None for one that nothing computes with."""
+        own = released.removeprefix("vision_model.").removeprefix("encoder.")
+        return None if self._UNUSED.fullmatch(released) else own
 
-    @staticmethod
-    def release(key: str) -> str:
+    def release(self, own: str) -> str:
         """The inverse of `rename`."""
-        return "vision_model." + re.sub(r"^layers\.", "encoder.layers.", key)
+        return "vision_model." + re.sub(r"^layers\.", "encoder.layers.", own)
 
     def restore_buffers(self) -> None:
         """Make the buffers that no checkpoint holds (after building on the meta device)."""
-        self.embeddings.position_ids = torch.arange(self.embeddings.num_positions).expand((1, -1))
+        restore_position_ids(self.embeddings)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, hidden_size, S/patch, S/patch)."""
@@ -86,45 +71,6 @@ class ClipEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, attention_mask=None)
         return to_grid(x)
-
-
-class ConvNextEncoder(nn.Module):
-    """ConvNeXt (the releases: LAION-2B XXL): stem and four stages, no final norm. Source: convnext_encoder.py."""
-
-    released: dict[str, Any] = dict(
-        input_size=1024, patch_size=4, depths=(3, 4, 30, 3), dims=(384, 768, 1536, 3072), norm_eps=1e-5
-    )  # fmt: skip
-    unused = re.compile(r"head\..*|norm_pre\..*")
-
-    def __init__(self, config: dict[str, Any], attention: str):
-        super().__init__()
-        model = TimmConvNeXt(
-            depths=tuple(config["depths"]),
-            dims=tuple(config["dims"]),
-            patch_size=config["patch_size"],
-            norm_eps=config["norm_eps"],
-            num_classes=0,
-        )
-        self.stem, self.stages = model.stem, model.stages
-
-    @staticmethod
-    def channels(config: dict[str, Any]) -> int:
-        """Number of output channels for a configuration."""
-        return config["dims"][-1]
-
-    @staticmethod
-    def rename(key: str) -> str:
-        """Released key -> key of this module: upstream calls the layer scale `weight`, timm `gamma`."""
-        return re.sub(r"(blocks\.\d+)\.weight$", r"\1.gamma", key)
-
-    @staticmethod
-    def release(key: str) -> str:
-        """The inverse of `rename`."""
-        return re.sub(r"\.gamma$", ".weight", key)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, dims[-1], S/(8*patch), S/(8*patch))."""
-        return self.stages(self.stem(pixels))
 
 
 class ShortSamNeck(nn.Module):
@@ -154,7 +100,6 @@ class SamEncoder(nn.Module):
         num_attention_heads=16, mlp_dim=4096, window_size=14, global_attn_indexes=(5, 11, 17, 23), hidden_act="gelu",
         layer_norm_eps=1e-6, qkv_bias=True, use_abs_pos=True, use_rel_pos=True,
     )  # fmt: skip
-    unused = re.compile(r"(?!)")
 
     def __init__(self, config: dict[str, Any], attention: str):
         super().__init__()
@@ -164,19 +109,20 @@ class SamEncoder(nn.Module):
         self.model.neck = ShortSamNeck(config["hidden_size"], config["output_channels"])
 
     @staticmethod
-    def channels(config: dict[str, Any]) -> int:
-        """Number of output channels for a configuration."""
-        return 4 * config["output_channels"]
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return 4 * sizes["output_channels"]
 
-    @staticmethod
-    def rename(key: str) -> str:
-        """Released key -> key of this module."""
-        return f"model.{key}"
+    def rename(self, released: str) -> str | None:
+        """Released name -> own name."""
+        return f"model.{released}"
 
-    @staticmethod
-    def release(key: str) -> str:
+    def release(self, own: str) -> str:
         """The inverse of `rename`."""
-        return key.removeprefix("model.")
+        return own.removeprefix("model.")
+
+    def restore_buffers(self) -> None:
+        """All are in the checkpoint."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S) -> (batch, 4 * output_channels, S/patch/2, S/patch/2)."""
@@ -195,7 +141,7 @@ class EvaEncoder(nn.Module):
         window_block_indexes=(0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19, 21, 22), pretrain_img_size=224,
         pt_hw_seq_len=16,
     )  # fmt: skip
-    unused = re.compile(r"blocks\.\d+\.attn\.rope\.freqs_(cos|sin)")  # aliases of the two tables
+    _UNUSED = re.compile(r"blocks\.\d+\.attn\.rope\.freqs_(cos|sin)")  # aliases of the two tables
     _MLP = (("w1", "fc1_g"), ("w2", "fc1_x"), ("w3", "fc2"), ("ffn_ln", "norm"))  # upstream's and timm's names
 
     def __init__(self, config: dict[str, Any], attention: str):
@@ -228,29 +174,32 @@ class EvaEncoder(nn.Module):
         return table.cos(), table.sin()
 
     @staticmethod
-    def channels(config: dict[str, Any]) -> int:
-        """Number of output channels for a configuration."""
-        return config["embed_dim"]
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return sizes["embed_dim"]
 
-    @staticmethod
-    def rename(key: str) -> str:
-        """Released key -> key of this module (timm's names of the same tensors)."""
-        key = key.replace("patch_embed.proj.", "patch_embed.")
-        key = re.sub(r"(rope_win|rope_glb)\.freqs_(cos|sin)", r"\1_\2", key)
-        key = re.sub(r"attn\.([qv])_bias$", r"attn.\1_proj.bias", key)
-        for released, own in EvaEncoder._MLP:
-            key = key.replace(f".mlp.{released}.", f".mlp.{own}.")
-        return key
+    def rename(self, released: str) -> str | None:
+        """Released name -> own name (timm's of the same tensors); None for one that nothing computes with."""
+        if self._UNUSED.fullmatch(released):
+            return None
+        released = released.replace("patch_embed.proj.", "patch_embed.")
+        released = re.sub(r"(rope_win|rope_glb)\.freqs_(cos|sin)", r"\1_\2", released)
+        released = re.sub(r"attn\.([qv])_bias$", r"attn.\1_proj.bias", released)
+        for theirs, ours in self._MLP:
+            released = released.replace(f".mlp.{theirs}.", f".mlp.{ours}.")
+        return released
 
-    @staticmethod
-    def release(key: str) -> str:
+    def release(self, own: str) -> str:
         """The inverse of `rename`."""
-        key = key.replace("patch_embed.", "patch_embed.proj.")
-        key = re.sub(r"(rope_win|rope_glb)_(cos|sin)", r"\1.freqs_\2", key)
-        key = re.sub(r"attn\.([qv])_proj\.bias$", r"attn.\1_bias", key)
-        for released, own in EvaEncoder._MLP:
-            key = key.replace(f".mlp.{own}.", f".mlp.{released}.")
-        return key
+        own = own.replace("patch_embed.", "patch_embed.proj.")
+        own = re.sub(r"(rope_win|rope_glb)_(cos|sin)", r"\1.freqs_\2", own)
+        own = re.sub(r"attn\.([qv])_proj\.bias$", r"attn.\1_bias", own)
+        for theirs, ours in self._MLP:
+            own = own.replace(f".mlp.{ours}.", f".mlp.{theirs}.")
+        return own
+
+    def restore_buffers(self) -> None:
+        """All are in the checkpoint."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, embed_dim, S/patch, S/patch)."""
@@ -290,7 +239,6 @@ class Pix2StructEncoder(nn.Module):
         num_hidden_layers=18, num_attention_heads=24, patch_embed_hidden_size=768, dense_act_fn="gelu_new",
         layer_norm_eps=1e-6, seq_len=4096,
     )  # fmt: skip
-    unused = re.compile(r"(?!)")
 
     def __init__(self, config: dict[str, Any], attention: str):
         super().__init__()
@@ -300,19 +248,17 @@ class Pix2StructEncoder(nn.Module):
         self.model = Pix2StructVisionModel(Pix2StructVisionConfig(**{k: v for k, v in config.items() if k not in own}))
 
     @staticmethod
-    def channels(config: dict[str, Any]) -> int:
-        """Number of output channels for a configuration."""
-        return config["hidden_size"]
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return sizes["hidden_size"]
 
-    @staticmethod
-    def rename(key: str) -> str:
-        """Released key -> key of this module."""
-        return f"model.{key}"
+    def rename(self, released: str) -> str | None:
+        """Released name -> own name."""
+        return f"model.{released}"
 
-    @staticmethod
-    def release(key: str) -> str:
+    def release(self, own: str) -> str:
         """The inverse of `rename`."""
-        return key.removeprefix("model.")
+        return own.removeprefix("model.")
 
     def patches(self, pixels: Tensor) -> tuple[Tensor, int]:
         """CLIP-normalised pixels (batch, 3, S, S) -> patches (batch, max_patches, 2 + 3*patch**2), grid side.
@@ -333,6 +279,9 @@ class Pix2StructEncoder(nn.Module):
         index = torch.arange(1, side + 1, device=pixels.device, dtype=cut.dtype)
         where = torch.stack([index.repeat_interleave(side), index.repeat(side)], dim=-1).expand(len(cut), -1, -1)
         return F.pad(torch.cat([where, cut], dim=-1), (0, 0, 0, self.max_patches - side * side)), side
+
+    def restore_buffers(self) -> None:
+        """All are in the checkpoint."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, 3, S, S), CLIP-normalised -> (batch, hidden_size, output_grid, output_grid)."""

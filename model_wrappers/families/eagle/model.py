@@ -16,26 +16,41 @@ eagle/model/multimodal_encoder/multi_backbone_channel_concatenation_encoder.py.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import language_models, registry, slow_tokens
-from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
-from redundancy_eval.model_wrappers.families.eagle import encoders
+from redundancy_eval.model_wrappers.checkpoints import weights
+from redundancy_eval.model_wrappers.encoders.convnext import ConvNextEncoder
+from redundancy_eval.model_wrappers.encoders.pixels import (
+    CLIP_MEAN,
+    CLIP_STD,
+    colour,
+    normalise,
+    pad_to_square,
+    resize,
+    resize_aligned,
+)  # fmt: skip
+from redundancy_eval.model_wrappers.families import language_models
+from redundancy_eval.model_wrappers.families.base import Encoder, FamilyModel, Visual
+from redundancy_eval.model_wrappers.families.eagle import card, encoders
 
-# Kind of tower in `mm_vision_tower` -> its module; families.EAGLE_TOWERS has the names.
-MODULES: dict[str, type[nn.Module]] = {
+
+class EagleEncoder(Encoder, Protocol):
+    """How Eagle's encoders are made: of their sizes, `input_size` among them, and `attn_implementation`."""
+
+    def __init__(self, config: dict[str, Any], attention: str): ...
+
+
+# Kind of tower in `mm_vision_tower` -> its module; card.TOWERS has the names.
+MODULES: dict[str, type[EagleEncoder]] = {
     "clip": encoders.ClipEncoder,
-    "convnext": encoders.ConvNextEncoder,
+    "convnext": ConvNextEncoder,
     "sam": encoders.SamEncoder,
     "det": encoders.EvaEncoder,
     "pix2struct": encoders.Pix2StructEncoder,
@@ -53,7 +68,7 @@ class Tower:
     index: int
     released: str
     name: str
-    module: type[nn.Module]
+    module: type[EagleEncoder]
     config: dict[str, Any]
     channels: int
 
@@ -64,8 +79,8 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
     Raises:
         SetupError: no Eagle checkpoint, an unknown tower, or a size the encoder does not have.
     """
-    names, overrides = registry.eagle_encoders(config), config.get("encoder_configs", {})
-    listed = registry.eagle_towers(config)
+    names, overrides = card.encoders(config), config.get("encoder_configs", {})
+    listed = card.towers(config)
     found = []
     for index, (name, released) in enumerate(zip(names, listed, strict=True)):
         if released not in RELEASED and "input_size" not in overrides.get(released, {}):
@@ -77,7 +92,12 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, ...]:
         strange = sorted(set(sizes) - set(module.released))
         if strange:
             raise SetupError(f"encoder_configs[{released!r}] has unknown settings: {', '.join(strange)}")
-        found.append(Tower(index, released, name, module, sizes, module.channels(sizes)))
+        found.append(
+            Tower(
+                index=index, released=released, name=name, module=module, config=sizes,
+                channels=module.output_channels(sizes),
+            )
+        )  # fmt: skip
     total, declared = sum(tower.channels for tower in found), config.get("mm_hidden_size")
     if declared is not None and declared != total:
         raise SetupError(
@@ -95,15 +115,15 @@ class Eagle(FamilyModel):
         attention: `attn_implementation` of the language model and of CLIP.
     """
 
+    family = card.FAMILY
     slow_release = (4, 44)
 
     def __init__(self, config: Mapping[str, Any], keep: Collection[str] | None = None, attention: str = "sdpa"):
-        super().__init__()
+        super().__init__(config)
         self.towers = towers(config)
         self.image_size: int = config.get("image_size", 1024)
         self.grid_size: int = config.get("grid_size", 32)
         self.max_length = config.get("tokenizer_model_max_length")
-        self.encoder_names = tuple(tower.name for tower in self.towers)
         self.released_names = {tower.released: tower.name for tower in self.towers}
         self.encoders = nn.ModuleDict(
             {t.name: t.module(t.config, attention) for t in self.towers if keep is None or t.name in keep}
@@ -118,17 +138,17 @@ class Eagle(FamilyModel):
         """(tokens, channels) of each encoder's output as it enters the fusion."""
         return {tower.name: (self.grid_size**2, tower.channels) for tower in self.towers}
 
-    def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for tensors that are not needed."""
+    def rename(self, released: str) -> weights.Target:
+        """Released tensor name -> own name, or names; None for tensors that are not needed."""
         if released.startswith(_PREFIX):
             index, _, rest = released.removeprefix(_PREFIX).partition(".")
             tower = self.towers[int(index)] if index.isdigit() and int(index) < len(self.towers) else None
             rest = rest.removeprefix("vision_tower.")
             if tower is None:
                 return released
-            if tower.name not in self.encoders or tower.module.unused.fullmatch(rest):
+            if tower.name not in self.encoders:
                 return None
-            return f"encoders.{tower.name}.{tower.module.rename(rest)}"
+            return weights.inside(f"encoders.{tower.name}.", self.encoders[tower.name].rename(rest))
         if released.startswith("model.mm_projector."):
             return released.removeprefix("model.")
         if _LLAMA_ROTARY.fullmatch(released):
@@ -140,35 +160,20 @@ class Eagle(FamilyModel):
         if own.startswith("encoders."):
             _, name, rest = own.split(".", 2)
             tower = next(tower for tower in self.towers if tower.name == name)
-            return f"{_PREFIX}{tower.index}.vision_tower.{tower.module.release(rest)}"
+            return f"{_PREFIX}{tower.index}.vision_tower.{self.encoders[name].release(rest)}"
         if own.startswith("mm_projector."):
             return f"model.{own}"
         return own.removeprefix("language_model.")
 
-    def restore_buffers(self) -> None:
-        """Make the buffers that no checkpoint holds (after building on the meta device)."""
-        self.language_model.model.rotary_emb = LlamaRotaryEmbedding(self.language_model.config)
-        for encoder in self.encoders.values():
-            if hasattr(encoder, "restore_buffers"):
-                encoder.restore_buffers()
-
     def preprocess_uint8(self, image: Image.Image) -> np.ndarray:
         """Pad to a square with CLIP's mean colour, resize bicubically: (size, size, 3) uint8. mm_utils.py:154-190."""
-        image = image.convert("RGB")
-        if image.width != image.height:
-            side = max(image.size)
-            square = Image.new("RGB", (side, side), tuple(int(v * 255) for v in encoders.CLIP_MEAN))
-            square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-            image = square
-        return np.asarray(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+        square = pad_to_square(image, colour(CLIP_MEAN))
+        return resize(square, self.image_size)
 
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str] = ()) -> dict[str, Tensor]:
         """Images -> the one normalised tensor that all encoders see, {"shared": (images, 3, size, size)} float32."""
-        # Rescaled in float64, then rounded and normalised in float32: bit for bit what CLIPImageProcessor did.
-        pixels = (np.stack([self.preprocess_uint8(image) for image in images]) * (1 / 255)).astype(np.float32)
-        mean, std = np.array([encoders.CLIP_MEAN, encoders.CLIP_STD], dtype=np.float32)
-        pixels = (pixels - mean) / std
-        return {"shared": torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()}
+        uint8 = np.stack([self.preprocess_uint8(image) for image in images])
+        return {"shared": normalise(uint8, CLIP_MEAN, CLIP_STD)}
 
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (images, tokens, channels)}, ready for the fusion."""
@@ -178,10 +183,10 @@ class Eagle(FamilyModel):
                 continue
             x, size = pixels["shared"], tower.config["input_size"]
             if size != self.image_size:
-                x = encoders.resize_aligned(x, size)
+                x = resize_aligned(x, size)
             maps = self.encoders[tower.name](x)
             if maps.shape[-1] != self.grid_size:
-                maps = encoders.resize_aligned(maps, self.grid_size)
+                maps = resize_aligned(maps, self.grid_size)
             features[tower.name] = maps.flatten(2).transpose(1, 2)
         return features
 
@@ -192,42 +197,3 @@ class Eagle(FamilyModel):
     def fuse(self, projected: Mapping[str, Tensor], layouts: Sequence[Any]) -> list[Visual]:
         """Features of all encoders -> (tokens, hidden) for each image."""
         return [Visual(rows) for rows in self.mm_projector(self.concatenate(projected))]
-
-
-def load(
-    folder: Path,
-    keep: Collection[str] | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: weights.Device = "cpu",
-    attention: str = "sdpa",
-    config: Mapping[str, Any] | None = None,
-) -> tuple[Eagle, Any, weights.LoadReport]:
-    """Load a released checkpoint: the model, its tokenizer, and what loading found.
-
-    Args:
-        folder: local checkpoint folder.
-        keep: encoders whose weights to load; None for all.
-        dtype: of all floating tensors.
-        device: of the model; `auto` spreads it over what there is.
-        attention: `attn_implementation`.
-        config: stands in for the folder's config.json.
-
-    Raises:
-        SetupError: not an Eagle checkpoint, or tensors are missing.
-    """
-    config = hub.read_config(folder) if config is None else config
-    registry.check("eagle_masked", config, str(folder / "config.json"))
-    with weights.building(folder):
-        model = Eagle(config, keep, attention)
-    device = weights.spread(model, device, dtype, model.whole())
-    report = weights.load(
-        model, folder, model.rename, dtype, device, release=model.release, tied=language_models.tied(config)
-    )
-    model.restore_buffers()
-    weights.settle(model, device)
-    # With the config at hand AutoTokenizer does not stumble over the model type `eagle_llama`.
-    tokenizer = slow_tokens.read(folder, model.language_model.config, model.slow_release)
-    return model, tokenizer, report
-
-
-MODEL = Eagle

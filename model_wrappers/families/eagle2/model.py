@@ -27,20 +27,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer, SiglipVisionConfig, SiglipVisionModel
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import language_models, registry
+from redundancy_eval.model_wrappers.encoders.convnext import ConvNextEncoder
+from redundancy_eval.model_wrappers.encoders.pixels import CLIP_MEAN, CLIP_STD, resize_aligned, to_grid
+from redundancy_eval.model_wrappers.families import language_models
 from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
-from redundancy_eval.model_wrappers.families.eagle import encoders
+from redundancy_eval.model_wrappers.families.eagle2 import card
 
 SIGLIP: dict[str, Any] = dict(
     hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, num_channels=3,
     patch_size=14, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6,
 )  # fmt: skip
 _TOWER = re.compile(r"vision_model\.vision_model\.vision_towers\.\d+\.vision_tower\.(.+)")
-_UNUSED = re.compile(r"(vision_model\.)?head\..*|norm_pre\..*|vision_model\.embeddings\.position_ids")
 _ROTARY = re.compile(r"language_model\.model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _END = "<|im_end|>"
 _MARKS = ("<img>", "<IMG_CONTEXT>", "</img>", _END)
@@ -100,15 +100,47 @@ def convnext_config(config: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(told) - {"depths", "dims"}
     if unknown:
         raise SetupError(f"convnext_config has unknown settings: {', '.join(sorted(unknown))}")
-    return {**encoders.ConvNextEncoder.released, **told, "input_size": vision.get("convnext_img_size", 512)}
+    return {**ConvNextEncoder.released, **told, "input_size": vision.get("convnext_img_size", 512)}
 
 
 def pixel_shuffle(tokens: Tensor) -> Tensor:
     """(units, tokens, channels) of a square grid -> a quarter of the tokens, each the channels of a square of four."""
-    grid = encoders.to_grid(tokens)
+    grid = to_grid(tokens)
     units, channels, rows, columns = grid.shape
     squares = grid.reshape(units, channels, rows // 2, 2, columns // 2, 2)
     return squares.permute(0, 2, 4, 3, 5, 1).reshape(units, rows * columns // 4, 4 * channels)
+
+
+class SiglipEncoder(nn.Module):
+    """SigLIP of transformers: all tokens after the final norm, without the pooling head."""
+
+    released = SIGLIP
+    _UNUSED = re.compile(r"vision_model\.head\..*|vision_model\.embeddings\.position_ids")
+
+    def __init__(self, config: SiglipVisionConfig):
+        super().__init__()
+        self.model = SiglipVisionModel(config)
+
+    @staticmethod
+    def output_channels(sizes: Mapping[str, Any]) -> int:
+        """Channels of its output, from its sizes."""
+        return int(sizes["hidden_size"])
+
+    def rename(self, released: str) -> str | None:
+        """Released name -> own name; None for one that nothing computes with."""
+        return None if self._UNUSED.fullmatch(released) else released.replace("vision_model.", "model.", 1)
+
+    def release(self, own: str) -> str:
+        """The inverse of `rename`."""
+        return own.replace("model.", "vision_model.", 1)
+
+    def restore_buffers(self) -> None:
+        """The table of position indices."""
+        weights.restore_position_ids(self.model.embeddings)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(tiles, 3, side, side), normalised -> (tiles, patches, hidden_size)."""
+        return self.model(pixels).last_hidden_state
 
 
 class Eagle2(FamilyModel):
@@ -129,6 +161,9 @@ class Eagle2(FamilyModel):
         max_tiles: most tiles of an image, the thumbnail not counted; None for the checkpoint's.
     """
 
+    family = card.FAMILY
+    template = "qwen2-chat"
+
     def __init__(
         self,
         config: Mapping[str, Any],
@@ -136,10 +171,7 @@ class Eagle2(FamilyModel):
         attention: str = "sdpa",
         max_tiles: int | str | None = None,
     ):
-        super().__init__()
-        self.encoder_names = registry.eagle2_encoders(config)
-        self.released_names = {name: name for name in self.encoder_names}
-        self.template = "qwen2-chat"
+        super().__init__(config)
         vision = config["vision_config"]
         self.tile_size: int = config.get("force_image_size") or 448
         self.thumbnail: bool = config.get("use_thumbnail", True)
@@ -152,13 +184,12 @@ class Eagle2(FamilyModel):
         if sides[0] != sides[1]:
             raise SetupError(f"the encoders' maps do not fit: siglip has {sides[0]} tokens a side, convnext {sides[1]}")
         tokens = sides[0] ** 2
-        channels = {"siglip": 4 * siglip.hidden_size, "convnext": encoders.ConvNextEncoder.channels(convnext)}
+        channels = {"siglip": 4 * siglip.hidden_size, "convnext": ConvNextEncoder.output_channels(convnext)}
         self._shapes = {name: (tokens, channels[name]) for name in self.encoder_names}
-        self.encoders = nn.ModuleDict()
         if keep is None or "siglip" in keep:
-            self.encoders["siglip"] = SiglipVisionModel(siglip)
+            self.encoders["siglip"] = SiglipEncoder(siglip)
         if keep is None or "convnext" in keep:
-            self.encoders["convnext"] = encoders.ConvNextEncoder(convnext, attention)
+            self.encoders["convnext"] = ConvNextEncoder(convnext, attention)
         llm = language_models.qwen2(config["llm_config"], attention)
         total, hidden = sum(channels.values()), llm.hidden_size
         self.mlp1 = nn.Sequential(
@@ -179,8 +210,8 @@ class Eagle2(FamilyModel):
         """How many tiles an image of this layout has."""
         return layout.tiles
 
-    def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for tensors that are not needed.
+    def rename(self, released: str) -> weights.Target:
+        """Released tensor name -> own name, or names; None for tensors that are not needed.
 
         The index of a tower says nothing; what follows it does: only SigLIP's names begin with `vision_model.`.
         """
@@ -189,25 +220,43 @@ class Eagle2(FamilyModel):
             return None if _ROTARY.fullmatch(released) else released
         rest = found[1]
         name = "siglip" if rest.startswith("vision_model.") else "convnext"
-        if name not in self.encoders or _UNUSED.fullmatch(rest):
+        if name not in self.encoders:
             return None
-        own = rest.removeprefix("vision_model.") if name == "siglip" else encoders.ConvNextEncoder.rename(rest)
-        return f"encoders.{name}.{own}"
+        return weights.inside(f"encoders.{name}.", self.encoders[name].rename(rest))
 
     def release(self, own: str) -> str:
         """The inverse of `rename`: the name that a released checkpoint gives to one of our tensors."""
         if not own.startswith("encoders."):
             return own
         _, name, rest = own.split(".", 2)
-        rest = f"vision_model.{rest}" if name == "siglip" else encoders.ConvNextEncoder.release(rest)
-        return f"vision_model.vision_model.vision_towers.{self.file_order.index(name)}.vision_tower.{rest}"
+        place = f"vision_model.vision_model.vision_towers.{self.file_order.index(name)}.vision_tower"
+        return f"{place}.{self.encoders[name].release(rest)}"
 
-    def restore_buffers(self) -> None:
-        """Make the buffers that no checkpoint holds (after building on the meta device)."""
-        self.language_model.model.rotary_emb = Qwen2RotaryEmbedding(self.language_model.config)
-        if "siglip" in self.encoders:
-            embeddings = self.encoders["siglip"].embeddings
-            embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))
+    def tied(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """By the whole config, or by the language model's part."""
+        return language_models.tied(config, config["llm_config"])
+
+    def read_tokenizer(self, folder: Path) -> Any:
+        """The tokenizer, by its class: through `auto_map` in config.json transformers would ask for remote code.
+
+        Raises:
+            SetupError: it cannot be read, or lacks the tokens around images.
+        """
+        try:
+            tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+        except Exception as error:
+            # Missing and damaged files raise many kinds; the user needs one line of any.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise SetupError(f"cannot read the tokenizer in {folder}: {reason}") from error
+        hub.check_tokenizer(tokenizer, folder)
+        absent = [mark for mark in _MARKS if mark not in tokenizer.get_vocab()]
+        if absent:
+            raise SetupError(f"the tokenizer in {folder} has no token {' or '.join(absent)}")
+        return tokenizer
+
+    def ends(self, tokenizer: Any) -> tuple[int, ...]:
+        """The end of a turn."""
+        return (tokenizer.convert_tokens_to_ids(_END),)
 
     def preprocess_uint8(self, image: Image.Image) -> np.ndarray:
         """Resize to the grid of tiles, whatever the shape, and cut: (tiles, side, side, 3) uint8, thumbnail last."""
@@ -228,15 +277,15 @@ class Eagle2(FamilyModel):
 
     def convnext_pixels(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """SigLIP's tiles -> ConvNeXt's, resized, and renormalised after that; both computed in float32."""
-        resized = encoders.resize_aligned(tiles.float(), self.convnext_size)
-        mean, std = torch.tensor([encoders.CLIP_MEAN, encoders.CLIP_STD], device=tiles.device)[:, :, None, None]
+        resized = resize_aligned(tiles.float(), self.convnext_size)
+        mean, std = torch.tensor([CLIP_MEAN, CLIP_STD], device=tiles.device)[:, :, None, None]
         return resized, resized * (0.5 / std) + (0.5 - mean) / std
 
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (tiles, tokens, channels)}, ready for the fusion."""
         tiles, features = pixels["tiles"], {}
         if "siglip" in names:
-            features["siglip"] = pixel_shuffle(self.encoders["siglip"](tiles).last_hidden_state)
+            features["siglip"] = pixel_shuffle(self.encoders["siglip"](tiles))
         if "convnext" in names:
             normalised = self.convnext_pixels(tiles)[1].to(tiles.dtype)
             features["convnext"] = self.encoders["convnext"](normalised).flatten(2).transpose(1, 2)
@@ -260,64 +309,3 @@ def _count(max_tiles: int | str) -> int:
     if count < 1:
         raise SetupError(f"max_tiles must be a whole number from 1; not {max_tiles!r}")
     return count
-
-
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer, by its class: through `auto_map` in config.json transformers would ask for remote code.
-
-    Raises:
-        SetupError: it cannot be read, or lacks the tokens around images.
-    """
-    try:
-        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
-    except Exception as error:
-        # Missing and damaged files raise many kinds; the user needs one line of any.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SetupError(f"cannot read the tokenizer in {folder}: {reason}") from error
-    hub.check_tokenizer(tokenizer, folder)
-    absent = [mark for mark in _MARKS if mark not in tokenizer.get_vocab()]
-    if absent:
-        raise SetupError(f"the tokenizer in {folder} has no token {' or '.join(absent)}")
-    return tokenizer
-
-
-def load(
-    folder: Path,
-    keep: Collection[str] | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: weights.Device = "cpu",
-    attention: str = "sdpa",
-    config: Mapping[str, Any] | None = None,
-    max_tiles: int | str | None = None,
-) -> tuple[Eagle2, Any, weights.LoadReport]:
-    """Load a released checkpoint: the model, its tokenizer, and what loading found.
-
-    Args:
-        folder: local checkpoint folder.
-        keep: encoders whose weights to load; None for all.
-        dtype: of all floating tensors.
-        device: of the model; `auto` spreads it over what there is.
-        attention: `attn_implementation`.
-        config: stands in for the folder's config.json.
-        max_tiles: most tiles of an image, the thumbnail not counted; None for the checkpoint's.
-
-    Raises:
-        SetupError: not an Eagle2 checkpoint, or tensors are missing.
-    """
-    config = hub.read_config(folder) if config is None else config
-    registry.check("eagle2_masked", config, str(folder / "config.json"))
-    with weights.building(folder):
-        model = Eagle2(config, keep, attention, max_tiles)
-    device = weights.spread(model, device, dtype, model.whole())
-    report = weights.load(
-        model, folder, model.rename, dtype, device, release=model.release,
-        tied=language_models.tied(config, config["llm_config"]),
-    )  # fmt: skip
-    model.restore_buffers()
-    weights.settle(model, device)
-    tokenizer = read_tokenizer(folder)
-    model.eos = (tokenizer.convert_tokens_to_ids(_END),)
-    return model, tokenizer, report
-
-
-MODEL = Eagle2

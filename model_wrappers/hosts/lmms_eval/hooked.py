@@ -47,7 +47,7 @@ class Hooked(lmms):
                 raise SetupError("masked needs base=<model id of lmms-eval> and encoders=NAME:MODULE.PATH+...")
             if ablation != "zero":
                 raise SetupError(
-                    f"masked knows ablation=zero only, as rows are not told by image here; not {ablation!r}"
+                    f"masked knows ablation=zero only, as rows are not known by image here; not {ablation!r}"
                 )
             checked_arguments.check(MODEL_ID, {"drop": drop, "keep": keep})
             paths = registry.parse_encoders(encoders)
@@ -141,7 +141,7 @@ class Hooked(lmms):
         return hooks.Hooks({name: self.modules[name][0] for name in self.mask}, replace)
 
     def _probe(self, kind: str, requests: list[Instance]) -> None:
-        """One request with images first, so that a wrong module is told before hours of answers.
+        """One request with images first, so that a wrong module is found before hours of answers.
 
         It tells too which encoders see through others.
         """

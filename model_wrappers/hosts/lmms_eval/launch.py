@@ -1,4 +1,4 @@
-"""`redundancy-eval run`: lmms-eval with our tasks, one output folder for each mask, and an exit code that tells.
+"""lmms-eval with our tasks, one output folder for each mask, and an exit code that tells.
 
 lmms-eval runs in this process, so that a launcher around the command (torchrun, accelerate) works as it does around
 lmms-eval itself.
@@ -12,29 +12,13 @@ from typing import Any
 
 from redundancy_eval import environment, files, model_args, tasks
 from redundancy_eval.errors import SetupError, UsageError
+from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments
+from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 from redundancy_eval.readers.lmms_eval import Reader
 from redundancy_eval.usage import refusals
-
-_HELP = """\
-usage: redundancy-eval run --model MODEL --model_args pretrained=...,drop=... --tasks TASKS --output_path DIR [...]
-
-Evaluate a model under one mask in lmms-eval. All arguments are lmms-eval's own (lmms-eval --help lists them).
-Added: our task folder is searched for tasks; results go to DIR/drop-MASK, so that masks never share a folder; and
-the exit code is not 0 when lmms-eval wrote no results.
-
-masks, in --model_args:
-  drop=clip+sam    drop these encoders (names joined by +)    drop=none   the full model
-  keep=eva02       drop all others                            drop=all    drop every encoder
-
-example:
-  redundancy-eval run --model eagle_masked --model_args pretrained=demo,drop=clip \\
-      --tasks redundancy_demo --batch_size 32 --log_samples --output_path out
-
-models: {models}
-"""
 
 PACKAGES = {"lmms-eval": "lmms_eval", "datasets": "datasets"}  # whose versions stand in a run's record
 
@@ -44,21 +28,21 @@ def task_folder() -> Path:
     return Path(tasks.__file__).parent
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Evaluate one mask; returns 0.
+def run(arguments: Sequence[str], command: Sequence[str]) -> None:
+    """Evaluate one mask.
+
+    Args:
+        arguments: lmms-eval's own.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
     """
-    if "-h" in arguments or "--help" in arguments:
-        print(_HELP.format(models=", ".join(run_record.OURS)), end="")
-        return 0
     args = parse(arguments)
     check_arguments(args.model, args.model_args)
-    record = describe(args, args.model_args, ["run", *arguments])
+    record = describe(args, args.model_args, command)
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
     evaluate(args, out, record, arguments)
-    return 0
 
 
 def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]) -> dict[str, Any]:
@@ -67,7 +51,7 @@ def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]
     Args:
         args: as `parse` gives them.
         given: model arguments with the mask.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or an argument is wrong.
@@ -95,14 +79,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         SetupError: lmms-eval is not installed, or an argument makes no sense for one mask.
     """
     host = _host()
-    with run_record.argv("lmms-eval", arguments), refusals():
+    with process.argv("lmms-eval", arguments), refusals():
         _, args = host.parse_eval_args()
     if args.config:
         raise SetupError("run evaluates one mask; with --config use lmms-eval itself")
     if not args.tasks:
         raise UsageError("the following arguments are required: --tasks")
     if not args.output_path:
-        raise SetupError("run needs --output_path: results that are not written cannot be reported")
+        raise SetupError("run needs -o (--output_path): results that are not written cannot be reported")
     if args.use_cache:
         raise SetupError(
             "--use_cache answers by model arguments, also for weights that are no longer there; a sweep keeps answers "
@@ -110,9 +94,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
-    if args.model in run_record.OURS:
+    if args.model in MODELS:
         check_generation(args.gen_kwargs)
-    if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HOOKED[0]):
+    if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HF_MASKED):
         raise SetupError(f"{args.model} puts prompts into its own template: leave --apply_chat_template out")
     return args
 
@@ -146,10 +130,10 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _written(out)
     run_record.FOUND.clear()
-    if "mask" in record and run_record.rank() == 0:
+    if "mask" in record and process.rank() == 0:
         run_record.check_record(record, out)
     failures: list[BaseException] = []
-    with _watched(host, failures), run_record.argv("lmms-eval", arguments):
+    with _watched(host, failures), process.argv("lmms-eval", arguments):
         try:
             host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
         except SystemExit:
@@ -159,7 +143,7 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         lines = str(failures[0]).strip().splitlines() or [""]
         mend = f" ({environment.why('lmms-eval')})" if isinstance(failures[0], ImportError) else ""
         raise SetupError(f"lmms-eval failed: {type(failures[0]).__name__}: {lines[0]}{mend}")
-    if run_record.rank():
+    if process.rank():
         return
     written = [path for path in _written(out) if path not in before]
     if not any(path.name.endswith("_results.json") for path in written):

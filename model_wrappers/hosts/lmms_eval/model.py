@@ -1,6 +1,7 @@
 """The masked models as lmms-eval sees them (`lmms-eval --model eagle_masked --model_args drop=clip`)."""
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from tqdm import tqdm
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
-from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.masking import hf, loading, native
+from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.hosts import run_record
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Answer, Masked, Prompt
 from redundancy_eval.store import Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
@@ -72,7 +75,7 @@ def worded(requests: Sequence[Instance]) -> set[str]:
     return {task for task, found in tags.items() if 2 * sum(found) <= len(found)}
 
 
-def result(answer: native.Answer | Stored, until: list[str]) -> GenerationResult:
+def result(answer: Answer | Stored, until: list[str]) -> GenerationResult:
     """An answer as lmms-eval takes it, cut at the first of the texts that end it."""
     text = answer.text
     for end in until:
@@ -83,7 +86,7 @@ def result(answer: native.Answer | Stored, until: list[str]) -> GenerationResult
 
 
 class MaskedLmms(lmms):
-    """Common part of the masked models; a subclass only names its family."""
+    """A masked model; `class_of` makes the class of each model id."""
 
     is_simple = True
     model_id = ""
@@ -108,8 +111,8 @@ class MaskedLmms(lmms):
             many = self._world_size > 1 or not device
             self.device = self.accelerator.device if many else torch.device(str(device))
             self.batch_size = int(batch_size)
-            self.masked = loading.load(
-                self.model_id, {"pretrained": pretrained, "drop": drop, "keep": keep, **settings}, self.device
+            self.masked: Masked = loading.load(
+                self.model_id, pretrained, drop, keep, **{"device": self.device, **settings}
             )
         kept = [name for name in self.masked.encoder_names if name not in self.masked.mask]
         logger.info(f"{self.model_id}: drop={self.masked.mask_label}; encoders that run: {', '.join(kept) or 'none'}")
@@ -118,10 +121,10 @@ class MaskedLmms(lmms):
         """Free the model after the evaluation."""
         del self.masked
 
-    def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> native.Prompt:
+    def _prompt(self, context: str, doc_to_visual: Any, doc_id: int, task: str, split: str) -> Prompt:
         text = templates.as_words(context) if task in self.worded else context
         visuals = shown(self.task_dict[task][split], doc_to_visual, doc_id, task, self.model_id)
-        return native.Prompt(text, visuals, f"{task} document {doc_id}", text != context)
+        return Prompt(text, visuals, f"{task} document {doc_id}", text != context)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests in batches of equal generation settings, longest first."""
@@ -145,6 +148,7 @@ class MaskedLmms(lmms):
         progress.close()
         if capped:
             logger.warning(f"drop={self.masked.mask_label}: {capped} answers were stopped by the token limit")
+        run_record.tell_feeds(self.masked.feeds())
         for remark in loading.remarks(self.masked):
             logger.warning(f"drop={self.masked.mask_label}: {remark}")
         return order.get_original(results)
@@ -172,37 +176,16 @@ class MaskedLmms(lmms):
             raise SetupError(f"{self.model_id} answers single-turn tasks only")
 
 
-class EagleMasked(MaskedLmms):
-    """Eagle X."""
-
-    model_id = "eagle_masked"
-
-
-class CambrianMasked(MaskedLmms):
-    """Cambrian-1."""
-
-    model_id = "cambrian_masked"
+@cache
+def class_of(model_id: str) -> type[MaskedLmms]:
+    """The class of a model id, as lmms-eval makes models by classes: EagleMasked of `eagle_masked`."""
+    title = registry.FAMILIES[model_id].title if model_id in registry.FAMILIES else "A transformers model, with hooks"
+    name = "".join(part.title() for part in model_id.split("_"))
+    return type(name, (MaskedLmms,), {"__doc__": f"{title}.", "__module__": __name__, "model_id": model_id})
 
 
-class ImofMasked(MaskedLmms):
-    """I-MoF."""
-
-    model_id = "imof_masked"
-
-
-class DeepseekVlMasked(MaskedLmms):
-    """DeepSeek-VL-7B."""
-
-    model_id = "deepseek_vl_masked"
-
-
-class Eagle2Masked(MaskedLmms):
-    """Eagle2-9B."""
-
-    model_id = "eagle2_masked"
-
-
-class HfMasked(MaskedLmms):
-    """Any transformers image-text-to-text model, with hooks."""
-
-    model_id = hf.MODEL_ID
+def __getattr__(name: str) -> Any:
+    # lmms-eval looks classes up by module and name; the plug-in gives it model ids for names.
+    if name in registry.FAMILIES or name == registry.HF_MASKED:
+        return class_of(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,15 +23,14 @@ from vlmeval.vlm.base import BaseModel
 from redundancy_eval import environment
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures as readable
-from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers import process
+from redundancy_eval.model_wrappers.families import card, registry, templates
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 
 # VLMEvalKit sets no limit for a data set; this is what its own wrappers of Eagle and DeepSeek-VL take.
 MAX_NEW_TOKENS = 512
-
-# Cambrian's samplers look for the image in front; hf_masked leaves its place to the model's own chat template.
-_IN_FRONT = ("cambrian_masked", "hf_masked")
 
 Message = Sequence[Mapping[str, Any]]
 
@@ -54,12 +53,10 @@ def fatal_errors(what: str) -> Iterator[None]:
             raise SetupError(f"{what} failed: {type(error).__name__}: {reason}") from error
 
 
-def question(
-    message: Message, published: registry.Published | None = None, model_id: str = ""
-) -> tuple[str, list[str]]:
+def question(message: Message, published: card.Published | None = None, model_id: str = "") -> tuple[str, list[str]]:
     """VLMEvalKit's message -> text and paths of its images.
 
-    Images in front of or behind the text go where the model's template puts images; those between texts stand where
+    Images in front of or after the text go where the model's template puts images; those between texts stand where
     they are, but for models that take them in front only. As published, all stand in front.
     """
     kinds = [part["type"] for part in message]
@@ -71,7 +68,7 @@ def question(
     if published:
         paths = paths[:1] if published.one_image else paths
         return templates.IMAGE * len(paths) + "\n" + published.joint.join(texts), paths
-    if sum(a != b for a, b in pairwise(kinds)) <= 1 or model_id in _IN_FRONT:
+    if sum(a != b for a, b in pairwise(kinds)) <= 1 or registry.images_first(model_id):
         return "".join(texts), paths
     rest = iter(texts)
     return "".join(templates.IMAGE if kind == "image" else next(rest) for kind in kinds), paths
@@ -82,7 +79,7 @@ def reworded(message: Message) -> bool:
     return any(part["type"] == "text" and templates.IMAGE in part["value"] for part in message)
 
 
-def token_limit(arguments: Mapping[str, str], published: registry.Published | None) -> int:
+def token_limit(arguments: Mapping[str, str], published: card.Published | None) -> int:
     """Most new tokens of an answer."""
     return int(arguments.get("max_new_tokens") or (published.max_new_tokens if published else MAX_NEW_TOKENS))
 
@@ -127,7 +124,7 @@ class Worded(BaseModel):
 
     INTERLEAVE = True
 
-    def __init__(self, published: registry.Published | None = None):
+    def __init__(self, published: card.Published | None = None):
         super().__init__()
         self.published = published
 
@@ -168,7 +165,7 @@ class MaskedVlm(Worded):
         model_id: str,
         arguments: Mapping[str, str],
         batch_size: int = 1,
-        published: registry.Published | None = None,
+        published: card.Published | None = None,
     ):
         super().__init__(published)
         given = {key: value for key, value in arguments.items() if key != "max_new_tokens"}
@@ -176,13 +173,11 @@ class MaskedVlm(Worded):
         self.limit = token_limit(arguments, published)
         self.settings = dict(published.generation) if published else {}
         with fatal_errors(f"loading {model_id}"):
-            self.masked = loading.load(model_id, given)
+            self.masked = loading.load(model_id, **given)
             template = getattr(self.masked, "template", None)
-            if published and template is templates.TEMPLATES["phi3"]:
-                raise SetupError(
-                    "--as-published cannot give what was done for Cambrian-1 3B: its prompt was not in the model's own "
-                    "template, so that the samplers inside the language model wrote to other places than the image's"
-                )
+            for name, done in published.impossible.items() if published else ():
+                if template is templates.TEMPLATES[name]:
+                    raise SetupError(f"--as-published cannot give what was done for {done}")
         self.capped = 0
         self._coming: Iterator[tuple[str, Message]] = iter(())
         self._answers: dict[Any, str] = {}
@@ -216,15 +211,16 @@ class MaskedVlm(Worded):
                     torch.manual_seed(self._seed(group[0]))
                 answers += self.masked.generate(group, self.limit, **self.settings)
             self.capped += sum(answer.capped for answer in answers)
+            run_record.tell_feeds(self.masked.feeds())
             return [answer.text for answer in answers]
 
-    def prompt(self, message: Message, dataset: str) -> native.Prompt:
+    def prompt(self, message: Message, dataset: str) -> Prompt:
         """What is put to the model for a message."""
         text, paths = question(message, self.published, self.model_id)
         name = f"{dataset} {' '.join(Path(path).name for path in paths)}"
-        return native.Prompt(text, pictures(paths), name, reworded(message))
+        return Prompt(text, pictures(paths), name, reworded(message))
 
-    def _seed(self, prompt: native.Prompt) -> int:
+    def _seed(self, prompt: Prompt) -> int:
         """Of an answer that is drawn: from document (its images' names and its text) and mask."""
         told = "\x1f".join([self.masked.mask_label, prompt.name, prompt.text])
         return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=4).digest(), "big")
@@ -237,7 +233,7 @@ class MaskedVlm(Worded):
 
 def coming(model: BaseModel, dataset: Any) -> Iterator[tuple[str, Message]]:
     """Index and message of what VLMEvalKit will put to a model in this process, in its order (vlmeval/inference.py)."""
-    rows = dataset.data.iloc[run_record.rank() :: run_record.world_size()]
+    rows = dataset.data.iloc[process.rank() :: process.world_size()]
     name = dataset.dataset_name
     own = not getattr(dataset, "force_use_dataset_prompt", False) and model.use_custom_prompt(name)
     for place in range(len(rows)):
