@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 import redundancy_eval
 from redundancy_eval.reports.looks import Look
-from redundancy_eval.reports.page import texts, view
+from redundancy_eval.reports.page import parts, texts, view
 from redundancy_eval.reports.page.drill import Sample, sample
 from redundancy_eval.reports.subject import Subject, all_looks
 
@@ -90,5 +90,5 @@ def _shades() -> str:
     return "".join(
         f".h{sign}{k} {{ background: color-mix(in srgb, var(--{side}) {5 * k}%, var(--bg)); }}\n"
         for side, sign in (("hot", ""), ("cold", "-"))
-        for k in range(1, view.HEAT + 1)
+        for k in range(1, parts.HEAT + 1)
     )

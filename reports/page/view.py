@@ -5,17 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redundancy_eval.reports import digits, remarks
-from redundancy_eval.reports.cells import HOLE
-from redundancy_eval.reports.figures import curve, pareto, style
 from redundancy_eval.reports.looks import Look
-from redundancy_eval.reports.page import charts, texts, verdict
+from redundancy_eval.reports.page import charts, masks, texts, together, verdict
 from redundancy_eval.reports.page.drill import Sample
+from redundancy_eval.reports.page.parts import View, between, cell, encoder
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.table import Mask
 from redundancy_eval.uncertainty import OVERALL, Cell, Number
-
-HEAT = 10  # shades on each side of 0
-View = dict[str, Any]
 
 
 def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Sample) -> View:
@@ -32,21 +28,21 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "cur": cur_tables(subject, looks),
         "margin": digits.percent(subject.analysis.settings.margin),
         "level": digits.percent(subject.analysis.settings.level),
-        "curve": _curve(subject),
-        "best": best(subject),
-        "keeps": keeps(subject),
-        "references": references(subject),
+        "curve": masks.by_number_dropped(subject),
+        "best": masks.best(subject),
+        "keeps": masks.keeps(subject),
+        "references": masks.references(subject),
         "costs": [texts.name(column) for column in (subject.costs.columns if subject.costs else ())],
         "cost_note": texts.clip(subject.costs.note) if subject.costs else "",
-        "masks": masks(subject),
+        "masks": masks.every(subject),
         "possible": f"{2 ** len(subject.encoders):,}" if not subject.table.guessed else "?",
-        "pareto": _pareto(subject),
-        "shares": shares(subject, looks),
-        "pairs": pairs(subject),
-        "shared": shared(subject),
-        "together_reason": texts.clip(_together_reason(subject)),
-        "benchmarks": benchmarks(subject),
-        "routers": routers(subject),
+        "pareto": masks.against_cost(subject),
+        "shares": together.shares(subject, looks),
+        "pairs": together.pairs(subject),
+        "shared": together.shared(subject),
+        "together_reason": texts.clip(together.why_not(subject)),
+        "benchmarks": masks.benchmarks(subject),
+        "routers": masks.routers(subject),
         "examples": examples(subject, sample, looks),
         "sample": sample,
         "paper": against_paper(subject, looks),
@@ -55,34 +51,13 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
     }
 
 
-def encoder(subject: Subject, name: str, looks: Mapping[str, Look]) -> View:
-    """An encoder's name, its word in the style sheet, and its number, by which it is filtered."""
-    return {"name": texts.name(looks[name].name), "key": looks[name].key, "id": f"e{subject.encoders.index(name)}"}
-
-
-def cell(number: Number, scale: float = 1.0, shade: float = math.nan, sign: bool = False) -> View:
-    """A number in a table; `shade` is the largest |number| of the table, NaN for no colour."""
-    level = 0
-    if math.isfinite(shade) and math.isfinite(number.value) and shade > 0:
-        level = round(HEAT * max(-1.0, min(1.0, scale * number.value / shade)))
-    known = math.isfinite(number.value)
-    return {
-        "text": digits.value(number, scale, sign),
-        "between": digits.interval(number, scale, sign),
-        "v": f"{scale * number.value:.6g}" if known else "",
-        "level": level,
-        "unclear": known and not digits.excludes_zero(number),
-        "why": texts.clip(number.reason or number.note),
-    }
-
-
 def facts(subject: Subject) -> list[tuple[str, str]]:
     """Numbers that frame all others: (number, what it is)."""
     full, floor, gap = subject.score((), subject.main), subject.floor(subject.main), subject.gap(subject.main)
     counts = subject.table.documents
-    found = [(digits.value(full), f"points, full model{_between(full)}")]
+    found = [(digits.value(full), f"points, full model{between(full)}")]
     if floor:
-        found.append((digits.value(floor.points), f"with every encoder dropped, the floor{_between(floor.points)}"))
+        found.append((digits.value(floor.points), f"with every encoder dropped, the floor{between(floor.points)}"))
     total = "unknown number of" if None in counts else f"{sum(filter(None, counts)):,}"
     found.append((total, f"documents, {len(counts)} benchmark{'s' * (len(counts) != 1)}"))
     possible = "" if subject.table.guessed else f" of {2 ** len(subject.encoders):,}"
@@ -90,15 +65,10 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     if math.isfinite(gap.ig.value):
         null = f"; equally useful encoders reach up to {digits.plain(100 * gap.null)} %, {digits.p_value(gap.p)}"
         shown = "" if gap.ig.low > 0 else ": no gap shown"
-        found.append((f"{digits.value(gap.ig, 100)} %", f"Information Gap{_between(gap.ig, 100)}{null}{shown}"))
+        found.append((f"{digits.value(gap.ig, 100)} %", f"Information Gap{between(gap.ig, 100)}{null}{shown}"))
     else:
         found.append((digits.UNDEFINED, f"Information Gap: {texts.clip(gap.ig.reason)}"))
     return found
-
-
-def _between(number: Number, scale: float = 1.0) -> str:
-    between = digits.interval(number, scale)
-    return f" ({between})" if between else ""
 
 
 def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
@@ -178,204 +148,6 @@ def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
 def _cell_of(subject: Subject, name: str, place: str) -> Cell:
     """An encoder with linear stand-ins, where those were run."""
     return subject.needed(name, place) or subject.cell(name, place)
-
-
-def _curve(subject: Subject) -> Any:
-    rows = curve.rows([subject])
-    if not rows:
-        return ""
-    points = [charts.Point(row["dropped"], row["score"], _mask_of(subject, row["mask"])) for row in rows]
-    floor = subject.floor(subject.main)
-    label = f"{texts.name(subject.main)} score of {len(rows)} masks by number of encoders dropped"
-    return charts.curve(
-        points, subject.score((), subject.main).value, floor.points.value if floor else math.nan,
-        texts.name(style.score([subject])), label,
-    )  # fmt: skip
-
-
-def _mask_of(subject: Subject, written: str) -> str:
-    return texts.name(subject.label(() if written == "none" else written.split("+")))
-
-
-def _pareto(subject: Subject) -> Any:
-    rows = pareto.rows([subject])
-    if not rows:
-        return ""
-    points = [charts.Point(r["of_full"], r["score"], texts.name(r["label"]), r["frontier"]) for r in rows]
-    unit = f"{texts.name(rows[0]['cost'])}, % of the full model"
-    return charts.against_cost(
-        points,
-        unit,
-        texts.name(style.score([subject])),
-        f"{texts.name(subject.main)} score of {len(rows)} masks against {unit}",
-    )
-
-
-def best(subject: Subject) -> list[View]:
-    """The best mask of each size."""
-    return [
-        {
-            "kept": each.kept,
-            "label": texts.name(subject.label(each.mask)),
-            "points": cell(each.points),
-            "after": digits.plain(each.after_selection, digits.decimals(each.points)),
-            "change": cell(each.to_full, sign=True),
-            "run": f"{each.run} of {each.possible}",
-            "apart": len(each.not_told_apart),
-            "same": ", ".join(texts.name(subject.label(mask)) for mask in each.not_told_apart[:4]),
-        }
-        for each in subject.analysis.best
-    ]
-
-
-def keeps(subject: Subject) -> list[View]:
-    """The smallest masks that keep a share of the full score."""
-
-    def named(mask: Mask | None) -> str:
-        return "none" if mask is None else texts.name(subject.label(mask))
-
-    return [
-        {
-            "share": digits.percent(each.share),
-            "by": named(each.by_the_numbers),
-            "shown": named(each.shown) if not each.reason else f"{digits.UNDEFINED}: {texts.clip(each.reason)}",
-        }
-        for each in subject.analysis.keeps
-    ]
-
-
-def references(subject: Subject) -> list[View]:
-    """Other models beside the masks that they are set against."""
-    return [
-        {
-            "name": texts.name(each.model.name),
-            "against": texts.name(subject.label(each.mask)),
-            "scores": [cell(each.score(place)) for place in subject.places],
-            "differences": [cell(each.difference(place), sign=True) for place in subject.places],
-        }
-        for each in subject.references
-    ]
-
-
-def masks(subject: Subject) -> list[View]:
-    """All masks, the best first."""
-    chosen = {each.mask for each in subject.analysis.best}
-    found = []
-    for mask in subject.by_score:
-        key = tuple(sorted(mask))
-        low = key in subject.below_floor
-        found.append(
-            {
-                "label": texts.name(subject.label(mask)),
-                "kind": "full" if not mask else "low" if low else "best" if key in chosen else "",
-                "kept": [name not in mask for name in subject.encoders],
-                "keeps": " ".join(f"e{i}" for i, name in enumerate(subject.encoders) if name not in mask),
-                "size": len(subject.encoders) - len(mask),
-                "scores": [cell(subject.score(mask, place)) for place in subject.places],
-                "change": cell(subject.change(mask, subject.main), sign=True) if mask else None,
-                "costs": [
-                    digits.plain(100 * subject.costs.share(column, mask))
-                    for column in (subject.costs.columns if subject.costs else ())
-                    if subject.costs
-                ],
-            }
-        )
-    return found
-
-
-def shares(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
-    """Shapley values beside what is lost without one encoder."""
-    found = subject.shares(subject.main)
-    known = [name for name in subject.order if name in found]
-    return [
-        {
-            **encoder(subject, name, looks),
-            "lost": cell(subject.lost(name, subject.main)),
-            "shapley": cell(found[name].shapley),
-            "share": cell(found[name].of_headroom, 100),
-        }
-        for name in sorted(known, key=lambda each: -_or_low(found[each].shapley.value))
-    ]
-
-
-def _or_low(value: float) -> float:
-    return value if math.isfinite(value) else -math.inf
-
-
-def pairs(subject: Subject) -> list[View]:
-    """How pairs act together, the strongest first."""
-    return [
-        {
-            "name": " and ".join(texts.name(subject.looks[name].name) for name in subject.ordered(pair.encoders)),
-            "at_full": cell(pair.at_full, sign=True),
-            "at_full_word": pair.at_full_word,
-            "contexts": None if pair.contexts is None else cell(pair.contexts, sign=True),
-            "contexts_word": pair.contexts_word,
-        }
-        for pair in sorted(subject.pairs(subject.main), key=lambda pair: -abs(_or_zero(pair.at_full.value)))
-    ]
-
-
-def _or_zero(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
-
-
-def _together_reason(subject: Subject) -> str:
-    """Why Shapley values are not known; empty where they are."""
-    found = subject.shares(subject.main)
-    if not found:
-        return "one encoder alone has no others to act with" if len(subject.encoders) < 2 else "it is not known"
-    return next((each.shapley.reason for each in found.values() if each.shapley.reason), "")
-
-
-def shared(subject: Subject) -> str:
-    """Points that are lost only when several encoders are dropped, in a sentence."""
-    found = next((each for each in subject.analysis.shared if each.place == subject.main), None)
-    if found is None or not math.isfinite(found.points.value):
-        return ""
-    points, together = digits.value(found.points), digits.value(found.together)
-    if found.points.value < 0:
-        more = digits.plain(-found.points.value, digits.decimals(found.points))
-        return (
-            f"Single drops cost {more} points more than all encoders give together ({together}"
-            f"{_between(found.together)}): masked models fall below the floor."
-        )
-    return (
-        f"{points} of the {together} points that the encoders give together are lost only when several are dropped"
-        f"{_between(found.points)}."
-    )
-
-
-def benchmarks(subject: Subject) -> View:
-    """Points of every mask on every benchmark."""
-    names = [benchmark.name for benchmark in subject.table.benchmarks]
-    counts = subject.table.documents
-    return {
-        "names": [texts.name(name) for name in names],
-        "categories": [texts.name(benchmark.category) for benchmark in subject.table.benchmarks],
-        "documents": [HOLE if count is None else f"{count:,}" for count in counts],
-        "rows": [
-            {
-                "label": texts.name(subject.label(mask)),
-                "kind": "full" if not mask else "",
-                "cells": [cell(subject.on(name, mask)) for name in names],
-            }
-            for mask in sorted(subject.table.masks, key=len)
-        ],
-    }
-
-
-def routers(subject: Subject) -> View | None:
-    """What choosing the mask could gain, overall; None where it is not known."""
-    found = next((each for each in subject.analysis.routers if each.place == subject.main), None)
-    if found is None or not math.isfinite(found.by_task):
-        return None
-    return {
-        "by_task": digits.signed(found.by_task),
-        "oracle": digits.signed(found.oracle),
-        "guessing": digits.signed(found.guessing),
-        "masks": found.masks,
-    }
 
 
 def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
