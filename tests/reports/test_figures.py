@@ -69,7 +69,10 @@ def boxes(figure):
 
 
 @pytest.mark.parametrize("stem", figures.FIGURES)
-@pytest.mark.parametrize("group", ["2", "3", "4", "5", "6", "two models", "three models"])
+@pytest.mark.parametrize(
+    "group",
+    ["4", "three models", *(pytest.param(n, marks=pytest.mark.slow) for n in ("2", "3", "5", "6", "two models"))],
+)
 def test_labels_do_not_meet_and_stay_inside(groups, stem, group):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

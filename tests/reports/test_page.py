@@ -274,7 +274,7 @@ ANY = st.text(st.characters(), max_size=60) | st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(text=ANY)
 def test_any_text_leaves_the_page_s_elements_alone(four, text):
     def build(added):
