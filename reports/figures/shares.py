@@ -13,6 +13,7 @@ from redundancy_eval.reports import digits
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import Look, ink
 from redundancy_eval.reports.subject import Subject, all_looks
+from redundancy_eval.statistics import games
 from redundancy_eval.uncertainty import Pair
 
 Row = dict[str, Any]
@@ -108,7 +109,7 @@ def _matrix(axis: Axes, encoders: Sequence[str], own: Sequence[Row], names: dict
         for x, cell in enumerate(line):
             if cell is None:
                 continue
-            sure = cell["word"] in ("substitutes", "complements")
+            sure = cell["word"] in (games.SUBSTITUTES, games.COMPLEMENTS)
             colour = ink(*image.to_rgba(cell["value"])[:3]) if math.isfinite(cell["value"]) else style.DULL
             axis.text(
                 x, y, digits.signed(cell["value"]), ha="center", va="center", size=style.SMALL, color=colour,

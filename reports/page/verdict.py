@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.subject import Subject
-from redundancy_eval.statistics import verdicts
+from redundancy_eval.statistics import games, verdicts
 from redundancy_eval.uncertainty import OVERALL, Cell
 
 _MOST_EXCEPTIONS, _MOST_DOUBTS = 2, 6
@@ -39,7 +39,7 @@ def headline(subject: Subject) -> tuple[str, str]:
         name for name, cell in cells.items() if cell.verdict.startswith((verdicts.REDUNDANT, verdicts.DETRIMENTAL))
     ]
     said.append(_exceptions(subject, loose))
-    more = [_together(subject, loose)] if loose else []
+    more = [_together(subject, loose), *_substitutes(subject, loose)] if loose else []
     undecided = [name for name, cell in cells.items() if cell.verdict == verdicts.UNDECIDED]
     if undecided:
         wanted = _documents(cells[undecided[0]]) if len(undecided) == 1 else ""
@@ -81,8 +81,7 @@ def _claims(subject: Subject, cells: Mapping[str, Cell], needs: bool) -> list[st
         said.append(f"It {verb} {_names(subject, little)}, but less than the margin of {margin}.")
     redundant = groups.get(verdicts.REDUNDANT, [])
     if redundant:
-        alone = ", each dropped alone" * _many(redundant)
-        said.append(f"{_names(subject, redundant)} {_are(redundant)} redundant{alone}.")
+        said.append(f"Dropped alone, {_names(subject, redundant)} {_are(redundant)} redundant.")
     harmful = groups.get(verdicts.DETRIMENTAL, []) + groups.get(verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN, [])
     if harmful:
         said.append(f"It scores higher without {_names(subject, harmful)}.")
@@ -107,6 +106,21 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
         if math.isfinite(share := subject.costs.share(column, mask) if subject.costs else math.nan)
     ]
     return said + (f", and {' and '.join(saved)} {'go' if len(saved) > 1 else 'goes'}." if saved else ".")
+
+
+def _substitutes(subject: Subject, names: Sequence[str]) -> list[str]:
+    """What an encoder that may be dropped alone is shown to stand in for, the strongest first."""
+    found = [
+        pair
+        for pair in subject.pairs(subject.main)
+        if pair.at_full_word == games.SUBSTITUTES and set(pair.encoders) & set(names)
+    ]
+    found.sort(key=lambda pair: pair.at_full.value)
+    return [
+        f"{_names(subject, subject.ordered(pair.encoders))} stand in for each other: dropping both costs "
+        f"{digits.plain(-pair.at_full.value, digits.decimals(pair.at_full))} points more than the two drops together."
+        for pair in found[:_MOST_EXCEPTIONS]
+    ]
 
 
 def _exceptions(subject: Subject, names: Sequence[str]) -> str:

@@ -142,7 +142,9 @@ def test_the_verdict_names_what_is_relied_on_and_what_is_not(four):
     rely, red = verdicts.RELIED_ON, verdicts.REDUNDANT
     words = {"clip": (red, red), "convnext": (rely, rely), "sam": (rely, rely), "eva02": (rely, rely)}
     first, more = verdict.headline(with_verdicts(four, words))
-    assert first == "The model relies on 3 of its 4 encoders: EVA-02, SAM and ConvNeXt. CLIP is redundant."
+    assert (
+        first == "The model relies on 3 of its 4 encoders: EVA-02, SAM and ConvNeXt. Dropped alone, CLIP is redundant."
+    )
     change = four.change(("clip",), OVERALL)
     assert more.startswith("Without it the score changes by ") and "95 % interval" in more
     assert digits.value(change, sign=True) in more and "10 % of FLOPs and 7 % of weights go." in more
@@ -152,7 +154,7 @@ def test_what_is_redundant_overall_and_relied_on_somewhere_is_said_at_once(four)
     rely, red = verdicts.RELIED_ON, verdicts.REDUNDANT
     words = {"clip": (red, rely), "convnext": (red, red), "sam": (rely, rely), "eva02": (rely, rely)}
     first, more = verdict.headline(with_verdicts(four, words))
-    assert "ConvNeXt and CLIP are redundant, each dropped alone. But General relies on CLIP (CUR " in first
+    assert "Dropped alone, ConvNeXt and CLIP are redundant. But General relies on CLIP (CUR " in first
     assert more.startswith("Without both together the score changes by ")
 
 
@@ -312,7 +314,7 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
     both = replace(under_zeros, stand_ins=replace(stand_ins.model, table=replace(four.table, ablation="predicted")))
     first, _ = verdict.headline(both)
     assert first.startswith(
-        "The model needs 2 of its 4 encoders: EVA-02 and SAM. ConvNeXt and CLIP are redundant, each dropped alone. "
+        "The model needs 2 of its 4 encoders: EVA-02 and SAM. Dropped alone, ConvNeXt and CLIP are redundant. "
         "Without stand-ins: The model relies on 3 of its 4 encoders"
     )
     found = Elements(page.build([both]))
@@ -357,3 +359,16 @@ def test_of_some_categories_each_is_said():
     assert first == "No overall verdict is given: no benchmark of Chart was run."
     assert "General: " in more and "OCR: " in more and "relied on" in more
     page.build([part])
+
+
+def test_a_redundant_encoder_that_stands_in_for_another_is_told(four):
+    red = verdicts.REDUNDANT
+    pairs = [
+        replace(pair, at_full_word="substitutes", at_full=replace(pair.at_full, value=-14.4, low=-16.0, high=-12.0))
+        if set(pair.encoders) == {"clip", "eva02"} and pair.place == OVERALL
+        else replace(pair, at_full_word="no interaction shown")
+        for pair in four.analysis.pairs
+    ]
+    made = with_verdicts(four, {"clip": (red, red)})
+    made = changed(made, analysis=replace(made.analysis, pairs=tuple(pairs)))
+    assert "CLIP and EVA-02 stand in for each other: dropping both costs 14.4 points more" in verdict.headline(made)[1]
