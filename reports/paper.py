@@ -40,16 +40,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Beside:
-    """One of our numbers beside the paper's; `difference` is ours less theirs, `agrees` None where that is not known.
+    """One of our numbers beside the paper's; `difference` is ours less theirs, `apart` None where that is not known.
 
-    They agree where our interval and the paper's value with its reading error meet; the paper's own sampling error is
-    not known.
+    They are told apart where our interval and the paper's value with its reading error do not meet; the paper's own
+    sampling error is not known. That they are not told apart does not say that they agree.
     """
 
     published: Published
     ours: Number
     difference: float
-    agrees: bool | None
+    apart: bool | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def compare(model: Model) -> Comparison:
     rows = []
     for each in numbers:
         ours = _ours(model, each)
-        rows.append(Beside(each, ours, ours.value - each.value, _agrees(ours, each)))
+        rows.append(Beside(each, ours, ours.value - each.value, _apart(ours, each)))
     return Comparison(name, tuple(rows), (*differs, *_of_ours(model)))
 
 
@@ -155,11 +155,11 @@ def _percent(number: Number) -> Number:
     )  # fmt: skip
 
 
-def _agrees(ours: Number, each: Published) -> bool | None:
+def _apart(ours: Number, each: Published) -> bool | None:
     if math.isnan(ours.low) or math.isnan(ours.high):
         return None
     error = 0.0 if math.isnan(each.error) else each.error
-    return ours.low <= each.value + error and each.value - error <= ours.high
+    return each.value + error < ours.low or ours.high < each.value - error
 
 
 def rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
             "of its size": row.published.of, "paper": row.published.value, "reading error": row.published.error,
             "kind": row.published.kind, "source": row.published.source, "ours": row.ours.value, "low": row.ours.low,
             "high": row.ours.high, "difference": row.difference,
-            "agrees": "" if row.agrees is None else "yes" if row.agrees else "no", "reason": row.ours.reason,
+            "told apart": "" if row.apart is None else "yes" if row.apart else "no", "reason": row.ours.reason,
         }
         for row in comparison.rows
     ]  # fmt: skip

@@ -125,21 +125,27 @@ class Subject:
         return OVERALL, *(name for name in self.model.measured if name != OVERALL)
 
     @cached_property
+    def main(self) -> str:
+        """What is shown first: overall; where that is not known, the only category that has benchmarks."""
+        known = any(math.isfinite(self.model.score(mask, OVERALL, "overall").value) for mask in self.table.masks)
+        return OVERALL if known or len(self.places) != 2 else self.places[1]
+
+    @cached_property
     def order(self) -> tuple[str, ...]:
-        """Encoders by overall CUR, the largest first; those without one last, all in the model's order."""
+        """Encoders by CUR (see `main`), the largest first; those without one last, all in the model's order."""
 
         def key(name: str) -> float:
-            value = self.cell(name, OVERALL).cur.value
+            value = self.cell(name, self.main).cur.value
             return math.inf if math.isnan(value) else -value
 
         return tuple(sorted(self.encoders, key=key))
 
     @cached_property
     def by_score(self) -> tuple[Mask, ...]:
-        """Masks by overall score, the best first; those without one last."""
+        """Masks by score (see `main`), the best first; those without one last."""
 
         def key(mask: Mask) -> float:
-            value = self.score(mask, OVERALL).value
+            value = self.score(mask, self.main).value
             return math.inf if math.isnan(value) else -value
 
         return tuple(sorted(self.table.masks, key=key))
@@ -199,7 +205,7 @@ class Subject:
     @cached_property
     def below_floor(self) -> frozenset[Mask]:
         """Masks (names in alphabetical order) that score surely below the model without any encoder."""
-        floor = self.floor(OVERALL)
+        floor = self.floor(self.main)
         return frozenset(floor.below if floor else ())
 
     def ordered(self, mask: Sequence[str]) -> Mask:

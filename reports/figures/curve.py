@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.subject import Subject
-from redundancy_eval.uncertainty import OVERALL
 
 Row = dict[str, Any]
 _LINES = (("best", max, style.BEST, "o"), ("mean", None, style.MEAN, "^"), ("worst", min, style.WORST, "s"))
@@ -19,9 +18,9 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
     """Masks with their overall score in points and in % of the full model's, by number dropped."""
     found = []
     for subject in subjects:
-        full = subject.score((), OVERALL).value
+        full = subject.score((), subject.main).value
         for mask in sorted(subject.table.masks, key=len):
-            points = subject.score(mask, OVERALL)
+            points = subject.score(mask, subject.main)
             if math.isfinite(points.value):
                 found.append(
                     {
@@ -49,7 +48,7 @@ def draw(subjects: Sequence[Subject], width: float = style.COLUMN) -> Figure:
         _panel(axis, own, key, subjects[number])
         axis.label_outer()
         if number % columns == 0:
-            axis.set_ylabel("overall score" if len(subjects) == 1 else "overall score (% of full)")
+            axis.set_ylabel(style.score(subjects) + ("" if len(subjects) == 1 else " (% of full)"))
         axis.set_xlabel("encoders dropped")
         if len(subjects) > 1:
             axis.set_title(style.cut(subjects[number].name, 30), pad=3)

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.subject import Subject
-from redundancy_eval.uncertainty import OVERALL
 
 Row = dict[str, Any]
 
@@ -23,7 +22,7 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
         column = next(iter(subject.costs.columns))
         own: list[Row] = []
         for mask in subject.table.masks:
-            points, share = subject.score(mask, OVERALL), subject.costs.share(column, mask)
+            points, share = subject.score(mask, subject.main), subject.costs.share(column, mask)
             if math.isfinite(points.value) and math.isfinite(share):
                 own.append(
                     {
@@ -57,7 +56,7 @@ def draw(subjects: Sequence[Subject], width: float = style.COLUMN) -> Figure:
         if len(models) > 1:
             axis.set_title(style.cut(models[number], 30), pad=3)
     for axis in axes[:, 0]:
-        axis.set_ylabel("overall score")
+        axis.set_ylabel(style.score(subjects))
     return figure
 
 

@@ -13,7 +13,7 @@ from redundancy_eval.reports import digits
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import Look, ink
 from redundancy_eval.reports.subject import Subject, all_looks
-from redundancy_eval.uncertainty import OVERALL, Pair
+from redundancy_eval.uncertainty import Pair
 
 Row = dict[str, Any]
 _UPRIGHT = 5  # columns from which names stand upright
@@ -23,17 +23,17 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
     """Points, overall: encoders by falling Shapley value, then pairs."""
     found = []
     for subject in subjects:
-        shares = subject.shares(OVERALL)
+        shares = subject.shares(subject.main)
         known = [name for name in subject.order if name in shares and math.isfinite(shares[name].shapley.value)]
         for name in sorted(known, key=lambda each: -shares[each].shapley.value):
-            lost, share = subject.lost(name, OVERALL), shares[name].shapley
+            lost, share = subject.lost(name, subject.main), shares[name].shapley
             found.append(
                 {
                     "model": subject.name, "kind": "encoder", "encoders": name, "lost": lost.value,
                     "value": share.value, "low": share.low, "high": share.high, "word": "",
                 }
             )  # fmt: skip
-        for pair in subject.pairs(OVERALL) if known else ():
+        for pair in subject.pairs(subject.main) if known else ():
             number, word = _of_pair(pair)
             found.append(
                 {

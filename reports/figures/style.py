@@ -11,6 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from redundancy_eval.reports.subject import Subject
+
 # Inches: a column of two (ICML, CVPR), the text of ICLR and NeurIPS, a full page of two columns.
 COLUMN, TEXT, PAGE = 3.25, 5.5, 6.75
 FULL, FLOOR, GRID, DULL = "#222222", "#666666", "#DDDDDD", "#6B6B6B"
@@ -73,6 +75,11 @@ def cut(name: str, longest: int = 40) -> str:
 def along(name: str, inches: float) -> str:
     """A name no longer than fits along an axis of that length, in 7 point type."""
     return cut(name, max(4, int(inches / 0.056)))
+
+
+def score(subjects: Sequence[Subject]) -> str:
+    """What an axis of scores is called."""
+    return " and ".join(dict.fromkeys(f"{cut(subject.main.lower(), 20)} score" for subject in subjects))
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:

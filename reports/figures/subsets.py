@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import Look
 from redundancy_eval.reports.subject import Subject, all_looks
-from redundancy_eval.uncertainty import OVERALL
 
 Row = dict[str, Any]
 _FEWEST = 8  # bars that a figure has room for at least
@@ -24,7 +23,7 @@ def rows(subjects: Sequence[Subject]) -> list[Row]:
     for subject in subjects:
         best = {each.mask for each in subject.analysis.best}
         for mask in subject.by_score:
-            points, key = subject.score(mask, OVERALL), tuple(sorted(mask))
+            points, key = subject.score(mask, subject.main), tuple(sorted(mask))
             if not math.isfinite(points.value):
                 continue
             kind = "full" if not mask else "below floor" if key in subject.below_floor else ""
@@ -48,6 +47,7 @@ def draw(subjects: Sequence[Subject], width: float = style.TEXT) -> Figure:
         own = _fitting([row for row in drawn if row["model"] == subject.name])
         top, bottom = axes[2 * number], axes[2 * number + 1]
         _bars(top, own)
+        top.set_ylabel(style.score([subject]))
         _dots(bottom, subject, own, all_looks(subjects))
         if len(subjects) > 1:
             top.set_title(style.cut(subject.name), loc="left", pad=3)
@@ -80,7 +80,7 @@ def _bars(axis: Axes, drawn: Sequence[Row]) -> None:
                 "floor", (max(len(drawn), _FEWEST) - 0.4, row["score"]), xytext=(2, 0), textcoords="offset points",
                 va="center", size=style.SMALL, color=style.FLOOR, annotation_clip=False,
             )  # fmt: skip
-    axis.set(ylabel="overall score", ylim=(0, None), xlim=(-0.6, max(len(drawn), _FEWEST) - 0.4), xticks=[])
+    axis.set(ylim=(0, None), xlim=(-0.6, max(len(drawn), _FEWEST) - 0.4), xticks=[])
 
 
 def _dots(axis: Axes, subject: Subject, drawn: Sequence[Row], named: Mapping[str, Look]) -> None:

@@ -88,12 +88,12 @@ class Point:
     marked: bool = False
 
 
-def curve(points: Sequence[Point], full: float, floor: float, label: str) -> Markup:
+def curve(points: Sequence[Point], full: float, floor: float, up: str, label: str) -> Markup:
     """Scores by number dropped, with best, mean and worst of each number; lines for the full model and the floor."""
     groups = {k: [p.y for p in points if p.x == k] for k in sorted({p.x for p in points})}
     x = Scale(min(groups), max(groups), _LEFT, _WIDTH - 16)
     y = _upward(max(p.y for p in points))
-    parts = [_frame(x, y, list(groups), "encoders dropped", "overall score")]
+    parts = [_frame(x, y, list(groups), "encoders dropped", up)]
     for kind, value, name, place in (("full", full, "full model", "end"), ("floor", floor, "all dropped", "start")):
         if math.isfinite(value):
             rule = Markup('<line class="rule {}" x1="{}" x2="{}" y1="{}" y2="{}"/>')
@@ -112,13 +112,13 @@ def curve(points: Sequence[Point], full: float, floor: float, label: str) -> Mar
     return _chart(label, parts)
 
 
-def against_cost(points: Sequence[Point], unit: str, label: str) -> Markup:
+def against_cost(points: Sequence[Point], unit: str, up: str, label: str) -> Markup:
     """Scores against cost in % of the full model; marked are those that no other beats in both."""
     left = 10 * math.floor(min(p.x for p in points) / 10)
     right = max(100, 10 * math.ceil(max(p.x for p in points) / 10))
     x, y = Scale(left, right, _LEFT, _WIDTH - 16), _upward(max(p.y for p in points))
     step = 10 if right - left <= 60 else 20
-    parts = [_frame(x, y, list(range(left, right + 1, step)), unit, "overall score")]
+    parts = [_frame(x, y, list(range(left, right + 1, step)), unit, up)]
     best = [p for p in points if p.marked]
     path = "".join(f"{'M' if i == 0 else 'H'}{x(p.x)}{',' if i == 0 else 'V'}{y(p.y)}" for i, p in enumerate(best))
     parts.append(Markup('<path class="line best" d="{}"/>').format(path))

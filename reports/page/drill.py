@@ -168,7 +168,7 @@ def _bytes_of(text: str, longest: int) -> int:
 
 def thumbnail(content: bytes) -> str:
     """An image as a small data URI, the smaller of PNG (drawings) and WebP (photographs); empty if it is none."""
-    from PIL import Image, UnidentifiedImageError  # in the extra `models`; a page without pictures needs none
+    from PIL import Image, UnidentifiedImageError  # matplotlib brings it; a page without pictures does without
 
     try:
         with Image.open(io.BytesIO(content)) as opened:

@@ -23,17 +23,17 @@ def positive(cell: Cell) -> bool:
 
 
 def headline(subject: Subject) -> tuple[str, str]:
-    """The verdict on all encoders, by their overall CURs: what is said first, and what else belongs to it.
+    """The verdict on all encoders: what is said first, and what else belongs to it.
 
-    With linear stand-ins, what is needed comes before what is relied on.
+    By their overall CURs (see `Subject.main`). With linear stand-ins, what is needed comes before what is relied on.
     """
-    cells = {name: subject.cell(name, OVERALL) for name in subject.order}
+    cells = {name: subject.cell(name, subject.main) for name in subject.order}
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in cells.values()):
         reason = next((cell.cur.reason for cell in cells.values() if cell.cur.reason), "no encoder was dropped alone")
-        return f"No verdict is given: {reason}.", ""
+        return f"No {'overall ' if subject.main == OVERALL else ''}verdict is given: {reason}.", _by_category(subject)
     said = _claims(subject, cells, needed(subject))
     if subject.stand_ins is not None:
-        others = {name: cell for name in subject.order if (cell := subject.needed(name, OVERALL)) is not None}
+        others = {name: cell for name in subject.order if (cell := subject.needed(name, subject.main)) is not None}
         said = [*_claims(subject, others, True), "Without stand-ins:", *said]
     loose = [
         name for name, cell in cells.items() if cell.verdict.startswith((verdicts.REDUNDANT, verdicts.DETRIMENTAL))
@@ -48,6 +48,19 @@ def headline(subject: Subject) -> tuple[str, str]:
     if unknown:
         more.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
     return " ".join(filter(None, said)), " ".join(more)
+
+
+def _by_category(subject: Subject) -> str:
+    """Where nothing can be said overall: what is said of each category."""
+    said = []
+    for place in subject.places[1:]:
+        groups: dict[str, list[str]] = {}
+        for name in subject.order:
+            groups.setdefault(subject.cell(name, place).verdict, []).append(name)
+        groups.pop(verdicts.NOT_KNOWN, None)
+        if groups:
+            said.append(f"{place}: {', '.join(f'{_names(subject, names)} {word}' for word, names in groups.items())}.")
+    return " ".join(said)
 
 
 def _claims(subject: Subject, cells: Mapping[str, Cell], needs: bool) -> list[str]:
@@ -82,7 +95,7 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
     what = "it" if len(names) == 1 else "both together" if len(names) == 2 else f"all {len(names)} together"
     if mask not in subject.table.masks:
         return f"A mask that drops {what} was not run."
-    change, level = subject.change(mask, OVERALL), digits.percent(subject.analysis.settings.level)
+    change, level = subject.change(mask, subject.main), digits.percent(subject.analysis.settings.level)
     if not math.isfinite(change.value):
         return f"What dropping {what} changes is not known: {change.reason}."
     between = digits.interval(change, sign=True)
@@ -134,7 +147,7 @@ def _many(names: Sequence[str]) -> bool:
 def doubts(subject: Subject) -> list[str]:
     """What to mind before a number is quoted, the most serious first."""
     found = [note for note in subject.table.notes if note.startswith("warning (")]
-    full, floor = subject.score((), OVERALL), subject.floor(OVERALL)
+    full, floor = subject.score((), subject.main), subject.floor(subject.main)
     if floor and floor.points.value >= full.value / 2:
         share = digits.plain(100 * floor.points.value / full.value, 0)
         found.append(
@@ -147,7 +160,7 @@ def doubts(subject: Subject) -> list[str]:
             f"{count} of {len(subject.table.masks)} masks {'score' if count > 1 else 'scores'} surely below the model "
             "without any encoder: what is lost there is not information alone, the model has lost its way"
         )
-    points_only = [cell for cell in subject.analysis.cells if not digits.known(cell.cur) and cell.place == OVERALL]
+    points_only = [cell for cell in subject.analysis.cells if not digits.known(cell.cur) and cell.place == subject.main]
     if points_only:
         found.append(f"There are no intervals: {points_only[0].cur.reason or 'the reason is not known'}")
     n = len(subject.encoders)
@@ -166,7 +179,8 @@ def doubts(subject: Subject) -> list[str]:
     found += [f"Some intervals rest on {note}: they are wide, and may still be too narrow" for note in sorted(few)[:1]]
     for sign in ("length limit", "empty"):
         notes = [note for note in subject.table.notes if sign in note]
-        found += [f"{notes[0]}{f' (and {len(notes) - 1} notes like this)' if len(notes) > 1 else ''}"] if notes else []
+        others = f" (and {len(notes) - 1} more like this)" if len(notes) > 1 else ""
+        found += [f"{notes[0]}{others}"] if notes else []
     found += [note for note in subject.analysis.notes if "second time" in note]
     more = len(found) - _MOST_DOUBTS
     return [*found[:_MOST_DOUBTS], f"{more} more: see the notes at the end"] if more > 0 else found

@@ -6,7 +6,7 @@ from typing import Any
 
 from redundancy_eval.reports import digits, remarks
 from redundancy_eval.reports.cells import HOLE
-from redundancy_eval.reports.figures import curve, pareto
+from redundancy_eval.reports.figures import curve, pareto, style
 from redundancy_eval.reports.looks import Look
 from redundancy_eval.reports.page import charts, texts, verdict
 from redundancy_eval.reports.page.drill import Sample
@@ -78,7 +78,7 @@ def cell(number: Number, scale: float = 1.0, shade: float = math.nan, sign: bool
 
 def facts(subject: Subject) -> list[tuple[str, str]]:
     """Numbers that frame all others: (number, what it is)."""
-    full, floor, gap = subject.score((), OVERALL), subject.floor(OVERALL), subject.gap(OVERALL)
+    full, floor, gap = subject.score((), subject.main), subject.floor(subject.main), subject.gap(subject.main)
     counts = subject.table.documents
     found = [(digits.value(full), f"points, full model{_between(full)}")]
     if floor:
@@ -104,12 +104,12 @@ def _between(number: Number, scale: float = 1.0) -> str:
 def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     """An encoder each, by falling overall CUR."""
     margin = 100 * subject.analysis.settings.margin
-    cells = [subject.cell(name, OVERALL) for name in subject.order]
-    others = [needed.cur for name in subject.order if (needed := subject.needed(name, OVERALL)) is not None]
+    cells = [subject.cell(name, subject.main) for name in subject.order]
+    others = [needed.cur for name in subject.order if (needed := subject.needed(name, subject.main)) is not None]
     low, high = charts.reach([*(each.cur for each in cells), *others], margin)
     found = []
     for name, each in zip(subject.order, cells, strict=True):
-        lost, needed = subject.lost(name, OVERALL), subject.needed(name, OVERALL)
+        lost, needed = subject.lost(name, subject.main), subject.needed(name, subject.main)
         rows = [("CUR", f"{digits.value(each.cur, 100)} %")]
         if digits.known(each.cur):
             rows.append((f"{digits.percent(subject.analysis.settings.level)} interval", digits.interval(each.cur, 100)))
@@ -156,7 +156,7 @@ def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
         ("points", "points lost", 1, subject.lost),
         ("floor", "share of what stands above the floor, %", 100, lambda n, p: subject.cell(n, p).floor_corrected),
     ]
-    words = {name: subject.cell(name, OVERALL).verdict for name in subject.order}
+    words = {name: subject.cell(name, subject.main).verdict for name in subject.order}
     if subject.stand_ins is not None:
         kinds.insert(0, ("needed", "CUR with linear stand-ins, %", 100, lambda n, p: _cell_of(subject, n, p).cur))
     found = []
@@ -166,7 +166,7 @@ def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
         rows = [
             {
                 **encoder(subject, name, looks),
-                "word": _cell_of(subject, name, OVERALL).verdict if key == "needed" else words[name],
+                "word": _cell_of(subject, name, subject.main).verdict if key == "needed" else words[name],
                 "cells": [cell(numbers[name, place], scale, shade) for place in subject.places],
             }
             for name in subject.order
@@ -185,10 +185,11 @@ def _curve(subject: Subject) -> Any:
     if not rows:
         return ""
     points = [charts.Point(row["dropped"], row["score"], _mask_of(subject, row["mask"])) for row in rows]
-    floor = subject.floor(OVERALL)
+    floor = subject.floor(subject.main)
+    label = f"{texts.name(subject.main)} score of {len(rows)} masks by number of encoders dropped"
     return charts.curve(
-        points, subject.score((), OVERALL).value, floor.points.value if floor else math.nan,
-        f"Overall score of {len(rows)} masks by number of encoders dropped",
+        points, subject.score((), subject.main).value, floor.points.value if floor else math.nan,
+        texts.name(style.score([subject])), label,
     )  # fmt: skip
 
 
@@ -202,7 +203,12 @@ def _pareto(subject: Subject) -> Any:
         return ""
     points = [charts.Point(r["of_full"], r["score"], texts.name(r["label"]), r["frontier"]) for r in rows]
     unit = f"{texts.name(rows[0]['cost'])}, % of the full model"
-    return charts.against_cost(points, unit, f"Overall score of {len(rows)} masks against {unit}")
+    return charts.against_cost(
+        points,
+        unit,
+        texts.name(style.score([subject])),
+        f"{texts.name(subject.main)} score of {len(rows)} masks against {unit}",
+    )
 
 
 def best(subject: Subject) -> list[View]:
@@ -266,7 +272,7 @@ def masks(subject: Subject) -> list[View]:
                 "keeps": " ".join(f"e{i}" for i, name in enumerate(subject.encoders) if name not in mask),
                 "size": len(subject.encoders) - len(mask),
                 "scores": [cell(subject.score(mask, place)) for place in subject.places],
-                "change": cell(subject.change(mask, OVERALL), sign=True) if mask else None,
+                "change": cell(subject.change(mask, subject.main), sign=True) if mask else None,
                 "costs": [
                     digits.plain(100 * subject.costs.share(column, mask))
                     for column in (subject.costs.columns if subject.costs else ())
@@ -279,12 +285,12 @@ def masks(subject: Subject) -> list[View]:
 
 def shares(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     """Shapley values beside what is lost without one encoder."""
-    found = subject.shares(OVERALL)
+    found = subject.shares(subject.main)
     known = [name for name in subject.order if name in found]
     return [
         {
             **encoder(subject, name, looks),
-            "lost": cell(subject.lost(name, OVERALL)),
+            "lost": cell(subject.lost(name, subject.main)),
             "shapley": cell(found[name].shapley),
             "share": cell(found[name].of_headroom, 100),
         }
@@ -306,7 +312,7 @@ def pairs(subject: Subject) -> list[View]:
             "contexts": None if pair.contexts is None else cell(pair.contexts, sign=True),
             "contexts_word": pair.contexts_word,
         }
-        for pair in sorted(subject.pairs(OVERALL), key=lambda pair: -abs(_or_zero(pair.at_full.value)))
+        for pair in sorted(subject.pairs(subject.main), key=lambda pair: -abs(_or_zero(pair.at_full.value)))
     ]
 
 
@@ -316,7 +322,7 @@ def _or_zero(value: float) -> float:
 
 def _together_reason(subject: Subject) -> str:
     """Why Shapley values are not known; empty where they are."""
-    found = subject.shares(OVERALL)
+    found = subject.shares(subject.main)
     if not found:
         return "one encoder alone has no others to act with" if len(subject.encoders) < 2 else "it is not known"
     return next((each.shapley.reason for each in found.values() if each.shapley.reason), "")
@@ -324,7 +330,7 @@ def _together_reason(subject: Subject) -> str:
 
 def shared(subject: Subject) -> str:
     """Points that are lost only when several encoders are dropped, in a sentence."""
-    found = next((each for each in subject.analysis.shared if each.place == OVERALL), None)
+    found = next((each for each in subject.analysis.shared if each.place == subject.main), None)
     if found is None or not math.isfinite(found.points.value):
         return ""
     points, together = digits.value(found.points), digits.value(found.together)
@@ -361,7 +367,7 @@ def benchmarks(subject: Subject) -> View:
 
 def routers(subject: Subject) -> View | None:
     """What choosing the mask could gain, overall; None where it is not known."""
-    found = next((each for each in subject.analysis.routers if each.place == OVERALL), None)
+    found = next((each for each in subject.analysis.routers if each.place == subject.main), None)
     if found is None or not math.isfinite(found.by_task):
         return None
     return {
@@ -394,7 +400,7 @@ def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
                 "kind": each.kind,
                 "ours": cell(row.ours),
                 "difference": cell(Number(row.difference), sign=True),
-                "agrees": digits.UNDEFINED if row.agrees is None else "yes" if row.agrees else "no",
+                "apart": digits.UNDEFINED if row.apart is None else "yes" if row.apart else "no",
             }
         )
     return {"name": texts.name(found.model), "rows": rows, "differs": [texts.clip(each) for each in found.differs]}

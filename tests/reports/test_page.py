@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redundancy_eval.answers import Asked
-from redundancy_eval.reports import digits, page, paper
+from redundancy_eval.reports import digits, figures, page, paper
 from redundancy_eval.reports.page import drill, texts, verdict
+from redundancy_eval.reports.subject import Subject
 from redundancy_eval.statistics import verdicts
-from redundancy_eval.uncertainty import OVERALL
+from redundancy_eval.uncertainty import OVERALL, analyse
 from tests.reports.made_up import ENCODERS, changed, like_the_paper, subject
 
 
@@ -179,7 +180,7 @@ def test_without_intervals_no_verdict_is_given():
         replace(c, verdict=verdicts.NOT_KNOWN, cur=replace(c.cur, reason="no samples")) for c in made.analysis.cells
     ]
     made = changed(made, analysis=replace(made.analysis, cells=tuple(cells)))
-    assert verdict.headline(made)[0] == "No verdict is given: no samples."
+    assert verdict.headline(made)[0] == "No overall verdict is given: no samples."
     assert "redundant" not in page.build([made]).split("<main")[1].split("<h2")[0]
 
 
@@ -201,7 +202,7 @@ def test_doubts_are_made_by_rule(four):
         four, table=replace(four.table, notes=("warning (limit): masks differ", "3 answers are empty", "4 empty"))
     )
     found = verdict.doubts(noted)
-    assert found[0] == "warning (limit): masks differ" and "3 answers are empty (and 1 notes like this)" in found
+    assert found[0] == "warning (limit): masks differ" and "3 answers are empty (and 1 more like this)" in found
     assert any("what the model relies on, not what it could not do without" in doubt for doubt in found)
     assert len(found) <= 7
 
@@ -329,3 +330,30 @@ def test_the_paper_s_numbers_stand_on_the_page():
     assert len(rows) == len(compared.paper.rows)
     assert [float(row[2]) for row in rows] == [row.published.value for row in compared.paper.rows]
     assert "Known to differ" in text and "digitised" in text
+
+
+def test_of_one_category_alone_that_is_shown_first():
+    made = subject(documents=60)
+    keep = [i for i, b in enumerate(made.table.benchmarks) if b.category == "OCR"]
+    alone = replace(
+        made.table, benchmarks=tuple(made.table.benchmarks[i] for i in keep), points=made.table.points[:, keep],
+        tasks=tuple(made.table.tasks[i] for i in keep), documents=(60,),
+        samples={"bench OCR": made.table.samples["bench OCR"]},
+    )  # fmt: skip
+    model = replace(made.model, table=alone, analysis=analyse(alone))
+    ocr = Subject.of(model)
+    assert ocr.main == "OCR" and ocr.places == (OVERALL, "OCR")
+    text = page.build([ocr])
+    assert "The model relies on" in text and "ocr score" in text
+    assert set(figures.files([ocr], ("svg",))) >= {"cur_forest.svg", "drop_curve.svg", "subsets.svg", "shares.svg"}
+
+
+def test_of_some_categories_each_is_said():
+    made = subject(documents=60, categories=("General", "OCR"))
+    third = replace(made.table.taxonomy, categories=("General", "OCR", "Chart"))
+    some = replace(made.table, taxonomy=third)
+    part = Subject.of(replace(made.model, table=some, analysis=analyse(some)))
+    first, more = verdict.headline(part)
+    assert first == "No overall verdict is given: no benchmark of Chart was run."
+    assert "General: " in more and "OCR: " in more and "relied on" in more
+    page.build([part])
