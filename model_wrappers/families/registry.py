@@ -44,6 +44,7 @@ def collected() -> dict[str, Family]:
 
 
 FAMILIES: Mapping[str, Family] = collected()
+MODELS = (*FAMILIES, *HOOKED)  # ids of all masked models
 
 
 def images_first(model_id: str) -> bool:

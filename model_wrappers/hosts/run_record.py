@@ -12,7 +12,6 @@ from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps.masks import encoders_of
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 
 # What the run under way finds out of its model, which its record says then.
 FOUND: dict[str, Any] = {}
@@ -39,7 +38,7 @@ def describe(
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
     record: dict[str, Any] = {"model": model}
-    if model in MODELS:
+    if model in registry.MODELS:
         arguments = model_args.parse(given, "--model_args")
         encoders = encoders_of(model, arguments)
         mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from redundancy_eval.deciding import Decidable
+
 
 @dataclass(frozen=True)
 class Task:
@@ -126,3 +128,5 @@ class Plan:
     assumptions: Sequence[str]
     framework: str = ""
     command: Sequence[str] = ()
+    decidable: Sequence[Decidable] = ()
+    decidable_by: str = ""

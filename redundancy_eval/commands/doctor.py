@@ -236,11 +236,11 @@ def _lmms_eval() -> Iterator[Line]:
 # VLMEvalKit has no entry points: our launcher puts a model into its table for each run.
 _VLMEVALKIT = """
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
+from redundancy_eval.model_wrappers.families import registry
 framework = launch.load_framework()
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import hooked, model
 told = []
-for name in MODELS:
+for name in registry.MODELS:
     with launch.registered(name, lambda: "ours"):
         told.append([name, name in framework.supported_VLM and framework.supported_VLM[name]() == "ours"])
 """

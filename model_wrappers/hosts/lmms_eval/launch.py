@@ -16,7 +16,6 @@ from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 from redundancy_eval.readers.lmms_eval import Reader
 from redundancy_eval.usage import refusals
 
@@ -94,7 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
-    if args.model in MODELS:
+    if args.model in registry.MODELS:
         check_generation(args.gen_kwargs)
     if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HF_MASKED):
         raise SetupError(f"{args.model} puts prompts into its own template: leave --apply_chat_template out")

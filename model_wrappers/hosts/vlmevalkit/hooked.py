@@ -38,7 +38,7 @@ class HookedVlm(BaseModel):
         own = ("base", "encoders", "drop", "keep", "ablation")
         name = arguments.get("base", "")
         with fatal_errors(f"loading {name or 'the base model'}"):
-            if name not in supported_VLM or name == "masked":
+            if name not in supported_VLM or name == registry.MASKED:
                 raise SetupError(f"masked needs base=<name in VLMEvalKit's supported_VLM>; {name!r} is none")
             if arguments.get("ablation", "zero") != "zero":
                 raise SetupError("masked knows ablation=zero only, as rows are not known by image here")
