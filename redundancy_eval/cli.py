@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from redundancy_eval import __version__, place
 from redundancy_eval.commands import (
     calibrate,
+    cost,
     demo,
     doctor,
     models,
     parity,
     plan,
+    prune,
     report,
     run,
     sweep,
@@ -26,7 +28,7 @@ from redundancy_eval.commands import (
 from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
 
-COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, parity, demo, doctor)
+COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, parity, demo, doctor)
 NAMES = tuple(command.__name__.rpartition(".")[2] for command in COMMANDS)
 _EPILOG = """\
 examples:

@@ -121,6 +121,7 @@ class _Record(TypedDict, total=False):
     resolved: Resolved
     files: dict[str, str]
     feeds: dict[str, list[str]]
+    pruned: dict[str, Any]
 
 
 class Record(_Record):

@@ -70,7 +70,8 @@ class Run:
     (`dtype`, `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded`
     whether a record of ours tells, `told` whether the user gave the mask. `hashes` are those of its files when they
     were written. `feeds` tells which encoder's output others take as their input. `again` marks a second run of the
-    full model, to be compared with the first.
+    full model, to be compared with the first. `pruned` names what was not in the checkpoint any more; `arguments` are
+    those of the same mask of the whole one.
     """
 
     path: Path
@@ -91,6 +92,7 @@ class Run:
     hashes: Mapping[Path, str] = field(default_factory=dict)
     feeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     again: bool = False
+    pruned: str = ""
 
     @property
     def checkpoint(self) -> str:

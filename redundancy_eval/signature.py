@@ -34,6 +34,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "checkpoint": checkpoint(runs),
         "encoders": "+".join(model.encoders) + "+?" * model.guessed,
         "masks": f"{len(model.masks)}/{'?' if model.guessed else 2 ** len(model.encoders)}",
+        "pruned": ",".join(sorted({run.pruned for run in runs if run.pruned})),
         "ablation": ablation(runs),
         "calibration": given.get("calibration", "") + sample,
         "site": given.get("site", words.get("site", "")),

@@ -6,7 +6,7 @@ activations and resizing. Encoders and fusion are counted on the meta device, wh
 CPU the counter of torch 2.14 sees nothing in flash attention), the language model by formula.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.families.base import FamilyModel, model_class
+from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual, model_class
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
 
@@ -93,20 +93,21 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
     return model.eval().requires_grad_(False)
 
 
-def of(model: FamilyModel, model_id: str, config: Mapping[str, Any]) -> Costs:
+def of(model: FamilyModel, model_id: str, config: Mapping[str, Any], picture: tuple[int, int] = PICTURE) -> Costs:
     """The costs of a skeleton.
 
     Args:
-        model: as `skeleton` makes it.
+        model: as `skeleton` makes it; in families whose encoders have repositories of their own, with or without them.
         model_id: of its family.
         config: the checkpoint's.
+        picture: width and height of the image.
     """
-    image = Image.new("RGB", PICTURE)
+    image = Image.new("RGB", picture)
     layouts = model.layouts([image])
     units, shapes = sum(map(model.units, layouts)), model.shapes("encoder")
     parameters: float | None = sum(parameter.numel() for parameter in model.parameters())
     encoders: dict[str, float | None] = {}
-    if registry.family(model_id).repositories:  # where only the checkpoint's config is at hand, they are not
+    if registry.family(model_id).repositories and not model.encoders:  # only the checkpoint's config is at hand
         own = {"encoder_configs", "image_size", "grid_size"} & set(config)  # not the released sizes
         known = {} if own else registry.family(model_id).costs
         encoders = {name: known[name][1] * 1e9 * units if name in known else None for name in model.encoder_names}
@@ -115,8 +116,7 @@ def of(model: FamilyModel, model_id: str, config: Mapping[str, Any]) -> Costs:
         for name in model.encoder_names:
             sizes = {key: pixels.shape for key, pixels in model.preprocess([image], [name]).items()}
             encoders[name] = count(partial(_encode, model, sizes, name))[1]
-    given = {name: (units, *shape) for name, shape in shapes.items()}
-    visuals, fusion = count(lambda: model.fuse(model.project(_blank(given)), layouts))
+    visuals, fusion = fused(model, picture, model.encoder_names, ())
     return Costs(
         encoders,
         fusion,
@@ -125,6 +125,44 @@ def of(model: FamilyModel, model_id: str, config: Mapping[str, Any]) -> Costs:
         None if parameters is None else int(parameters),
         language(model.language_model),
     )
+
+
+def fused(
+    model: FamilyModel, picture: tuple[int, int], run: Collection[str], stand_ins: Collection[str]
+) -> tuple[list[Visual], int]:
+    """What a skeleton makes of encoders' outputs for an image, and how many operations projectors and fusion take.
+
+    Args:
+        model: the skeleton.
+        picture: width and height of the image.
+        run: entries that go through the projectors.
+        stand_ins: entries that are put behind them.
+    """
+    layouts = model.layouts([Image.new("RGB", picture)])
+    units = sum(map(model.units, layouts))
+    before = {name: (units, *model.shapes("encoder")[name]) for name in run}
+    behind = {name: (units, *model.shapes("projected")[name]) for name in stand_ins}
+    return count(lambda: model.fuse(model.project(_blank(before)) | _blank(behind), layouts))
+
+
+def within_language(model: FamilyModel, picture: tuple[int, int], run: Collection[str]) -> int:
+    """Operations that a family adds to the prompt's pass through the language model (Cambrian's samplers)."""
+    if type(model).prefill is FamilyModel.prefill:
+        return 0
+    layouts = model.layouts([Image.new("RGB", picture)])
+    given = {name: (sum(map(model.units, layouts)), *shape) for name, shape in model.shapes("encoder").items()}
+    tokens = len(fused(model, picture, run, ())[0][0].embeddings) + getattr(model, "image_position", 0)
+
+    def prompt() -> Any:
+        embeddings = torch.empty(1, tokens, model.language_model.config.hidden_size)
+        return model.language_model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1)
+
+    def whole() -> Any:
+        visuals = model.fuse(model.project(_blank(given)), layouts)
+        with model.prefill([visuals], [0]):
+            return prompt()
+
+    return count(whole)[1] - count(prompt)[1] - fused(model, picture, run, ())[1]
 
 
 def language(model: Any) -> Language:

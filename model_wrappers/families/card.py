@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from redundancy_eval import pruned
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import config_keys
 
@@ -64,6 +65,8 @@ class Family:
             counted on the meta device.
         skipped: when a dropped encoder is not run.
         recording: `MODULE:CLASS` of what reads its recorded tensors, a Recording (families/recording.py); "" for none.
+        slicing: `MODULE:FUNCTION` of what cuts dropped encoders out of its fusion too, a Slicing (prune/slices.py);
+            "" where it cannot be.
         settings: the family's own model arguments, with their meaning.
         published: None where the authors' code for masking the family was not found.
         repositories: reads from a config where the encoders' weights are, if they are not in the checkpoint.
@@ -82,6 +85,7 @@ class Family:
     costs: Mapping[str, tuple[float, float]]
     skipped: str
     recording: str = ""
+    slicing: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
     repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
@@ -98,7 +102,9 @@ class Family:
             SetupError: of another family, quantised, or with a key that is not known or not supported.
         """
         self.encoders(config)
-        config_keys.check(config, self.keys(config), where)
+        pruned.of_config(config, where)
+        released = {key: value for key, value in config.items() if key != pruned.KEY}
+        config_keys.check(released, self.keys(config), where)
 
     def named(self, reference: str) -> Any:
         """What `MODULE:NAME` names, imported only here, as it takes torch.

@@ -9,10 +9,11 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import masks
+from redundancy_eval import masks, pruned
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families.card import Family
+from redundancy_eval.pruned import Pruned
 
 GROUP = "redundancy_eval.families"  # of entry points that name a Family each
 HF_MASKED, MASKED = HOOKED = ("hf_masked", "masked")  # models whose encoders the argument `encoders` names
@@ -96,6 +97,20 @@ def encoders_of(model_id: str, pretrained: str | None = None, revision: str | No
     return found.encoders(hub.read_config(folder))
 
 
+def pruned_of(model_id: str, given: Mapping[str, Any]) -> Pruned | None:
+    """What a family's checkpoint was pruned of; None of one that is whole, and of other models.
+
+    Raises:
+        SetupError: the checkpoint can't be found.
+    """
+    if model_id not in FAMILIES:
+        return None
+    folder = hub.locate(
+        str(given.get("pretrained") or FAMILIES[model_id].default), given.get("revision"), weights=False
+    )
+    return pruned.of_config(hub.read_config(folder), folder / "config.json")
+
+
 def folders(model_id: str, given: Mapping[str, Any]) -> dict[str, Path]:
     """Where the weights are that decide a model's answers: `checkpoint`, and encoders with repositories of their own.
 
@@ -129,5 +144,12 @@ def known_encoders(model_id: str, pretrained: str) -> tuple[str, ...]:
         pretrained = found.default
     folder = hub.cached(pretrained)
     if folder is not None:
-        return found.encoders(hub.read_config(folder))
+        config = hub.read_config(folder)
+        own = pruned.of_config(config, folder / "config.json")
+        if own is not None:
+            raise SetupError(
+                f"{pretrained} was pruned of {own.label}, and no record beside its results says so: run it with "
+                "redundancy-eval, which writes one"
+            )
+        return found.encoders(config)
     return next((c.encoders for c in found.checkpoints if c.hub_id == pretrained), ())

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,16 @@ def describe(
     record: dict[str, Any] = {"model": model}
     if model in registry.MODELS:
         arguments = model_args.parse(given, "--model_args")
-        encoders = encoders_of(model, arguments)
-        mask = masks.dropped(encoders, arguments.get("drop"), arguments.get("keep"))
+        asked = arguments.get("drop"), arguments.get("keep")
+        own = registry.pruned_of(model, arguments)
+        encoders = encoders_of(model, arguments) if own is None else own.encoders
+        mask = masks.dropped(encoders, *asked) if own is None else own.mask(*asked)
         record.update(encoders=list(encoders), mask=masks.label(mask, encoders))
         if model != registry.MASKED:  # what weights the base of `masked` reads is not known here
-            record["checkpoint"] = identity.digest(identity.of(registry.folders(model, arguments)))
+            weights = identity.digest(identity.of(registry.folders(model, arguments)))
+            record["checkpoint"] = weights if own is None else own.checkpoint
+            if own is not None:
+                record["pruned"] = replace(own, weights=weights).as_json()
         if arguments.get("calibration"):
             from redundancy_eval.model_wrappers.masking import ablations
 
@@ -136,7 +142,7 @@ def check_record(record: Mapping[str, Any], folder: Path) -> None:
 
 def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of every task; batch sizes and processes stand in each results file."""
-    names = ("model", "mask", "encoders", "checkpoint", "calibration", "versions")
+    names = ("model", "mask", "encoders", "checkpoint", "pruned", "calibration", "versions")
     ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
     return {**{name: record.get(name) for name in names}, "resolved": ran}
 

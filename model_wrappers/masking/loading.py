@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from redundancy_eval import environment, masks, model_args, shown
+from redundancy_eval import environment, masks, model_args, pruned, shown
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry, templates
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Model = MaskedModel | HfMaskedModel
 OURS = (SetupError, DataError)
+CONSTANTS = "dropped_means.safetensors"  # of a pruned checkpoint
 _GENERATION = "generation_config.json"
 # Settings of generation that steer greedy answers too, and the value that does nothing.
 _STEERING: Mapping[str, Any] = {
@@ -63,10 +64,10 @@ def native_model(
     drop: object = None,
     keep: object = None,
     *,
-    ablation: str = "zero",
+    ablation: str | None = None,
     calibration: str | None = None,
     ablation_seed: int = 0,
-    site: str = "encoder",
+    site: str | None = None,
     dtype: str = "auto",
     device: str | torch.device | None = None,
     device_map: str | None = None,
@@ -82,11 +83,11 @@ def native_model(
     Args:
         model_id: the family's.
         pretrained, drop, keep: see `load`.
-        ablation: what stands in for a dropped encoder's output: `zero`, `mean`, `noise` or `shuffle`.
+        ablation: what stands in for a dropped encoder's output: `zero` (the default), `mean`, `noise` or `shuffle`.
         calibration: file of `redundancy-eval calibrate`, for all but `zero`.
         ablation_seed: of `noise` and `shuffle`.
-        site: where it is put: `encoder` (as the output enters the fusion) or, in families with a projector for each
-            encoder, `projected` (after it).
+        site: where it is put: `encoder` (as the output enters the fusion; the default) or, in families with a
+            projector for each encoder, `projected` (after it).
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
         device: torch device; a GPU when there is one.
         device_map: `auto` spreads the model over the devices that there are.
@@ -103,12 +104,18 @@ def native_model(
     family = registry.family(model_id)
     folder = hub.locate(pretrained or family.default, revision)
     config = hub.read_config(folder)
-    names = family.encoders(config)
-    mask = masks.dropped(names, drop, keep)
+    names, own = family.encoders(config), pruned.of_config(config, folder / "config.json")
+    mask, stands_for = masks.dropped(names, drop, keep) if own is None else own.mask(drop, keep), pretrained
+    if own is not None:
+        mask = tuple(name for name in names if name in mask)  # sliced, it knows no other
+        fixed = own.stand_ins({"ablation": ablation, "site": site, **settings})
+        ablation, site, settings = fixed.pop("ablation"), fixed.pop("site"), fixed
+        calibration, stands_for = kept_constants(folder, own, calibration), own.source
+    ablation, site = ablation or "zero", site or "encoder"
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device_map not in (None, "", "auto"):
         raise SetupError(f"device_map must be auto; not {device_map!r}")
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, pretrained or family.default, site)
+    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, stands_for or family.default, site)
     kind = model_class(family)
     run = kind.needed(names, mask, site, **settings)
     if choose_dtype(dtype, place) == torch.float32:
@@ -241,6 +248,22 @@ def read_ablation(
         if found.identity.get(key) != want:
             raise SetupError(f"{calibration} was made for {key} {found.identity.get(key)!r}, not {want!r}")
     return ablations.Ablation(kind, found, int(seed))
+
+
+def kept_constants(folder: Path, own: pruned.Pruned, calibration: str | None = None) -> str | None:
+    """The calibration of a pruned checkpoint: a given one of more encoders, or the means of what is gone.
+
+    Raises:
+        SetupError: the given one is of another sample.
+    """
+    if own.ablation == "zero":
+        return None
+    if calibration is None:
+        return str(folder / CONSTANTS)
+    samples = [ablations.identity(path).get("sample") for path in (Path(calibration), folder / CONSTANTS)]
+    if samples[0] != samples[1]:
+        raise SetupError(f"{calibration} is of another sample than the means that {folder} was pruned to")
+    return calibration
 
 
 def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:

@@ -25,6 +25,12 @@ def encoders_of(model: str, given: Mapping[str, str]) -> tuple[str, ...]:
     """
     if model in registry.HOOKED:
         return tuple(registry.parse_encoders(given.get("encoders")))
+    own = registry.pruned_of(model, given)
+    if own is not None:
+        raise SetupError(
+            f"{given.get('pretrained')} was pruned of {own.label}: a sweep is over the masks of the whole model; "
+            "sweep that, or answer with this one by `redundancy-eval run`"
+        )
     return registry.encoders_of(model, given.get("pretrained"), given.get("revision"))
 
 

@@ -88,6 +88,7 @@ FAMILY = Family(
     sites=("encoder",),
     checked_with="recorded tensors",
     recording="redundancy_eval.model_wrappers.families.eagle.recording:EagleRecording",
+    slicing="redundancy_eval.model_wrappers.families.eagle.slicing:cut",
     costs={
         "clip": (303.5, 381),
         "convnext": (843.4, 6335),

@@ -57,7 +57,7 @@ MODULES: dict[str, type[EagleEncoder]] = {
 }
 # Towers that the original code knows, with the sizes that it hard-codes.
 RELEASED = ("clip-448", "convnext-1024", "sam-1024", "det-1024", "pix2struct-1024")
-_PREFIX = "model.vision_tower.vision_towers."
+PREFIX = "model.vision_tower.vision_towers."
 _LLAMA_ROTARY = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
 
@@ -140,8 +140,8 @@ class Eagle(FamilyModel):
 
     def rename(self, released: str) -> weights.Target:
         """Released tensor name -> own name, or names; None for tensors that are not needed."""
-        if released.startswith(_PREFIX):
-            index, _, rest = released.removeprefix(_PREFIX).partition(".")
+        if released.startswith(PREFIX):
+            index, _, rest = released.removeprefix(PREFIX).partition(".")
             tower = self.towers[int(index)] if index.isdigit() and int(index) < len(self.towers) else None
             rest = rest.removeprefix("vision_tower.")
             if tower is None:
@@ -160,7 +160,7 @@ class Eagle(FamilyModel):
         if own.startswith("encoders."):
             _, name, rest = own.split(".", 2)
             tower = next(tower for tower in self.towers if tower.name == name)
-            return f"{_PREFIX}{tower.index}.vision_tower.{self.encoders[name].release(rest)}"
+            return f"{PREFIX}{tower.index}.vision_tower.{self.encoders[name].release(rest)}"
         if own.startswith("mm_projector."):
             return f"model.{own}"
         return own.removeprefix("language_model.")

@@ -69,6 +69,7 @@ def digest(record: Mapping[str, Any]) -> str:
         *(ran.get(key) for key in ("dtype", "device", "device_name", "attention")),
         ran.get("batch_size") if ran.get("dtype") in compare.HALF else None,  # there it decides answers
         identity.EPOCH,
+        *(record[key] for key in ("pruned",) if key in record),
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from redundancy_eval import compare, files, forms, masks, model_args, records
+from redundancy_eval import compare, files, forms, masks, model_args, pruned, records
 from redundancy_eval.errors import DataError, Hole, SetupError
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.readers.lmms_eval import samples
@@ -60,11 +60,13 @@ def _read(path: Path, lenient: Leniency) -> Run:
     config, fields = content["config"], cast(Mapping[str, Any], content)
     record, hashes = _record(path)
     arguments = model_args.parse(config.get("model_args"), path)
+    small = pruned.of(record["pruned"], path) if "pruned" in record else None
     for name in ("drop", "keep"):
         if arguments.get(name) == "":
             raise DataError(
                 f"{path}: {name}= is empty in the model arguments: which encoders were dropped is not known"
             )
+    arguments = arguments if small is None else small.as_mask(arguments)
     _check_record(path, record, config, arguments, lenient)
     tasks, failures = {}, {}
     predicted = config.get("predict_only") or (config.get("resolved_cli_args") or {}).get("predict_only")
@@ -107,6 +109,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         recorded=bool(record),
         hashes=hashes,
         feeds=record.get("feeds", {}),
+        pruned="" if small is None else small.label,
     )
 
 

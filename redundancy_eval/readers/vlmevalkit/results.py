@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from redundancy_eval import compare, files, forms, model_args, records
+from redundancy_eval import compare, files, forms, model_args, pruned, records
 from redundancy_eval.errors import Hole
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.readers.vlmevalkit import files as kit
@@ -136,11 +136,13 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         versions[VLMEVALKIT] = told.version
     if readings - {None}:
         versions[compare.READING] = "+".join(sorted(reading.value for reading in readings if reading))
+    own = pruned.of(record["pruned"], folder / records.NAME) if "pruned" in record else None
+    arguments = record.get("arguments", {})
     return Run(
         folder,
         VLMEVALKIT,
         str(record.get("model", model)),
-        record.get("arguments", {}),
+        arguments if own is None else own.as_mask(arguments),
         _settings(told),
         tasks,
         tuple(record.get("encoders", ())),
@@ -152,6 +154,7 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         recorded=bool(record),
         hashes=_hashes(told, tasks.values()),
         feeds=record.get("feeds", {}),
+        pruned="" if own is None else own.label,
     )
 
 

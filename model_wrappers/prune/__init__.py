@@ -1,0 +1,1 @@
+"""Checkpoints without encoders that answer as a mask does."""
