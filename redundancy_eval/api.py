@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from redundancy_eval import environment, scores, taxonomy
-from redundancy_eval.answers import Answers
+from redundancy_eval import costs_file, environment, scores, taxonomy
+from redundancy_eval.costs_file import Costs
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.grouping import KnownEncoders
 from redundancy_eval.leniency import Leniency
@@ -12,6 +12,7 @@ from redundancy_eval.options import Options
 from redundancy_eval.readers import answers as of_files
 from redundancy_eval.readers import find
 from redundancy_eval.readers.mask_of import MaskOf
+from redundancy_eval.reports.additions import Additions, Other
 from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]
@@ -48,11 +49,53 @@ def read(
     return scores.tables(runs, chosen, options.encoders, known_encoders, lenient)
 
 
-def answers(tables: Sequence[ScoreTable], options: Options) -> list[Answers]:
-    """Where the page of a report takes questions, answers and, if the options say so, images from."""
-    return [
-        of_files.of(table, _pictures(table.framework) if options.images else of_files.no_pictures) for table in tables
-    ]
+def additions(
+    tables: Sequence[ScoreTable], options: Options, costs: Sequence[str] = (), references: Sequence[str] = ()
+) -> Additions:
+    """What a report shows besides its tables.
+
+    Args:
+        tables: of each model.
+        options: how the report is made; whether images are shown.
+        costs: files of `redundancy-eval cost`.
+        references: `NAME[:KEPT]=RUNS` of other models.
+
+    Raises:
+        SetupError: a file or run is missing, or holds something else.
+        DataError: costs of another model.
+    """
+    shown = options.images
+    answers = [of_files.of(each, _pictures(each.framework) if shown else of_files.no_pictures) for each in tables]
+    return Additions(answers, _costs(tables, costs), [_other(text, options) for text in references])
+
+
+def _costs(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Costs | None]:
+    """The costs of each model; a file that fits none is an error."""
+    found: list[Costs | None] = [None] * len(tables)
+    for path in paths:
+        costs, problem = costs_file.read(Path(path)), None
+        for place, table in enumerate(tables):
+            try:
+                found[place] = costs_file.join(
+                    costs, table.model, table.checkpoint, table.encoders, table.arguments, path
+                )
+                break
+            except DataError as error:
+                problem = error
+        else:
+            raise problem or DataError(f"{path}: there is no model that it could be of")
+    return found
+
+
+def _other(text: str, options: Options) -> Other:
+    head, equals, path = text.partition("=")
+    name, colon, kept = head.partition(":")
+    if not equals or not name or not path or (colon and not kept):
+        raise SetupError(f"--reference is NAME=RUNS or NAME:KEPT+KEPT=RUNS; not {text!r}")
+    tables = read([path], Options(options.taxonomy, options.mmvp_pairs, lenient=options.lenient))
+    if len(tables) != 1 or () not in tables[0].masks:
+        raise SetupError(f"--reference {name}: {path} must hold one model, without a mask")
+    return Other(name, tuple(kept.lower().split("+")) if colon else None, tables[0])
 
 
 def _pictures(framework: str) -> Callable[[str], of_files.Picture]:

@@ -182,6 +182,9 @@ class ReportOptions(TypedDict):
     rerun: bool
     figures: list[str]
     images: bool
+    cost: bool
+    compare: str
+    references: list[str]
 
 
 class Report(TypedDict):

@@ -80,6 +80,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         guessed=model.guessed,
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
+        arguments=signature.arguments(model.runs),
         files={
             benchmark.name: tuple(
                 (task, {mask: samples.path for mask, samples in of_mask.items()})

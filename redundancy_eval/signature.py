@@ -72,6 +72,11 @@ def ablation(runs: Sequence[Run]) -> str:
     return masked.arguments.get("ablation", _unsaid(masked).get("ablation", ""))
 
 
+def arguments(runs: Sequence[Run]) -> dict[str, str]:
+    """Model arguments of the masked runs, but for the mask."""
+    return {name: value for name, value in _masked(runs).arguments.items() if name not in ("drop", "keep")}
+
+
 def _masked(runs: Sequence[Run]) -> Run:
     return next((run for run in runs if not run.is_full), first_of(runs))
 

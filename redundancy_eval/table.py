@@ -36,7 +36,8 @@ class ScoreTable:
     scores of the benchmarks that were logged, `rerun` those of a second run of the full model, scores (1, documents);
     None where there is none. `ablation` is what stands in for dropped outputs ("" where that is not known). Where
     `encoders` are those that masks name (`guessed`), the model may have more: then IG is not known, nor whether a mask
-    drops all. `files` names, for each benchmark, its tasks with the file of samples under each mask.
+    drops all. `arguments` are the masked model's, as
+    far as known. `files` names, for each benchmark, its tasks with the file of samples under each mask.
     """
 
     model: str
@@ -55,6 +56,7 @@ class ScoreTable:
     guessed: bool = False
     ablation: str = ""
     rerun: Mapping[str, SampleScores] | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Sequence[tuple[str, Mapping[Mask, Path]]]] = field(default_factory=dict)
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:

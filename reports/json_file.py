@@ -119,6 +119,7 @@ def options_of(out: Path) -> Options:
         return Options(
             kept["taxonomy"], kept["mmvp_pairs"], encoders, mask_of, lenient, kept["scale"], kept["level"],
             kept["margin"], kept["seed"], kept["intervals"], kept["rerun"], tuple(kept["figures"]), kept["images"],
+            kept["cost"], kept["compare"], tuple(kept["references"]),
         )  # fmt: skip
     except SetupError as error:
         raise DataError(f"{path}: options.level, margin, seed, intervals or figures: {error}") from None

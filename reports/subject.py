@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from redundancy_eval.costs_file import Costs
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports.looks import Look, looks
 from redundancy_eval.reports.model import Model
@@ -15,24 +16,6 @@ from redundancy_eval.uncertainty.changes import changes
 from redundancy_eval.uncertainty.references import differences
 
 UNKNOWN = Number(math.nan, reason="not run")
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What masks cost: `columns` holds amounts in the order of `masks`, by the name that is printed.
-
-    The first column is the one that scores are drawn against; `note` says how it was counted.
-    """
-
-    masks: tuple[Mask, ...]
-    columns: Mapping[str, Sequence[float]]
-    note: str = ""
-
-    def share(self, column: str, mask: Mask) -> float:
-        """A mask's amount as a fraction of the full model's; NaN where either is not known or zero."""
-        amounts = {tuple(sorted(each)): amount for each, amount in zip(self.masks, self.columns[column], strict=True)}
-        full, own = amounts.get((), math.nan), amounts.get(tuple(sorted(mask)), math.nan)
-        return own / full if full else math.nan
 
 
 @dataclass(frozen=True)

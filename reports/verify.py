@@ -1,21 +1,20 @@
 """Whether a written report follows from the runs."""
 
 import re
-from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from redundancy_eval import shown
-from redundancy_eval.answers import Answers
 from redundancy_eval.errors import DataError
 from redundancy_eval.options import FIGURES, Options
 from redundancy_eval.reports import write
+from redundancy_eval.reports.additions import Additions
 from redundancy_eval.reports.report import Report
 
 _DRAWN = tuple(f".{kind}" for kind in FIGURES)
 
 
-def verify(report: Report, out: Path, answers: Sequence[Answers] = ()) -> tuple[int, int]:
+def verify(report: Report, out: Path, additions: Additions | None = None) -> tuple[int, int]:
     """Compare a written report with one made anew; drawn figures depend on matplotlib and fonts, their CSVs do not.
 
     Returns:
@@ -25,7 +24,7 @@ def verify(report: Report, out: Path, answers: Sequence[Answers] = ()) -> tuple[
         DataError: a file is missing, or a line differs (but for our own version); with file and line of the first.
     """
     numbers, wrong = 0, []
-    made = {name: content for name, content in write.files(report, answers).items() if not name.endswith(_DRAWN)}
+    made = {name: content for name, content in write.files(report, additions).items() if not name.endswith(_DRAWN)}
     for name, content in made.items():
         path = out / name
         if not path.is_file():

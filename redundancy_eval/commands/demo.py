@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     options = api.Options(encoders=encoders, figures=("pdf", "png"), images=True)
     scores = api.read([runs], options)
     made = report.build(scores, options)
-    files = write.write(made, tables, answers=api.answers(scores, options))
+    files = write.write(made, tables, additions=api.additions(scores, options))
     print(f"\n{markdown.text(made)}")
     print(f"{len(files)} files in {tables}, lmms-eval's own results in {runs}")
     print(f"to look at: {tables / write.PAGE}")

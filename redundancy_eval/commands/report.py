@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def _flags(parser: usage.Parser) -> None:
         parser, "--lenient", metavar="KIND,...", default="",
         help="make these kinds of bad data warnings under the table (below)",
     )  # fmt: skip
+    usage.add(parser, "--open", action="store_true", help="open the page when it is written")
     report_flags.add(parser)
     kinds = "\n".join(f"  {kind:18}{meaning}" for kind, meaning in KINDS.items())
     usage.end(parser, f"kinds of bad data for --lenient, and what then happens:\n{kinds}")
@@ -78,10 +80,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     tables = api.read(args.runs, options, rerun=args.rerun)
     made = report.build(tables, options)
-    files = [] if args.out is None else write.write(made, Path(args.out), args.runs, api.answers(tables, options))
+    besides = api.additions(tables, options, args.cost, args.reference)
+    files = [] if args.out is None else write.write(made, Path(args.out), args.runs, besides)
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)
+        if args.open:
+            webbrowser.open((Path(args.out) / write.PAGE).resolve().as_uri())
     return 0
 
 
