@@ -66,7 +66,7 @@ def additions(
     """
     shown = options.images
     answers = [of_files.of(each, _pictures(each.framework) if shown else of_files.no_pictures) for each in tables]
-    return Additions(answers, _costs(tables, costs), [_other(text, options) for text in references])
+    return Additions(answers, _costs(tables, costs), [_other(text, options, tables) for text in references])
 
 
 def _costs(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Costs | None]:
@@ -87,15 +87,23 @@ def _costs(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Costs | N
     return found
 
 
-def _other(text: str, options: Options) -> Other:
+def _other(text: str, options: Options, beside: Sequence[ScoreTable]) -> Other:
     head, equals, path = text.partition("=")
     name, colon, kept = head.partition(":")
     if not equals or not name or not path or (colon and not kept):
         raise SetupError(f"--reference is NAME=RUNS or NAME:KEPT+KEPT=RUNS; not {text!r}")
-    tables = read([path], Options(options.taxonomy, options.mmvp_pairs, lenient=options.lenient))
+    from redundancy_eval.model_wrappers.families import registry
+
+    names = tuple(kept.lower().split("+")) if colon else None
+
+    def encoders(model: str, checkpoint: str) -> Sequence[str]:
+        # It has no mask, so that nothing rests on them; but a model has some.
+        return registry.known_encoders(model, checkpoint) or names or beside[0].encoders
+
+    tables = read([path], Options(options.taxonomy, options.mmvp_pairs, lenient=options.lenient), encoders)
     if len(tables) != 1 or () not in tables[0].masks:
         raise SetupError(f"--reference {name}: {path} must hold one model, without a mask")
-    return Other(name, tuple(kept.lower().split("+")) if colon else None, tables[0])
+    return Other(name, names, tables[0])
 
 
 def _pictures(framework: str) -> Callable[[str], of_files.Picture]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redundancy_eval import usage
+from redundancy_eval.errors import SetupError
 
 _EXAMPLE = """\
 redundancy-eval report runs/x5 -o tables/x5
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         None if args.scale is None else float(args.scale),
         **report_flags.given(args),
     )
+    if args.out is None and (args.open or options.figures or args.cost or args.reference or args.compare):
+        raise SetupError("--open, --figures, --cost, --reference and --compare are for what is written: say -o OUT")
     tables = api.read(args.runs, options, rerun=args.rerun)
     made = report.build(tables, options)
     besides = api.additions(tables, options, args.cost, args.reference)
