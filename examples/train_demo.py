@@ -124,7 +124,7 @@ class Samples(torch.utils.data.IterableDataset):
         return self.cache[text]
 
     def question_ids(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-        """Ids of a question behind the image, and of its answer, as generation meets them."""
+        """Ids of a question after the image, and of its answer, as generation meets them."""
         return self.words(f"\n{prompt}{self.after}"), [*self.words(f" {answer}"), CONFIG["eos_token_id"]]
 
     def sample(self, category: str, rng: Random) -> tuple[torch.Tensor, list[tuple[list[int], list[int]]]]:
@@ -143,7 +143,7 @@ class Samples(torch.utils.data.IterableDataset):
         return torch.from_numpy(scenes.draw(scene)), out
 
     def collate(self, items):
-        """Pack the questions of each image behind one prefix; images (n, S, S, 3) uint8, the rest (n, length)."""
+        """Pack the questions of each image after one prefix; images (n, S, S, 3) uint8, the rest (n, length)."""
         offset = len(self.prefix)
         rows = []
         for _, questions in items:

@@ -156,7 +156,7 @@ def _short(value: object) -> str:
 
 
 def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
-    """Check what holds for whole runs: weights, versions, precision, calibration, arguments of told masks.
+    """Check what holds for whole runs: weights, versions, precision, calibration, arguments of given masks.
 
     Raises:
         DataError: two runs differ.
@@ -201,7 +201,7 @@ def _tell_unversioned(runs: Sequence[Run], lenient: Leniency) -> None:
     silent = [run for run in runs if run.framework not in run.versions]
     if silent and len(silent) < len(runs):
         framework = silent[0].framework
-        lenient.note(f"{framework}'s version is not told by {_listed(silent)}: it is not known to agree")
+        lenient.note(f"{framework}'s version is not recorded by {_listed(silent)}: it is not known to agree")
 
 
 def check_files(runs: Iterable[Run], lenient: Leniency) -> None:
@@ -255,12 +255,12 @@ def _check_told(runs: Sequence[Run], lenient: Leniency) -> None:
     """Name what runs differ in whose masks were told: they are one model by their user's word alone."""
     models = sorted({run.model for run in runs})
     if len(models) > 1:
-        lenient.note(f"the told masks are of different model ids: {', '.join(models)}")
+        lenient.note(f"the masks of --mask-of are of different model ids: {', '.join(models)}")
     for name in sorted({name for run in runs for name in run.arguments} - {"drop", "keep"}):
         values = sorted({run.arguments.get(name, "nothing") for run in runs})
         if len(values) > 1 and model_args.KINDS.get(name) != "place":
             said = " and ".join(model_args.redacted(f"{name}={value}") for value in values)
-            lenient.note(f"the told masks differ in {said}")
+            lenient.note(f"the masks of --mask-of differ in {said}")
 
 
 def _listed(runs: Sequence[Run]) -> str:

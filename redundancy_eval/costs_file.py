@@ -90,8 +90,14 @@ class Costs:
     """
 
     masks: tuple[tuple[str, ...], ...]
-    columns: Mapping[str, tuple[float, ...]]
+    columns: Mapping[str, Sequence[float]]
     note: str = ""
+
+    def share(self, column: str, mask: Sequence[str]) -> float:
+        """A mask's amount as a fraction of the full model's; NaN where either is not known or zero."""
+        amounts = {tuple(sorted(each)): amount for each, amount in zip(self.masks, self.columns[column], strict=True)}
+        full, own = amounts.get((), math.nan), amounts.get(tuple(sorted(mask)), math.nan)
+        return own / full if full else math.nan
 
 
 def costly(arguments: Mapping[str, str]) -> dict[str, str]:

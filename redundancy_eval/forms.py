@@ -180,6 +180,11 @@ class ReportOptions(TypedDict):
     seed: int
     intervals: str
     rerun: bool
+    figures: list[str]
+    images: bool
+    cost: bool
+    compare: str
+    references: list[str]
 
 
 class Report(TypedDict):

@@ -65,7 +65,7 @@ _LISTED = re.compile(  # in JSON, also within a text in JSON; in a list of words
     re.IGNORECASE,
 )
 _WHOLE_NAME = re.compile(rf"-{{0,2}}{_SECRET_NAME}", re.IGNORECASE)
-# user:password@ behind a scheme, or in front of a host.
+# user:password@ after a scheme, or in front of a host.
 _USER = re.compile(r"(?<![a-z0-9+.-])(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s/@\"']*(?:@[^\s/@\"']*)*@", re.IGNORECASE)
 _HOST_USER = re.compile(
     r"(?<![\w./:@%+-])[\w.%+-]+:[^\s/@:,\"']+@"
@@ -149,7 +149,7 @@ def kind(name: str) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value behind a name is kept out of sight."""
+    """Whether the value after a name is kept out of sight."""
     return _WHOLE_NAME.fullmatch(name) is not None
 
 

@@ -6,6 +6,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.taxonomy import DEFAULT
 
 INTERVALS = ("range", "none")
+FIGURES = ("pdf", "png", "svg")
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class Options:
     `mask_of` as for `readers.mask_of.MaskOf.parse`; `lenient` as for `leniency.Leniency`; `scale` as for
     `readers.csv_scores.Reader`. `level` of intervals and `margin` of CUR below which an encoder is redundant are
     fractions, `seed` is that of draws; `intervals` says whether LaTeX shows them, and `rerun` that the full model's
-    second run was given.
+    second run was given. `figures` are the kinds of files that figures are drawn to; `images` says that the page
+    shows those of the documents; `cost`, `compare` (`paper`) and `references` (names) say what models were set
+    beside.
 
     Raises:
         SetupError: a number is out of its range.
@@ -33,6 +36,11 @@ class Options:
     seed: int = 0
     intervals: str = INTERVALS[0]
     rerun: bool = False
+    figures: tuple[str, ...] = ()
+    images: bool = False
+    cost: bool = False
+    compare: str = ""
+    references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.level < 1:
@@ -41,5 +49,8 @@ class Options:
             raise SetupError(f"--margin is in percent of the full score, such as 2; not {100 * self.margin:g}")
         if self.seed < 0:
             raise SetupError(f"--seed is a whole number from 0; not {self.seed}")
+        unknown = [kind for kind in self.figures if kind not in FIGURES]
+        if unknown:
+            raise SetupError(f"--figures knows {', '.join(FIGURES)} and none; not {unknown[0]!r}")
         if self.intervals not in INTERVALS:
             raise SetupError(f"--intervals knows {', '.join(INTERVALS)}; not {self.intervals!r}")

@@ -61,7 +61,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
     rerun = {b.name: c.rerun for b, c in zip(benchmarks, columns, strict=True) if c.rerun is not None}
     notes = (
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
-        *_undefined(model, taxonomy, benchmarks, points), *lenient.take(),
+        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *lenient.take(),
     )  # fmt: skip
     return ScoreTable(
         model=signature.first_of(model.runs).model,
@@ -80,6 +80,14 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         guessed=model.guessed,
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
+        arguments=signature.arguments(model.runs),
+        files={
+            benchmark.name: tuple(
+                (task, {mask: samples.path for mask, samples in of_mask.items()})
+                for task, of_mask in column.answers.items()
+            )
+            for benchmark, column in zip(benchmarks, columns, strict=True)
+        },
     )
 
 
@@ -119,6 +127,20 @@ def _sources(model: Model, taxonomy: Taxonomy) -> tuple[list[tuple[Benchmark, tu
     if outside:
         notes.append(f"not in the taxonomy {taxonomy.name}, left out: {', '.join(outside)}")
     return chosen, notes
+
+
+def _unclustered(chosen: Sequence[tuple[Benchmark, Sequence[Part]]], columns: Sequence[pairing.Column]) -> list[str]:
+    """Which benchmarks ask several questions about an image and come from a task whose samples do not name it."""
+    notes = []
+    for (benchmark, parts), column in zip(chosen, columns, strict=True):
+        every = (part for found in benchmark.sources.values() for parts in found for part in parts)
+        plain = [part.task for part in parts if not part.cluster]
+        if column.samples is not None and plain and any(part.cluster for part in every):
+            notes.append(
+                f"samples of {', '.join(plain)} do not name their images: questions of {benchmark.name} about one "
+                "image count as independent, so intervals may be too narrow"
+            )
+    return notes
 
 
 def _undefined(

@@ -67,9 +67,14 @@ def checkpoint(runs: Sequence[Run]) -> str:
 
 
 def ablation(runs: Sequence[Run]) -> str:
-    """What stands in for dropped outputs; "told" where the user told the masks, "" where nothing tells."""
+    """What stands in for dropped outputs; "told" where the user gave the masks, "" where nothing tells."""
     masked = _masked(runs)
     return masked.arguments.get("ablation", _unsaid(masked).get("ablation", ""))
+
+
+def arguments(runs: Sequence[Run]) -> dict[str, str]:
+    """Model arguments of the masked runs, but for the mask."""
+    return {name: value for name, value in _masked(runs).arguments.items() if name not in ("drop", "keep")}
 
 
 def _masked(runs: Sequence[Run]) -> Run:

@@ -139,7 +139,7 @@ class Store:
         first, mask = self._documents.setdefault(_document(key), (images, key.mask))
         if first != images:
             raise DataError(
-                f"{where}the images of {key.task} document {key.document} ({key.split}) are others than when "
+                f"{where}the images of {key.task} document {key.document} ({key.split}) differ from those when "
                 f"drop={mask} was answered; use another output folder for other data"
             )
 
@@ -168,7 +168,7 @@ class Store:
         """Take an answer, to be written by the next `flush`; a second one to a key is not.
 
         Raises:
-            DataError: the document's images are others than before.
+            DataError: the document's images differ from before.
         """
         self.check_images(key, stored.images)
         first = self.get(key) or self._pending.setdefault(key, stored)

@@ -1,7 +1,8 @@
 """Scores of one model under its masks: data only, what statistics and reports look at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ class ScoreTable:
     scores of the benchmarks that were logged, `rerun` those of a second run of the full model, scores (1, documents);
     None where there is none. `ablation` is what stands in for dropped outputs ("" where that is not known). Where
     `encoders` are those that masks name (`guessed`), the model may have more: then IG is not known, nor whether a mask
-    drops all.
+    drops all. `arguments` are the masked model's, as
+    far as known. `files` names, for each benchmark, its tasks with the file of samples under each mask.
     """
 
     model: str
@@ -54,6 +56,8 @@ class ScoreTable:
     guessed: bool = False
     ablation: str = ""
     rerun: Mapping[str, SampleScores] | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Sequence[tuple[str, Mapping[Mask, Path]]]] = field(default_factory=dict)
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
         """Points of one mask, NaN where it was not run."""

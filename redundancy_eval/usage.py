@@ -7,6 +7,7 @@ from contextlib import contextmanager, redirect_stderr
 from textwrap import fill
 from typing import Any, NoReturn
 
+from redundancy_eval import environment
 from redundancy_eval.errors import UsageError
 
 Run = Callable[[argparse.Namespace, Sequence[str]], int]
@@ -21,7 +22,8 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises what it would print with its usage.
 
     Args:
-        flags: adds the flags, once something is parsed or the help asked for: what they import may take long.
+        flags: adds the flags, once something is parsed or the help asked for: what they import, of the base install
+            alone, may take long.
         settings: ArgumentParser's.
     """
 
@@ -50,7 +52,8 @@ class Parser(argparse.ArgumentParser):
     def _complete(self) -> None:
         flags, self.flags = self.flags, None
         if flags is not None:
-            flags(self)
+            with environment.needed("redundancy-eval", ""):
+                flags(self)
 
 
 def command(

@@ -18,7 +18,7 @@ _DIGITS = 9  # significant ones in files: the last of a float's sixteen differ b
 class Cell:
     """A number in printed units (points or %), or a text in its place.
 
-    `low` and `high` are the ends of its interval, `change` stands behind it with its sign, `stars` mark significance,
+    `low` and `high` are the ends of its interval, `change` stands after it with its sign, `stars` mark significance,
     `digits` are its decimals where not those that its interval warrants. A cell without number and text is undefined.
     """
 
@@ -52,7 +52,7 @@ def interval(cell: Cell) -> str:
 
 
 def change(cell: Cell) -> str:
-    """The change behind a number, with its sign; "" where there is none."""
+    """The change beside a number, with its sign; "" where there is none."""
     if not math.isfinite(cell.change):
         return ""
     return f"{round(cell.change, _decimals(cell)) + 0.0:+.{_decimals(cell)}f}"

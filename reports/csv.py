@@ -4,10 +4,11 @@ import csv
 import io
 import math
 import re
+from collections.abc import Sequence
 
 from redundancy_eval import shown
 from redundancy_eval.reports.report import Report
-from redundancy_eval.reports.tables import Table
+from redundancy_eval.reports.tables import Record
 
 # Some spreadsheets take full-width signs too, and in some countries `;` parts cells.
 _FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
@@ -15,14 +16,15 @@ _FORMULA = re.compile(r"(^|;)(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 def files(report: Report) -> dict[str, str]:
     """Name -> text of a file for each table that has records."""
-    return {f"{table.stem}.csv": _text(table) for table in report.tables if table.records}
+    return {f"{table.stem}.csv": text(table.records) for table in report.tables if table.records}
 
 
-def _text(table: Table) -> str:
+def text(records: Sequence[Record]) -> str:
+    """Rows as CSV; the first one names the columns."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([cell(name) for name in table.records[0]])
-    for record in table.records:
+    writer.writerow([cell(name) for name in records[0]])
+    for record in records:
         writer.writerow([_value(value) for value in record.values()])
     return out.getvalue()
 

@@ -32,7 +32,7 @@ def sentence(model: Model) -> str:
         if not mine:
             continue
         subject = "" if word not in _SAYS else "it " if parts else "the model "
-        parts.append(subject + _part(word, mine, margin))
+        parts.append(subject + _part(model, word, mine, margin))
     return f"{model.name}: {'; '.join([*parts, _gap(model)])}."
 
 
@@ -52,11 +52,14 @@ def _by_category(model: Model, reason: str) -> str:
     return f"{model.name}: no overall verdict is given{why}" + "".join(f"; {part}" for part in parts) + "."
 
 
-def _part(word: str, mine: Sequence[Cell], margin: str) -> str:
+def _part(model: Model, word: str, mine: Sequence[Cell], margin: str) -> str:
     listed = _and([f"{cell.encoder} ({_cur(cell)})" for cell in mine])
     are = "are" if len(mine) > 1 else "is"
     if word == verdicts.REDUNDANT:
-        return f"dropped alone, {listed} {are} redundant (less than {margin} of the score)"
+        everywhere = [each.encoder for each in model.analysis.everywhere if each.redundant]
+        shown = [cell.encoder for cell in mine if cell.encoder in everywhere]
+        also = f", {_and(shown)} in every category" if shown else ""
+        return f"dropped alone, {listed} {are} redundant (less than {margin} of the score){also}"
     if word == verdicts.UNDECIDED:
         return _and([f"{cell.encoder} ({_cur(cell)}) is undecided{_documents(cell)}" for cell in mine])
     if word == verdicts.NOT_KNOWN:
@@ -80,7 +83,8 @@ def _gap(model: Model) -> str:
     gap = model.gap(OVERALL)
     shown = cells.of(gap.ig, 100)
     if not math.isfinite(gap.null):
-        return f"its overall IG is {cells.figure(shown)}" + (f" ({gap.ig.reason})" if gap.ig.reason else "")
+        known = f"{cells.figure(shown)} %, without interval" if math.isfinite(shown.value) else cells.figure(shown)
+        return f"its overall IG is {known}" + (f" ({gap.ig.reason})" if gap.ig.reason else "")
     null = cells.figure(cells.Cell(100 * gap.null, digits=1))
     p = cells.p_value(gap.p)
     level = "more than" if gap.ig.low > 0 else "no more than"

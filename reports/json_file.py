@@ -50,7 +50,7 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         "framework": table.framework,
         "encoders": list(table.encoders),
         "taxonomy": table.taxonomy.label,
-        "sentence": said.sentence,
+        "sentence": model_args.redacted(said.sentence),
         "benchmarks": {
             model.mask_name(mask): {
                 b.name: _plain(model.score(mask, b.name, "benchmark").value) for b in table.benchmarks
@@ -118,7 +118,8 @@ def options_of(out: Path) -> Options:
     try:
         return Options(
             kept["taxonomy"], kept["mmvp_pairs"], encoders, mask_of, lenient, kept["scale"], kept["level"],
-            kept["margin"], kept["seed"], kept["intervals"], kept["rerun"],
+            kept["margin"], kept["seed"], kept["intervals"], kept["rerun"], tuple(kept["figures"]), kept["images"],
+            kept["cost"], kept["compare"], tuple(kept["references"]),
         )  # fmt: skip
     except SetupError as error:
-        raise DataError(f"{path}: options.level, margin, seed or intervals: {error}") from None
+        raise DataError(f"{path}: options.level, margin, seed, intervals or figures: {error}") from None

@@ -39,7 +39,7 @@ def files(report: Report) -> dict[str, str]:
         if table.ranked:
             comment.append("bold: largest of a column (of the model); underlined: second; on the rounded values")
         made[f"{table.stem}.tex"] = tabular(table, comment, intervals)
-        said.append(f"{table.stem}.tex: {table.title}. {about}")
+        said.append(shown.text(f"{table.stem}.tex: {table.title}. {about}"))
     inputs = "".join(f"\\input{{{name}}}\n" for name in made)
     return {**made, "preview.tex": _PREVIEW.replace("%s", inputs), CAPTIONS: "\n\n".join(said) + "\n"}
 
@@ -80,7 +80,7 @@ def tabular(table: Table, comment: Sequence[str] = (), intervals: bool = True) -
             lines.append(" & ".join([escape(row.label), *printed]) + r" \\")
             below = [cells.interval(cell) if intervals else "" for cell in row.cells]
             if any(below):
-                small = [rf"{{\scriptsize {_math(escape(each))}}}" if each else "" for each in below]
+                small = [rf"{{\scriptsize {_math(each)}}}" if each else "" for each in below]
                 lines.append(" & ".join(["", *small]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 

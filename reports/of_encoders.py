@@ -46,8 +46,8 @@ def cur(models: Sequence[Model]) -> Table:
                     {
                         "model": model.name, "encoder": name, "category": each.place, **cells.fields(each.cur),
                         **{test: cells.rounded(getattr(each, test)) for test in tested},
-                        "verdict": each.verdict, "documents": each.documents,
-                        "documents_to_decide": each.documents_to_decide,
+                        "verdict": each.verdict, "documents": _count(each.documents),
+                        "documents_to_decide": _count(each.documents_to_decide),
                         "smallest_margin": cells.rounded(each.smallest_margin),
                         **cells.fields(each.floor_corrected, "floor_corrected_"),
                     }
@@ -56,6 +56,10 @@ def cur(models: Sequence[Model]) -> Table:
         "cur", "Conditional Utilization Rate (%)", "encoder", models[0].places, tuple(rows),
         ranked=True, records=tuple(records),
     )  # fmt: skip
+
+
+def _count(documents: float) -> int | str:
+    return int(documents) if math.isfinite(documents) else ""
 
 
 def gaps(models: Sequence[Model]) -> Table:

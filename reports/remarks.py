@@ -4,8 +4,9 @@ import math
 import re
 from collections.abc import Iterator
 
+from redundancy_eval.reports import cells
 from redundancy_eval.reports.model import Model
-from redundancy_eval.uncertainty import Number
+from redundancy_eval.uncertainty import OVERALL, Number, Rerun
 from redundancy_eval.uncertainty.numbers import FEW
 
 # Scores that are not there: the table's own notes tell of each.
@@ -34,7 +35,16 @@ def notes(model: Model) -> tuple[str, ...]:
     if few:
         listed = ", ".join(f"{place} (df {df:.1f})" for place, df in few.items())
         said.append(f"few images or groups, so that intervals are rough: {listed}")
-    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *said)))
+    again = [_second_run(each) for each in model.analysis.reruns if each.place == OVERALL and not each.share.reason]
+    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *again, *said)))
+
+
+def _second_run(again: Rerun) -> str:
+    share, cur = (cells.of(each, 100) for each in (again.share, again.cur))
+    return (
+        f"in a second run of the full model {cells.figure(share)} % {cells.interval(share)} of the answers have "
+        f"another score, overall CUR {cells.figure(cur)} % {cells.interval(cur)}"
+    )
 
 
 def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
@@ -55,9 +65,9 @@ def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
         if pair.contexts is not None:
             yield "pairs over all contexts", pair.place, pair.contexts
     for best in found.best:
-        yield "best masks", "Overall", best.points
+        yield "best masks", OVERALL, best.points
     for keeps in found.keeps:
-        yield "what keeps a share", "Overall", Number(math.nan, reason=keeps.reason)
+        yield "what keeps a share", OVERALL, Number(math.nan, reason=keeps.reason)
     for again in found.reruns:
         yield "the second run", again.place, again.share
     for router in found.routers:

@@ -31,6 +31,17 @@ class Report:
     tables: tuple[Table, ...]
     options: Options
 
+    def table(self, stem: str) -> Table:
+        """A table by the name of its files, such as `cur`.
+
+        Raises:
+            KeyError: the report has no such table.
+        """
+        found = next((table for table in self.tables if table.stem == stem), None)
+        if found is None:
+            raise KeyError(stem)
+        return found
+
 
 def build(scores: Sequence[ScoreTable], options: Options | None = None) -> Report:
     """The report of some models.

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from redundancy_eval.reports.cells import Cell, is_word
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Record = Mapping[str, object]
 
@@ -56,3 +60,9 @@ class Table:
     def is_text(self, column: int) -> bool:
         """Whether a column holds words."""
         return any(is_word(row.cells[column]) for row in self.rows)
+
+    def frame(self) -> "pd.DataFrame":
+        """The lines of its CSV file as a data frame, numbers as they are."""
+        import pandas as pd  # half a second that a report on paper does not need
+
+        return pd.DataFrame.from_records(list(map(dict, self.records)))

@@ -5,34 +5,67 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from redundancy_eval.errors import SetupError
-from redundancy_eval.reports import csv, json_file, latex, markdown
+from redundancy_eval.reports import csv, json_file, latex, markdown, page, paper
+from redundancy_eval.reports.additions import Additions, subjects
 from redundancy_eval.reports.report import Report
 
-
-def files(report: Report) -> dict[str, str]:
-    """Every file of a report, name -> text; same report, same text."""
-    made = {"report.md": markdown.text(report), json_file.NAME: "", **csv.files(report), **latex.files(report)}
-    return {**made, json_file.NAME: json_file.text(report, list(made))}
+PAGE = "report.html"
 
 
-def write(report: Report, out: Path, inputs: Sequence[str | Path] = ()) -> list[Path]:
+def files(report: Report, additions: Additions | None = None) -> dict[str, bytes]:
+    """Every file of a report, name -> content; same report, same content.
+
+    Args:
+        report: what is written.
+        additions: what is shown besides.
+
+    Raises:
+        SetupError: an addition does not fit the models.
+    """
+    additions = additions or Additions()
+    texts = {"report.md": markdown.text(report), json_file.NAME: "", **csv.files(report), **latex.files(report)}
+    found = subjects(report, additions)
+    samples = {
+        subject.name: page.sample(subject, each, seed=report.options.seed)
+        for subject, each in zip(found, additions.answers, strict=False)
+    }
+    rows = [{"model": each.name, **row} for each in found if each.paper for row in paper.rows(each.paper)]
+    if rows:
+        texts["paper.csv"] = csv.text(rows)
+    texts[PAGE] = page.build(found, samples)
+    drawn: dict[str, bytes] = {}
+    if report.options.figures:
+        from redundancy_eval.reports import figures  # matplotlib takes a second
+
+        made = figures.files(found, report.options.figures)
+        drawn = {f"figures/{name}": content for name, content in made.items()}
+    texts[json_file.NAME] = json_file.text(report, [*texts, *drawn])
+    return {**{name: text.encode("utf-8", "replace") for name, text in texts.items()}, **drawn}
+
+
+def write(
+    report: Report, out: Path, inputs: Sequence[str | Path] = (), additions: Additions | None = None
+) -> list[Path]:
     """Write the report's files into a folder, each whole or not at all.
 
     Args:
         report: what is written.
         out: the folder; of what it holds, only files of an earlier report are replaced.
         inputs: what was read.
+        additions: what is shown besides.
 
     Raises:
-        SetupError: a file in the folder was read here, or no report wrote it.
+        SetupError: a file in the folder was read here, or no report wrote it; an addition does not fit.
     """
-    made = files(report)
+    made = files(report, additions)
     check_out(out, made, inputs)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in made.items():
-        temporary = out / f".{name}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out / name)
+    for name, content in made.items():
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
     return [out / name for name in made]
 
 

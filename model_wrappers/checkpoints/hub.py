@@ -181,7 +181,7 @@ def read_tokenizer(folder: Path, config: Any = None, **settings: Any) -> Any:
 def check_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Refuse a tokenizer that knows no words, or that puts other tokens around a text than the beginning one.
 
-    A token behind each text, left over from training (`add_eos_token`), would stand before images and at the end of
+    A token after each text, left over from training (`add_eos_token`), would stand before images and at the end of
     prompts.
 
     Raises:

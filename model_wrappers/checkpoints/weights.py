@@ -284,10 +284,10 @@ def _tell_of_others(folder: Path) -> None:
 
 
 def differing(folder: Path, prefix: str, weights: Path, rename: Callable[[str], Target]) -> str:
-    """A tensor behind a prefix of one checkpoint that another has with other values; "" where all agree.
+    """A tensor under a prefix of one checkpoint that another has with other values; "" where all agree.
 
     Args:
-        folder: holds copies, under released names behind `prefix`.
+        folder: holds copies, under released names after `prefix`.
         prefix: of the copies.
         weights: holds the originals.
         rename: released name -> own name, of both.

@@ -1,4 +1,4 @@
-"""What a model costs, told from its config: parameters, shapes and operations of a model without weights.
+"""What a model costs, read from its config: parameters, shapes and operations of a model without weights.
 
 Operations are floating-point operations, two for a multiply-add, as torch's FlopCounterMode counts them: matrix
 products, convolutions and attention (all of its square, although the language model's is causal); not norms,
@@ -43,7 +43,7 @@ class Language:
         return 2 * self.matrices * tokens + 4 * self.layers * self.width * tokens**2 + 2 * self.output
 
     def decode(self, tokens: float, new: float) -> float:
-        """Operations for the tokens of an answer behind the first; each sees the prompt and all before it."""
+        """Operations for the tokens of an answer after the first; each sees the prompt and all before it."""
         steps = max(new - 1, 0)
         seen = steps * tokens + steps * (steps + 1) / 2
         return 2 * (self.matrices + self.output) * steps + 4 * self.layers * self.width * seen

@@ -177,7 +177,7 @@ class ClipTower(Tower):
         return _config_sizes(CLIPVisionConfig(**own), list(cls.released))
 
     def rename(self, released: str) -> str | None:
-        """Released tensor name -> own name; None for the text side and for layers behind the selected one."""
+        """Released tensor name -> own name; None for the text side and for layers after the selected one."""
         if not released.startswith("vision_model."):
             return None if _CLIP_TEXT.fullmatch(released) else released
         own = released.removeprefix("vision_model.").removeprefix("encoder.")
@@ -202,13 +202,13 @@ class ClipTower(Tower):
 
 
 class DinoTower(Tower):
-    """DINOv2: the patch tokens of the last layer, behind the final norm or before it.
+    """DINOv2: the patch tokens of the last layer, after the final norm or before it.
 
     Args:
         sizes: of `sizes`, or some of them; the rest are those of ViT-L/14.
         input_size: side of the pixels, other than the one the position table was made for.
         grid: side of the output's grid; None for the encoder's own.
-        before_norm: give the tokens before the final norm (I-MoF); else behind it (Cambrian-1).
+        before_norm: give the tokens before the final norm (I-MoF); else after it (Cambrian-1).
         positions: how the position table is resized (bicubic): `offset`, by the factor (n + 0.1) / its side, as the
             original code and transformers up to 4.4x do, or `size`, to n, as newer transformers do.
         attention: `attn_implementation`.

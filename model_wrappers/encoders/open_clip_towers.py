@@ -49,7 +49,7 @@ class OpenClipTower(Tower):
 
 
 class SiglipTower(OpenClipTower):
-    """SigLIP so400m/14 at 384 px: all tokens behind the final norm, with the exact (erf) GELU of timm.
+    """SigLIP so400m/14 at 384 px: all tokens after the final norm, with the exact (erf) GELU of timm.
 
     Args:
         sizes: timm settings other than the released ones.

@@ -5,7 +5,6 @@ The order of a forward pass is preprocess -> encode -> project -> fuse -> langua
 what an encoder sees at once: an image, or one of its tiles.
 """
 
-import importlib
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -194,7 +193,7 @@ class FamilyModel(nn.Module):
         device = weights.spread(model, device, dtype, model.whole())
         report = weights.load(
             model, folder, model.rename, dtype, device, release=model.release, tied=model.tied(config),
-            expected=lambda own: not (places and own.startswith("encoders.")),
+            expected=lambda own: not own.startswith(tuple(f"encoders.{name}." for name in places)),
         )  # fmt: skip
         for name, place in places.items():
             fill(model.encoders[name], place, dtype, weights.device_of(device, f"encoders.{name}"))
@@ -244,7 +243,7 @@ class FamilyModel(nn.Module):
         raise NotImplementedError
 
     def check_ids(self, ids: Sequence[int], name: str) -> None:
-        """Refuse a prompt (token ids with prompts.IMAGE_ID at images) that the architecture would misread.
+        """Refuse a prompt (token ids with templates.IMAGE_ID at images) that the architecture would misread.
 
         Raises:
             DataError: with the prompt's name.
@@ -261,7 +260,7 @@ class FamilyModel(nn.Module):
         return nullcontext()
 
     def rename(self, released: str) -> weights.Target:
-        """Released tensor name -> own name, or several (see checkpoint.load); None for one that is not needed."""
+        """Released tensor name -> own name, or several (see weights.load); None for one that is not needed."""
         raise NotImplementedError
 
     def release(self, own: str) -> str:
@@ -337,5 +336,4 @@ def fill(encoder: Any, place: Path, dtype: torch.dtype, device: torch.device | s
 
 def model_class(family: Family) -> type[FamilyModel]:
     """The class that a family's card names."""
-    module, _, name = family.model.partition(":")
-    return cast(type[FamilyModel], getattr(importlib.import_module(module), name))
+    return cast(type[FamilyModel], family.named(family.model))

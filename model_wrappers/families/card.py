@@ -6,9 +6,11 @@ by an entry point of the group `redundancy_eval.families` (docs/adding_a_family.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from redundancy_eval import pruned
+from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import config_keys
 
 
@@ -103,3 +105,15 @@ class Family:
         pruned.of_config(config, where)
         released = {key: value for key, value in config.items() if key != pruned.KEY}
         config_keys.check(released, self.keys(config), where)
+
+    def named(self, reference: str) -> Any:
+        """What `MODULE:NAME` names, imported only here, as it takes torch.
+
+        Raises:
+            SetupError: the module has nothing of that name.
+        """
+        module, _, name = reference.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except AttributeError as error:
+            raise SetupError(f"{self.model_id}: {reference} cannot be imported: {error}") from error

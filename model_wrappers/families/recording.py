@@ -5,7 +5,6 @@ subclass of `Recording`, named by its card; checks, conditions and comparisons t
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -219,8 +218,7 @@ def recording(family: Family) -> Recording[Any]:
     """
     if not family.recording:
         raise SetupError(f"{family.model_id} says nothing of recordings")
-    module, _, name = family.recording.partition(":")
-    return cast(Recording[Any], getattr(importlib.import_module(module), name)(family))
+    return cast(Recording[Any], family.named(family.recording)(family))
 
 
 def read_json(path: Path) -> Any:

@@ -45,6 +45,7 @@ def collected() -> dict[str, Family]:
 
 
 FAMILIES: Mapping[str, Family] = collected()
+MODELS = (*FAMILIES, *HOOKED)  # ids of all masked models
 
 
 def images_first(model_id: str) -> bool:
@@ -75,7 +76,7 @@ def parse_encoders(text: object) -> dict[str, str]:
 
 
 def family(model_id: str) -> Family:
-    """The family behind a model id.
+    """The family of a model id.
 
     Raises:
         SetupError: no such family.

@@ -87,7 +87,7 @@ class SlowTokens:
         return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
     def __call__(self, text: str) -> list[int]:
-        """Token ids of a text, with what the tokenizer puts before and behind it."""
+        """Token ids of a text, with what the tokenizer puts before and after it."""
         around = self.fast("").input_ids
         bos = around[: bool(around) and around[0] == self.fast.bos_token_id]
         return [*bos, *map(self._id, self._tokens(text)), *around[len(bos) :]]
@@ -148,7 +148,7 @@ def _added(folder: Path, config: Mapping[str, Any], fast: Any, early: bool) -> d
     """The tokens that are looked for in a text first."""
     stated = {} if early else config.get("added_tokens_decoder") or {}
     file = {} if stated else _file(folder, "special_tokens_map.json")
-    # What is told of a token; None where that is its text alone, and the early ones then let it take blanks around it.
+    # What is stated of a token; None where that is its text alone: early ones then let it take blanks around it.
     told: dict[str, Any] = {token["content"]: token for token in stated.values()}
     told |= {} if stated else dict.fromkeys(_file(folder, "added_tokens.json"))
     named = {name: {**config, **file}.get(name) for name in _NAMED}

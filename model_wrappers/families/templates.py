@@ -59,7 +59,7 @@ TEMPLATES = {
         "<|eot_id|>",
         "<|eot_id|>",
     ),
-    # cambrian-mllm/cambrian at 539ffc3, cambrian/conversation.py:100-123, 520-530; no newlines behind the headers
+    # cambrian-mllm/cambrian at 539ffc3, cambrian/conversation.py:100-123, 520-530; no newlines after the headers
     "llama_3": Template(
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"
         "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X. \n"
@@ -177,5 +177,5 @@ def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> l
 
 
 def template_for(tokenizer: Any) -> str:
-    """Name of the template of a LLaVA-style checkpoint, told from its tokenizer's special tokens."""
+    """Name of the template of a LLaVA-style checkpoint, as its tokenizer's special tokens show."""
     return "llama3" if "<|start_header_id|>" in tokenizer.get_vocab() else "vicuna_v1"

@@ -13,7 +13,6 @@ from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps.masks import encoders_of
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 
 # What the run under way finds out of its model, which its record says then.
 FOUND: dict[str, Any] = {}
@@ -34,13 +33,13 @@ def describe(
         model: model id.
         given: its model arguments.
         packages: name in the record -> distribution, of the framework and what else it answers with.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or the mask names an unknown encoder.
     """
     record: dict[str, Any] = {"model": model}
-    if model in MODELS:
+    if model in registry.MODELS:
         arguments = model_args.parse(given, "--model_args")
         asked = arguments.get("drop"), arguments.get("keep")
         own = registry.pruned_of(model, arguments)
@@ -80,7 +79,7 @@ def resolved(
     Args:
         model: model id.
         arguments: its model arguments.
-        device: as the framework was told; None where accelerate chooses, as in lmms-eval.
+        device: as given to the framework; None where accelerate chooses, as in lmms-eval.
         batch_size: as typed.
 
     Raises:

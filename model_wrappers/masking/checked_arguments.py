@@ -33,7 +33,7 @@ def check(model_id: str, given: Mapping[str, Any], more: Sequence[str] = ()) -> 
     Raises:
         SetupError: with the argument.
     """
-    if model_id not in (*registry.FAMILIES, *registry.HOOKED):
+    if model_id not in registry.MODELS:
         return
     for name in model_args.ALWAYS_SAID:
         if given.get(name) is not None and not str(given[name]).strip():

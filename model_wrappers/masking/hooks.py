@@ -1,6 +1,6 @@
 """Mask encoders of any torch model by hooks: the output of a named module is replaced.
 
-For models that no family here knows. What a zeroed output means depends on the module that is named: behind it may
+For models that no family here knows. What a zeroed output means depends on the module that is named: after it may
 come layers with biases. A replaced encoder still runs. A hook that never fires, or that changes nothing, is an error.
 """
 
@@ -63,7 +63,7 @@ class Seen:
 
 
 class Hooks:
-    """A context in which the outputs of named modules are replaced; the hooks are gone behind it, also after an error.
+    """A context in which the outputs of named modules are replaced; the hooks are gone after it, also after an error.
 
     Args:
         modules: encoder -> module.

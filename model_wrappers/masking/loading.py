@@ -87,7 +87,7 @@ def native_model(
         calibration: file of `redundancy-eval calibrate`, for all but `zero`.
         ablation_seed: of `noise` and `shuffle`.
         site: where it is put: `encoder` (as the output enters the fusion; the default) or, in families with a
-            projector for each encoder, `projected` (behind it).
+            projector for each encoder, `projected` (after it).
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
         device: torch device; a GPU when there is one.
         device_map: `auto` spreads the model over the devices that there are.
@@ -217,7 +217,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def told_template(tokenizer: Any, folder: Path) -> str:
-    """The template of a LLaVA-style checkpoint, told from its tokenizer.
+    """The template of a LLaVA-style checkpoint, as its tokenizer shows.
 
     Raises:
         SetupError: it was trained with one that is not known here, as the releases on Yi were.

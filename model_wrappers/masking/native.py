@@ -269,7 +269,7 @@ class MaskedModel:
             sequences: the prompts.
             visuals: of each sequence, of each image.
             max_new_tokens: most tokens of an answer.
-            prefixes: of each sequence, where they are shared; every sequence goes on behind its prefix.
+            prefixes: of each sequence, where they are shared; every sequence goes on after its prefix.
             names: of each sequence, for messages.
             settings: transformers' generation settings.
 

@@ -93,7 +93,7 @@ class Numbers(LogitsProcessor):
     Args:
         names: what each sequence is, for the message.
         dtype: of the model.
-        eos: what ends an answer; what the model makes of one behind its end decides nothing.
+        eos: what ends an answer; what the model makes of one after its end decides nothing.
         start: how many of the ids are the prompt's.
     """
 
@@ -104,7 +104,7 @@ class Numbers(LogitsProcessor):
         """The logits (sequences, vocabulary), as they are.
 
         Raises:
-            SetupError: with the first sequence that has others than numbers.
+            SetupError: with the first sequence whose logits are not numbers.
         """
         bad = ~(scores.amax(-1) < float("inf"))  # the greatest of a row with NaN is NaN
         if bad.any() and self.eos:

@@ -156,7 +156,7 @@ class Native:
         return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
-        """Outputs of all encoders for images, one behind the other."""
+        """Outputs of all encoders for images, one after the other."""
         near: dict[str, Outputs] = {}
         for image in pictures:
             kept = self._near.get(image) or self.features.get(image)
@@ -177,7 +177,7 @@ class Native:
 
 
 class Looped:
-    """A model behind hooks: each mask is a pass of its own, the model is loaded once.
+    """A model with hooks: each mask is a pass of its own, the model is loaded once.
 
     Args:
         full: the full model.
@@ -195,7 +195,7 @@ class Looped:
         return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
-        """Nothing is known of what lies behind a hook."""
+        """Nothing is known of the model that a hook is on."""
         return None
 
     def answer(
@@ -229,7 +229,7 @@ def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list
     if before > 0:
         offers.append((before + len(batch) * (longest - before), [Prefix(None, before, False)] * len(batch)))
     ends = [_last(asked.ids, IMAGE_ID) for asked, _ in batch]
-    rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens behind the images
+    rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens after the images
     if min(ends) >= 0 and min(rest) > 0:
         found = [
             Prefix((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)

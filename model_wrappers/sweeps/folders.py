@@ -19,7 +19,7 @@ MARK = ".sweep"  # in a mask's folder before anything else: whatever lies beside
 
 
 def done(out: Path, command: Sequence[str], checkpoint: Any, around: Mapping[str, Any] | None = None) -> bool:
-    """Whether the very same command has finished, as far as can be told without the framework.
+    """Whether the very same command has finished, as far as can be known without the framework.
 
     Args:
         out: of the sweep.

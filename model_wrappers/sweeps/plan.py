@@ -275,8 +275,8 @@ def _assumptions(plan: Plan, subject: Subject, most: int) -> list[str]:
     if plan.distinct_images is None:
         lines.append("images: one for each question of a task whose data set has no column of images, all different")
     if model is None or plan.memory is None or plan.flops is None:
-        lines.append("behind hooks nothing is shared but the loaded model: under every mask all encoders run")
-        lines.append("operations and memory are not known for models behind hooks")
+        lines.append("with hooks nothing is shared but the loaded model: under every mask all encoders run")
+        lines.append("operations and memory are not known for models with hooks")
         return lines
     lines.append(f"length of the texts: {subject.measured}")
     kept, distinct = plan.memory.images_kept, plan.distinct_images

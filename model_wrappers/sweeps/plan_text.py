@@ -1,7 +1,9 @@
 """A plan as one reads it, and as JSON."""
 
 import json
+import math
 from dataclasses import asdict
+from typing import Any
 
 from redundancy_eval.model_wrappers.sweeps.planned import Memory, Plan, Stored
 from redundancy_eval.reports import markdown
@@ -16,7 +18,15 @@ _WORK = {
 
 def as_json(plan: Plan) -> str:
     """All numbers of a plan; null where one is not known."""
-    return json.dumps(asdict(plan), indent=1)
+    return json.dumps(_known(asdict(plan)), indent=1)
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def text(plan: Plan) -> str:
@@ -40,8 +50,21 @@ def text(plan: Plan) -> str:
     if plan.memory is not None:
         parts.append(_memory_text(plan.memory, plan.dtype))
     parts.append(_stored_text(plan.store))
+    if plan.decidable:
+        parts.append(_decidable_text(plan))
     parts.append("\n".join(["assumed:", *(f"- {line}" for line in plan.assumptions)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _decidable_text(plan: Plan) -> str:
+    margin = f"{100 * plan.decidable[0].margin:g} %"
+    rows = [["category", "documents", "smallest margin of CUR", f"documents for {margin}"]]
+    for each in plan.decidable:
+        known = not math.isnan(each.smallest_margin)
+        smallest = f"{100 * each.smallest_margin:.1f} %" if known else "unknown"
+        rows.append([each.category, f"{each.documents:,}", smallest, f"{each.wanted:,}" if known else "unknown"])
+    head = "an encoder without effect is shown to be redundant, with 80 % power, beside all others:"
+    return f"{head}\n\n{markdown.grid(rows, 1)}\n\n({plan.decidable_by})"
 
 
 def _task_table(plan: Plan) -> str:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from redundancy_eval.deciding import Decidable
+
 
 @dataclass(frozen=True)
 class Task:
     """What is asked in a task, and how long its prompts are on average, in tokens without and with images.
 
     `repeats` counts the questions on whose images another one was asked shortly before (see `Sweep._windows`),
-    `token_limits` the questions under each limit of new tokens. None: not known, behind hooks.
+    `token_limits` the questions under each limit of new tokens. None: not known, with hooks.
     """
 
     name: str
@@ -126,3 +128,5 @@ class Plan:
     assumptions: Sequence[str]
     framework: str = ""
     command: Sequence[str] = ()
+    decidable: Sequence[Decidable] = ()
+    decidable_by: str = ""

@@ -131,7 +131,7 @@ def who(
         around: `checkpoint` (its identity) and what `surroundings` tells.
         batch_size: a number or `auto`.
     """
-    paths = ("pretrained", "revision", "encoder_weights", "calibration")  # told by content, not by place
+    paths = ("pretrained", "revision", "encoder_weights", "calibration")  # known by content, not by place
     decides = {key: value for key, value in model_args.deciding(route.model_arguments).items() if key not in paths}
     here = route.resolved()
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}

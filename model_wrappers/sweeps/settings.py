@@ -11,7 +11,6 @@ from redundancy_eval.model_wrappers.sweeps import masks
 from redundancy_eval.model_wrappers.sweeps.route import Framework
 
 AUTO = "auto"
-MODELS = (*registry.FAMILIES, *registry.HOOKED)  # ids of masked models
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ def add_flags(parser: usage.Parser, frameworks: Collection[Framework]) -> None:
         frameworks: the first is the default.
     """
     names, preset = tuple(framework.name for framework in frameworks), next(iter(masks.PRESETS))
-    usage.add(parser, "--model", required=True, choices=MODELS, metavar="MODEL", help=", ".join(MODELS))
+    usage.add(
+        parser, "--model", required=True, choices=registry.MODELS, metavar="MODEL", help=", ".join(registry.MODELS)
+    )
     usage.add(
         parser, "--model_args", default="", metavar="ARGS", help="pretrained=..., as for `run`; without drop= and keep="
     )

@@ -21,7 +21,7 @@ SAMPLE = 64  # prompts of a task that are tokenised
 
 @dataclass(frozen=True)
 class Subject:
-    """A model; `skeleton` and `costs` are None for one behind hooks.
+    """A model; `skeleton` and `costs` are None for one with hooks.
 
     `given` are its arguments, `measure` tells how many tokens a text with so many images takes without them, and
     `measured` how that is known.
@@ -54,7 +54,7 @@ class Subject:
         return cls(model_id, given, device, dtype, model, found, *_measure(model, folder, given))
 
     def runs(self, encoders: Sequence[str], labels: Sequence[str]) -> dict[str, Sequence[str]]:
-        """Mask -> the encoders that run under it. Behind hooks all do."""
+        """Mask -> the encoders that run under it. With hooks all do."""
         if self.skeleton is None:
             return {label: encoders for label in labels}
         own = {key: self.given[key] for key in registry.family(self.model_id).settings if key in self.given}

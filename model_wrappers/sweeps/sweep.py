@@ -86,7 +86,7 @@ class Sweep:
         """Answer the questions under every mask, as far as the store lacks them.
 
         Raises:
-            DataError: a question cannot be put to the model, or a document's images are others than before.
+            DataError: a question cannot be put to the model, or a document's images differ from before.
             SetupError: not even one sequence fits into memory.
         """
         # lmms-eval repeats questions to give processes equal shares, and asks all of them again for each mask.

@@ -59,11 +59,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     count = len(masks.every(encoders))
     print(f"{count} masks of {', '.join(encoders)} on the demo benchmark, evaluated by lmms-eval", flush=True)
     sweep_run.run(asked, FRAMEWORKS["lmms-eval"], quiet=True)
-    options = api.Options(encoders=encoders)
-    made = report.build(api.read([runs], options), options)
-    files = write.write(made, tables)
+    options = api.Options(encoders=encoders, figures=("pdf", "png"), images=True)
+    scores = api.read([runs], options)
+    made = report.build(scores, options)
+    files = write.write(made, tables, additions=api.additions(scores, options))
     print(f"\n{markdown.text(made)}")
     print(f"{len(files)} files in {tables}, lmms-eval's own results in {runs}")
+    print(f"to look at: {tables / write.PAGE}")
     return 0
 
 

@@ -221,7 +221,7 @@ _LMMS_EVAL = """
 from lmms_eval import __main__, models
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin
 known = models.list_available_models()
-told = [[name, name in known] for name in plugin.CLASSES]
+told = [[name, name in known] for name in plugin.class_paths()]
 for name, seen in told:
     if seen:
         models.get_model(name)
@@ -236,11 +236,11 @@ def _lmms_eval() -> Iterator[Line]:
 # VLMEvalKit has no entry points: our launcher puts a model into its table for each run.
 _VLMEVALKIT = """
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
+from redundancy_eval.model_wrappers.families import registry
 framework = launch.load_framework()
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import hooked, model
 told = []
-for name in MODELS:
+for name in registry.MODELS:
     with launch.registered(name, lambda: "ours"):
         told.append([name, name in framework.supported_VLM and framework.supported_VLM[name]() == "ours"])
 """

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from redundancy_eval import usage
+from redundancy_eval.errors import SetupError
 
 _EXAMPLE = """\
 redundancy-eval report runs/x5 -o tables/x5
@@ -21,7 +23,7 @@ def add(commands: Any) -> None:
         help="turn finished runs into score, CUR and IG tables",
         description="Read finished runs of lmms-eval or VLMEvalKit, or a CSV of scores, and print and write scores per "
         "mask, best variants, CUR per encoder, and IG. The mask of each run is read from its model arguments (drop=, "
-        "keep=), or told with --mask-of.",
+        "keep=), or given with --mask-of.",
     )  # fmt: skip
 
 
@@ -57,6 +59,7 @@ def _flags(parser: usage.Parser) -> None:
         parser, "--lenient", metavar="KIND,...", default="",
         help="make these kinds of bad data warnings under the table (below)",
     )  # fmt: skip
+    usage.add(parser, "--open", action="store_true", help="open the page when it is written")
     report_flags.add(parser)
     kinds = "\n".join(f"  {kind:18}{meaning}" for kind, meaning in KINDS.items())
     usage.end(parser, f"kinds of bad data for --lenient, and what then happens:\n{kinds}")
@@ -76,11 +79,17 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         None if args.scale is None else float(args.scale),
         **report_flags.given(args),
     )
-    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
-    files = [] if args.out is None else write.write(made, Path(args.out), args.runs)
+    if args.out is None and (args.open or options.figures or args.cost or args.reference or args.compare):
+        raise SetupError("--open, --figures, --cost, --reference and --compare are for what is written: say -o OUT")
+    tables = api.read(args.runs, options, rerun=args.rerun)
+    made = report.build(tables, options)
+    besides = api.additions(tables, options, args.cost, args.reference)
+    files = [] if args.out is None else write.write(made, Path(args.out), args.runs, besides)
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away
     if files:
         print(f"\n{len(files)} files written to {shown.text(args.out)}", file=sys.stderr)
+        if args.open:
+            webbrowser.open((Path(args.out) / write.PAGE).resolve().as_uri())
     return 0
 
 

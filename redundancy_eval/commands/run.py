@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def _flags(parser: usage.Parser) -> None:
-    from redundancy_eval.model_wrappers.sweeps.settings import MODELS
+    from redundancy_eval.model_wrappers.families.registry import MODELS
 
     usage.add(parser, "--model", metavar="MODEL", help=f"{', '.join(MODELS)}, or another of lmms-eval's")
     usage.add(parser, "--model_args", metavar="ARGS", help="pretrained=...,drop=...,...")

@@ -23,7 +23,7 @@ def _flags(parser: usage.Parser) -> None:
 
     parser.add_argument("out", metavar="OUT", help="a folder that `report -o` wrote")
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="the runs behind it")
-    report_flags.add_rerun(parser)
+    report_flags.add_inputs(parser)
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -34,9 +34,10 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
     out = Path(args.out)
     options = json_file.options_of(out)
-    report_flags.check_rerun(options, args.rerun)
-    made = report.build(api.read(args.runs, options, rerun=args.rerun), options)
-    numbers, files = comparison.verify(made, out)
+    report_flags.check_inputs(options, args)
+    tables = api.read(args.runs, options, rerun=args.rerun)
+    made = report.build(tables, options)
+    numbers, files = comparison.verify(made, out, api.additions(tables, options, args.cost, args.reference))
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = comparison.told(made)
     if told:  # the report that is checked says so itself

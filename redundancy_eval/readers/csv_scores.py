@@ -48,7 +48,7 @@ class Reader:
         for where, row in _rows(path):
             model, mask, benchmark, text = (row[name] for name in COLUMNS)
             if not model or not mask or not benchmark:
-                raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
+                raise DataError(f"{where}: model, mask and benchmark must be given, and nothing after the columns")
             score, count = _points(text, self.scale, where), row.get("n", "")
             if count and not _COUNT.fullmatch(count):
                 raise DataError(f"{where}: score {text!r} or n {count!r} is not a number")
@@ -92,7 +92,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, str]]]:
     rows: list[tuple[str, Mapping[str, str]]] = []
     for where, row in cells[1:]:
         if len(row) != len(header):
-            raise DataError(f"{where}: model, mask and benchmark must be given, and nothing behind the columns")
+            raise DataError(f"{where}: model, mask and benchmark must be given, and nothing after the columns")
         rows.append((where, dict(zip(header, row, strict=True))))
     return rows
 

@@ -1,7 +1,7 @@
 """Finds finished runs and reads them: lmms-eval folders, VLMEvalKit work folders, CSV files of scores."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from redundancy_eval.leniency import Leniency
 from redundancy_eval.readers import csv_scores, lmms_eval, vlmevalkit
 from redundancy_eval.readers.mask_of import MaskOf, tell_masks
 from redundancy_eval.runs import Run
-from redundancy_eval.taxonomy import Taxonomy
+from redundancy_eval.taxonomy import CSV, LMMS_EVAL, Taxonomy
 
 
 class Reader(Protocol):
@@ -56,12 +56,16 @@ def read(
         DataError: a file is damaged.
     """
     lenient = lenient or Leniency()
-    of_files = lmms_eval.Reader(lenient), csv_scores.Reader(taxonomy, lenient, scale)
-    of_folders = (of_files[0], vlmevalkit.Reader(taxonomy, lenient), of_files[1])
+    known: tuple[Reader, ...] = (
+        lmms_eval.Reader(lenient),
+        vlmevalkit.Reader(taxonomy, lenient),
+        csv_scores.Reader(taxonomy, lenient, scale),
+    )
+    readers = {reader.framework: reader for reader in known}
     runs: dict[Path, list[Run]] = {}  # by real path: what is named twice, or linked, is read once
     for again, group in ((True, rerun), (False, paths)):
         for given in map(Path, group):
-            for path, reader in _found(given, of_folders, of_files):
+            for path, reader in _found(given, readers):
                 if path.resolve() not in runs:
                     runs[path.resolve()] = [replace(run, again=again) for run in reader.read(path)]
     masked = tell_masks([run for found in runs.values() for run in found], told)
@@ -71,7 +75,7 @@ def read(
     return [*vlmevalkit.settle(first, taxonomy, lenient), *vlmevalkit.settle(second, taxonomy, lenient)]
 
 
-def _found(given: Path, of_folders: Sequence[Reader], of_files: tuple[Reader, Reader]) -> list[tuple[Path, Reader]]:
+def _found(given: Path, readers: Mapping[str, Reader]) -> list[tuple[Path, Reader]]:
     """What lies at, or below, a path, and how each is read.
 
     Raises:
@@ -83,9 +87,9 @@ def _found(given: Path, of_folders: Sequence[Reader], of_files: tuple[Reader, Re
     whole = Path(os.path.abspath(given))  # patterns of --mask-of fit the whole path; links stay as they are
     if not whole.is_dir():
         files.check_regular(whole)
-        return [(whole, of_files[whole.suffix == ".csv"])]
+        return [(whole, readers[CSV if whole.suffix == ".csv" else LMMS_EVAL])]
     there = list(files.below(whole))
-    found = [(path, reader) for reader in of_folders for path in reader.find(there)]
+    found = [(path, reader) for reader in readers.values() for path in reader.find(there)]
     if not found:
         raise SetupError(f"no results of lmms-eval (*_results.json) or VLMEvalKit in {given}")
     return found

@@ -1,4 +1,4 @@
-"""Masks told by the user (`--mask-of`), for runs that do not name theirs."""
+"""Masks given by the user (`--mask-of`), for runs that do not name theirs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from redundancy_eval.runs import Run
 
 @dataclass(frozen=True)
 class MaskOf:
-    """A mask told by the user: runs whose path, model or checkpoint matches the pattern dropped these encoders."""
+    """A mask given by the user: runs whose path, model or checkpoint matches the pattern dropped these encoders."""
 
     model: str
     pattern: str

@@ -7,6 +7,7 @@ import pytest
 
 from redundancy_eval import cli, usage
 from redundancy_eval.leniency import KINDS
+from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
 from redundancy_eval.model_wrappers.sweeps import masks, settings
 
@@ -99,12 +100,12 @@ def test_help_of_each_command_has_an_example(command, capsys):
 
 def test_help_and_errors_name_what_there_is(capsys):
     said, everything = helped(capsys, "sweep"), helped(capsys)
-    assert all(name in said for name in (*FRAMEWORKS, *masks.PRESETS, *settings.MODELS, "-o OUT, --out OUT"))
+    assert all(name in said for name in (*FRAMEWORKS, *masks.PRESETS, *registry.MODELS, "-o OUT, --out OUT"))
     assert all(f" {name} " in everything for name in cli.NAMES) and "examples:" in everything
     report = helped(capsys, "report")
     assert all(f"{kind} {' '.join(meaning.split())}" in report for kind, meaning in KINDS.items())
     for wrong, names in (
-        (["--model", "eagle"], settings.MODELS),
+        (["--model", "eagle"], registry.MODELS),
         ([*MODEL, "--framework", "other"], FRAMEWORKS),
         ([*MODEL, "--model_args", "pretrained=demo", "--masks", ";"], masks.PRESETS),
     ):

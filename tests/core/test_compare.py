@@ -294,15 +294,18 @@ def test_told_masks_of_another_checkpoint(tmp_path):
     with pytest.raises(DataError, match="but the full model is another: llava pretrained=7b .*--mask-of MODEL:PATTERN"):
         read(tmp_path, mask_of=rules)
     table = read(tmp_path, mask_of=tuple(f"mine:{rule}" for rule in rules))
-    assert table.masks == ((), ("clip",)) and "the told masks differ in pretrained=13b and pretrained=7b" in table.notes
+    assert (
+        table.masks == ((), ("clip",))
+        and "the masks of --mask-of differ in pretrained=13b and pretrained=7b" in table.notes
+    )
 
 
 def test_told_masks_that_differ_otherwise_are_named(tmp_path):
     told(tmp_path, "full", "pretrained=7b,max_pixels=1003520")
     told(tmp_path, "noclip", "pretrained=7b,max_pixels=100352", "llava_hf", 16)
     table = read(tmp_path, mask_of=("*full*=none", "*noclip*=clip"))
-    assert "the told masks differ in max_pixels=100352 and max_pixels=1003520" in table.notes
-    assert "the told masks are of different model ids: llava, llava_hf" in table.notes
+    assert "the masks of --mask-of differ in max_pixels=100352 and max_pixels=1003520" in table.notes
+    assert "the masks of --mask-of are of different model ids: llava, llava_hf" in table.notes
     assert any("different batch sizes (1, 16)" in note for note in table.notes)
     assert "|ablation:told|site:told|dtype:told|" in table.signature
 

@@ -336,7 +336,7 @@ def test_a_csv_of_scores(tmp_path, capsys):
         ("x5,sam,GQA,high,9", ":7: score 'high'"),
         ("x5,sam,GQA,64,many", ":7: score '64' or n 'many' is not a number"),
         ("x5,,GQA,64,9", ":7: model, mask and benchmark must be given"),
-        ("x5,sam,GQA,64,9,extra", ":7: .* nothing behind the columns"),
+        ("x5,sam,GQA,64,9,extra", ":7: .* nothing after the columns"),
         ("x5,sam,GQA,640,12578", "gives 640 points, outside 0..100"),
         ("x5,sam,GQA,64,9", "differ in documents: 12578 and 9"),
         ("x5,dino,GQA,64,12578", "unknown encoder 'dino'"),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval
 from redundancy_eval import records, taxonomy
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
-from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families import base, recording, registry
 from redundancy_eval.readers import find
 from tests.helpers import vlmevalkit_data
 
@@ -124,3 +125,11 @@ def test_a_package_whose_family_is_none_is_named(tmp_path, monkeypatch, value, m
     with pytest.raises(SetupError, match=match) as error:
         registry.collected()
     assert "\n" not in str(error.value)
+
+
+def test_a_card_that_names_no_class():
+    family = replace(registry.family("eagle_masked"), model="redundancy_eval.masks:Eagle", recording="")
+    with pytest.raises(SetupError, match=r"eagle_masked: redundancy_eval\.masks:Eagle cannot be imported"):
+        base.model_class(family)
+    with pytest.raises(SetupError, match="eagle_masked says nothing of recordings"):
+        recording.recording(family)

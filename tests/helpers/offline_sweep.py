@@ -90,7 +90,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
 
         return answering
 
-    def loading(model_id, **given):
+    def noted_load(model_id, **given):
         say(loaded=given.get("drop"))
         return load(model_id, **given)
 
@@ -110,7 +110,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
 
     for engine in (engines.Native, engines.Looped):
         engine.answer = noting(engine.answer)
-    loading.load, store.Store.flush = loading, flushing
+    loading.load, store.Store.flush = noted_load, flushing
 
     def half_written(path, text, *_, **settings):
         with open(path, "w", encoding="utf-8") as file:

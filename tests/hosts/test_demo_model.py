@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
+from redundancy_eval.model_wrappers import masking
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.masking import loading, native
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
@@ -69,3 +70,10 @@ def test_the_checkpoint_is_in_the_released_format_and_small(full):
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["EagleLlamaForCausalLM"] and config["mm_vision_tower"].count(";") == 3
     assert sum(parameter.numel() for parameter in full.model.parameters()) < 3e6
+
+
+def test_the_lines_of_the_readme():
+    model = masking.load("eagle_masked", "demo", drop="clip", device="cpu")
+    (image,) = utils.doc_to_visual(read("ocr")[0])
+    (answer,) = model.generate([masking.Prompt("What is shown?", (image,))], max_new_tokens=8)
+    assert answer.new_tokens and model.mask == ("clip",)

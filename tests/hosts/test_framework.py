@@ -199,13 +199,13 @@ def test_run_says_what_it_needs(tmp_path):
     done = command("redundancy-eval", "run", "--help", cwd=tmp_path)
     assert "drop=clip+sam" in done.stdout and "lmms-eval --help" in done.stdout
     done = command("redundancy-eval", "run", "--model", "eagle_masked", "--tasks", "gqa", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "run needs --output_path" in done.stderr
+    assert done.returncode == 2 and "run needs -o (--output_path)" in done.stderr
 
 
 def test_demo_prints_and_writes_the_tables(tmp_path):
     done = command("redundancy-eval", "demo", "--limit", "8", "--batch_size", "40", cwd=tmp_path)
     assert "[16/16] drop=all" in done.stderr and "Information Gap (%)" in done.stdout
-    assert done.stdout.count("| without clip ") == 2
+    assert done.stdout.startswith("16 masks of ") and done.stdout.count("\n| without clip ") >= 2
     tables = tmp_path / "demo_results" / "tables"
     assert {"ig.tex", "ig.csv", "cur.csv", "scores.tex", "report.json"} <= {path.name for path in tables.iterdir()}
     content = json.loads((tables / "report.json").read_text())["models"][0]

@@ -63,8 +63,8 @@ def test_each_verdict_is_said_in_words():
     assert made.models[0].sentence == (
         "m: the model relies on sam (CUR 12.5 % [11.4, 13.6]); it relies on dino (CUR 1.25 % [0.86, 1.64]), by less "
         "than the margin of 2 %; dropped alone, clip (CUR 0.00 % [-0.09, 0.09]) is redundant (less than 2 % of the "
-        "score); its overall IG of 12.5 % [11.3, 13.6] is more than the 1.2 % that equally useful encoders would show "
-        "(p < .001)."
+        "score), clip in every category; its overall IG of 12.5 % [11.3, 13.6] is more than the 1.2 % that equally "
+        "useful encoders would show (p < .001)."
     )
 
 
@@ -154,6 +154,17 @@ def test_samples_that_do_not_give_the_points_have_no_interval():
     assert cells.interval(rows["without sam"][0]) == "" and cells.figure(rows["without sam"][0]) == "71.00"
     assert cells.interval(rows["without clip"][0])
     assert any("the samples of demo general give 70.000000 points, not the 71" in n for n in made.models[0].notes)
+
+
+def test_where_nothing_can_be_said_overall_categories_speak():
+    scores = answers(200, 0, 20, 1400)
+    whole = table(scores)
+    one = ScoreTable(**{**vars(whole), "samples": dict(list(whole.samples.items())[:1]), "documents": (2000, None)})
+    sentence = report.build([one]).models[0].sentence
+    assert sentence == (
+        "m: no overall verdict is given (demo chart has no samples, and its number of documents is not known); "
+        "General: sam relied on, dino relied on, below margin, clip redundant."
+    )
 
 
 def test_few_clusters_are_named(tmp_path):

@@ -38,6 +38,8 @@ def test_a_second_run_is_a_yardstick(runs, tmp_path):
     assert columns[-1] == "overall it changes" and found["second run"][-2].value == pytest.approx(2)
     assert found["without clip"][-2].value == pytest.approx(2) and found["without eva02"][-2].value == pytest.approx(8)
     assert found["without eva02"][-1].text == "may be more than a second run"
+    said = "in a second run of the full model 2.0 % [1.1, 3.7] of the answers have another score, overall CUR 0.0 % ["
+    assert [note for note in made.models[0].notes if note.startswith(said)]
     assert not any("was not run a second time" in note for note in made.models[0].notes)
     once = report.build(api.read([runs]))
     assert any("was not run a second time" in note for note in once.models[0].notes)
@@ -45,6 +47,16 @@ def test_a_second_run_is_a_yardstick(runs, tmp_path):
     assert columns[-1] == "Overall" and "second run" not in found
     kept, before = ([repr(t.rows) for t in each.tables if t.stem != "changed"] for each in (made, once))
     assert kept == before  # it changes no other number
+
+
+def test_every_line_of_a_csv_file_has_its_columns(runs, tmp_path):
+    other, again = second(tmp_path / "x", checkpoint="NVEagle/Eagle-X5-7B"), second(tmp_path / "again")
+    made = report.build(api.read([runs, other], rerun=[again]))
+    with_records = [table for table in made.tables if table.records]
+    assert len(with_records) >= 10
+    for table in with_records:
+        assert {tuple(record) for record in table.records} == {tuple(table.records[0])}, table.stem
+        assert {len(row.cells) for row in table.rows} == {len(table.columns)}, table.stem
 
 
 def test_a_second_run_inside_the_runs_is_none_of_them(runs, tmp_path):

@@ -402,7 +402,7 @@ def test_one_pass_for_an_image_of_many_questions(checkpoints, tmp_path):
     printed = plan_text.text(msgspec.convert({**told, "framework": "lmms-eval"}, Plan))
     assert "| siglip" in printed and "unknown" in printed and "different images: 3" in printed
     kept = numbers(subject(site="projected"), names, ["none", "all"], asked, None, 4, None)
-    # At the site behind the projectors SigLIP runs even when all are dropped.
+    # At the site after the projectors SigLIP runs even when all are dropped.
     assert kept["passes"]["separate"] == {"siglip": 8, "clip": 4, "dinov2": 4, "convnext": 4}
     assert kept["prefills"]["blind_shared"] == 0
     # Under `none` and `clip` the language model sees x once for the first two questions.

@@ -703,7 +703,9 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
         fill(made, "eagle", kept, questions("eagle", SHORT), names=["none", "clip"])
         count = len(kept)
         changed = questions("eagle", SHORT, change=10)
-        with pytest.raises(DataError, match=r"the images of task document .* are others than when drop=none was answ"):
+        with pytest.raises(
+            DataError, match=r"the images of task document .* differ from those when drop=none was answ"
+        ):
             fill(made, "eagle", kept, changed, names=["none", "clip", "sam"])
         assert len(kept) == count
         with pytest.raises(DataError, match="are others than when"):  # also where nothing is left to ask

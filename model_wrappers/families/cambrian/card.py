@@ -104,7 +104,7 @@ def keys(config: Mapping[str, Any]) -> Keys:
 
 
 def language_of(config: Mapping[str, Any]) -> str:
-    """`phi3` or `llama`, told from `model_type` or `architectures`; "" for another."""
+    """`phi3` or `llama`, as `model_type` or `architectures` says; "" for another."""
     architectures = config.get("architectures")
     named = [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
     told = f"{config.get('model_type')} {' '.join(named)}".lower()

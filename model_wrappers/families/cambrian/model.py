@@ -31,7 +31,7 @@ from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
 from redundancy_eval.model_wrappers.families.cambrian import card, sva
 
 CONTEXT = "global_context"
-CONTEXTS = ("keep", "zero")  # what becomes of it when SigLIP is dropped behind its projector
+CONTEXTS = ("keep", "zero")  # what becomes of it when SigLIP is dropped after its projector
 _CONTEXT_ENCODER = "siglip"
 # Sizes that decide the channels of an encoder's output, and those that no repository's config says.
 RELEASED: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ TOWERS: dict[str, type[hub_towers.Tower]] = {
 
 
 def language_model(config: Mapping[str, Any], attention: str | None = None) -> nn.Module:
-    """The language model that a checkpoint is built on, told from `model_type` or `architectures`.
+    """The language model that a checkpoint is built on, as `model_type` or `architectures` says.
 
     Raises:
         SetupError: neither Llama nor Phi-3.
@@ -112,7 +112,7 @@ class Cambrian(FamilyModel):
     """A Cambrian-1 model: encode -> (ablate) -> project -> (ablate) -> SVA, MLP -> language model with SVA inside.
 
     The queries of the SVA see, besides their windows of every encoder's map, the *global context*: the mean of all
-    projected SigLIP tokens, those of the padding included. Masking SigLIP before its projector changes it too; behind
+    projected SigLIP tokens, those of the padding included. Masking SigLIP before its projector changes it too; after
     the projector (`site=projected`) it stays as it was, as the paper's authors ran it, unless `global_context=zero`.
 
     Inside the language model the SVA updates the rows that follow `image_position`, a constant of the checkpoint. A
@@ -207,7 +207,7 @@ class Cambrian(FamilyModel):
         return (*mask, CONTEXT) if also else tuple(mask)
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
-        """(tokens, channels) of each encoder's output before or behind its projector, and of the global context."""
+        """(tokens, channels) of each encoder's output before or after its projector, and of the global context."""
         return dict(self._shapes[site])
 
     def layouts(self, images: Sequence[Image.Image]) -> list[tuple[int, int]]:
@@ -297,7 +297,7 @@ class Cambrian(FamilyModel):
         return sva.look(features, projected[CONTEXT][image, 0], size, self.side, unpad)
 
     def connect(self, projected: Mapping[str, Tensor], layouts: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """The connector on the whole square: its output (images, tokens, hidden), and that of the MLP behind it."""
+        """The connector on the whole square: its output (images, tokens, hidden), and that of the MLP after it."""
         looks = [self.windows(projected, size, image, unpad=False) for image, size in enumerate(layouts)]
         queries = self.vision_query.expand(len(looks) * self.side**2, -1)
         sampled = self.connector(queries, looks).unflatten(0, (len(looks), -1))

@@ -1,4 +1,4 @@
-"""I-MoF: LLaVA-1.5 whose image tokens are CLIP's and DINOv2's in turn, each behind a projector of its own.
+"""I-MoF: LLaVA-1.5 whose image tokens are CLIP's and DINOv2's in turn, each after a projector of its own.
 
 Loads the released checkpoint (MMVP/MoF_Models). It holds the language model and the two projectors; the encoders come
 from repositories of their own, as in the original code, and copies of them in the checkpoint are not read:
@@ -96,7 +96,7 @@ class IMof(FamilyModel):
         self.language_model = LlamaForCausalLM(language_models.llama(config, attention))
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
-        """(tokens, channels) of each encoder's output as it enters its projector, or behind it."""
+        """(tokens, channels) of each encoder's output as it enters its projector, or after it."""
         channels = self.hidden if site == "projected" else self.channels
         return {name: (self.grid_size**2, channels) for name in self.encoder_names}
 
@@ -147,7 +147,7 @@ class IMof(FamilyModel):
     def preprocess_uint8(self, image: Image.Image) -> np.ndarray:
         """Make an image square, resize it bicubically: (size, size, 3) uint8.
 
-        `pad`: with CLIP's mean colour (mm_utils.py, process_images); `crop`: the centre, behind the resize of the
+        `pad`: with CLIP's mean colour (mm_utils.py, process_images); `crop`: the centre, after the resize of the
         shortest side (scripts/evaluate_mllm.py).
         """
         if self.image_mode == "crop":

@@ -24,8 +24,6 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments, hooks
 from redundancy_eval.model_wrappers.masking.loading import feeding, one_line_errors
 
-MODEL_ID = "masked"
-
 
 class Hooked(lmms):
     """A wrapped lmms-eval model; requests go to it while its encoders' outputs are replaced."""
@@ -43,13 +41,13 @@ class Hooked(lmms):
     ):
         super().__init__()
         with one_line_errors():
-            if not base or base == MODEL_ID:
+            if not base or base == registry.MASKED:
                 raise SetupError("masked needs base=<model id of lmms-eval> and encoders=NAME:MODULE.PATH+...")
             if ablation != "zero":
                 raise SetupError(
-                    f"masked knows ablation=zero only, as rows are not told by image here; not {ablation!r}"
+                    f"masked knows ablation=zero only, as rows are not known by image here; not {ablation!r}"
                 )
-            checked_arguments.check(MODEL_ID, {"drop": drop, "keep": keep})
+            checked_arguments.check(registry.MASKED, {"drop": drop, "keep": keep})
             paths = registry.parse_encoders(encoders)
             self.encoder_names = tuple(paths)
             self.mask = masks.dropped(self.encoder_names, drop, keep)
@@ -141,7 +139,7 @@ class Hooked(lmms):
         return hooks.Hooks({name: self.modules[name][0] for name in self.mask}, replace)
 
     def _probe(self, kind: str, requests: list[Instance]) -> None:
-        """One request with images first, so that a wrong module is told before hours of answers.
+        """One request with images first, so that a wrong module is found before hours of answers.
 
         It tells too which encoders see through others.
         """

@@ -16,7 +16,6 @@ from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 from redundancy_eval.readers.lmms_eval import Reader
 from redundancy_eval.usage import refusals
 
@@ -33,7 +32,7 @@ def run(arguments: Sequence[str], command: Sequence[str]) -> None:
 
     Args:
         arguments: lmms-eval's own.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
@@ -51,7 +50,7 @@ def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]
     Args:
         args: as `parse` gives them.
         given: model arguments with the mask.
-        command: what was typed behind `redundancy-eval`.
+        command: what was typed after `redundancy-eval`.
 
     Raises:
         SetupError: the checkpoint can't be found, or an argument is wrong.
@@ -86,7 +85,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not args.tasks:
         raise UsageError("the following arguments are required: --tasks")
     if not args.output_path:
-        raise SetupError("run needs --output_path: results that are not written cannot be reported")
+        raise SetupError("run needs -o (--output_path): results that are not written cannot be reported")
     if args.use_cache:
         raise SetupError(
             "--use_cache answers by model arguments, also for weights that are no longer there; a sweep keeps answers "
@@ -94,7 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
-    if args.model in MODELS:
+    if args.model in registry.MODELS:
         check_generation(args.gen_kwargs)
     if args.apply_chat_template and args.model in (*registry.FAMILIES, registry.HF_MASKED):
         raise SetupError(f"{args.model} puts prompts into its own template: leave --apply_chat_template out")

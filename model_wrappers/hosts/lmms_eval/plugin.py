@@ -1,4 +1,4 @@
-"""Entry point `lmms_eval.models`: gives lmms-eval the model ids of the families, and of models behind hooks.
+"""Entry point `lmms_eval.models`: gives lmms-eval the model ids of the families, and of models with hooks.
 
 lmms-eval is imported inside the function only: a module that imports its registry at the top disappears from it when
 it happens to be imported first.

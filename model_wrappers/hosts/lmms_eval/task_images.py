@@ -1,6 +1,12 @@
 """The images of an lmms-eval task, without any model."""
 
+import io
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any
+
 from lmms_eval.tasks import TaskManager
+from loguru import logger
 from PIL import Image
 
 from redundancy_eval.errors import SetupError
@@ -18,19 +24,62 @@ def spread(name: str, count: int) -> list[Image.Image]:
     Raises:
         SetupError: no such task, or its documents hold no images.
     """
-    manager = TaskManager("ERROR", include_path=str(task_folder()))
-    if name not in manager.all_subtasks:
-        raise SetupError(f"no lmms-eval task {name!r} (a single task, not a group)")
-    task = manager.load_task_or_group(name)[name]
-    documents = task.test_docs() if task.has_test_docs() else task.validation_docs()
+    task, documents = _loaded(name)
     step = max(1, len(documents) // count)
     images: list[Image.Image] = []
     for number in range(0, len(documents), step):
         with pictures.named(f"task {name}, document {number}"):
-            shown = task.doc_to_visual(pictures.within(documents[number]))
-            images += [pictures.eight_bits(v).convert("RGB") for v in shown if isinstance(v, Image.Image)]
+            images += _shown(task, documents[number])
         if len(images) >= count:
             break
     if not images:
         raise SetupError(f"the documents of {name} hold no images")
     return images[:count]
+
+
+def encoded(name: str) -> Callable[[str], bytes | None]:
+    """The first image of each document (by `doc_id`) of a task as PNG, as its data set is on this machine.
+
+    None for documents without one. The task is loaded when the first image is asked for.
+    """
+
+    @cache
+    def loaded() -> tuple[Any, Any]:
+        return _loaded(name)
+
+    def picture(document: str) -> bytes | None:
+        task, documents = loaded()
+        if not document.isdigit() or int(document) >= len(documents):
+            return None
+        with pictures.named(f"task {name}, document {document}"):
+            images = _shown(task, documents[int(document)])
+        if not images:
+            return None
+        buffer = io.BytesIO()
+        images[0].save(buffer, "png")
+        return buffer.getvalue()
+
+    return picture
+
+
+def _loaded(name: str) -> tuple[Any, Any]:
+    """A task and its documents."""
+    logger.disable("lmms_eval")  # it tells of each task file that it does not understand
+    try:
+        manager = _manager()
+        if name not in manager.all_subtasks:
+            raise SetupError(f"no lmms-eval task {name!r} (a single task, not a group)")
+        task = manager.load_task_or_group(name)[name]
+        return task, task.test_docs() if task.has_test_docs() else task.validation_docs()
+    finally:
+        logger.enable("lmms_eval")
+
+
+@lru_cache(maxsize=1)
+def _manager() -> TaskManager:
+    return TaskManager("ERROR", include_path=str(task_folder()))
+
+
+def _shown(task: Any, document: Any) -> list[Image.Image]:
+    shown = task.doc_to_visual(pictures.within(document))
+    return [pictures.eight_bits(v).convert("RGB") for v in shown if isinstance(v, Image.Image)]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from redundancy_eval import model_args, usage
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import card, registry
-from redundancy_eval.model_wrappers.sweeps.settings import MODELS
 
 _WHOLE = ("--limit", "--judge-args", "--judge-base-url", "--judge-key", "--use-verifier", "--config", "--base-url")
 _PUBLISHED = tuple(name for name, family in registry.FAMILIES.items() if family.published)
@@ -39,7 +38,9 @@ class Arguments:
 
 def add_flags(parser: usage.Parser) -> None:
     """Add the flags that are ours to understand to a parser."""
-    usage.add(parser, "--model", required=True, choices=MODELS, metavar="MODEL", help=", ".join(MODELS))
+    usage.add(
+        parser, "--model", required=True, choices=registry.MODELS, metavar="MODEL", help=", ".join(registry.MODELS)
+    )
     usage.add(
         parser, "--model_args", default="", metavar="ARGS", help="as for lmms-eval, and max_new_tokens=N (default 512)"
     )

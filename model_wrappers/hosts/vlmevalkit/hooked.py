@@ -38,10 +38,10 @@ class HookedVlm(BaseModel):
         own = ("base", "encoders", "drop", "keep", "ablation")
         name = arguments.get("base", "")
         with fatal_errors(f"loading {name or 'the base model'}"):
-            if name not in supported_VLM or name == "masked":
+            if name not in supported_VLM or name == registry.MASKED:
                 raise SetupError(f"masked needs base=<name in VLMEvalKit's supported_VLM>; {name!r} is none")
             if arguments.get("ablation", "zero") != "zero":
-                raise SetupError("masked knows ablation=zero only, as rows are not told by image here")
+                raise SetupError("masked knows ablation=zero only, as rows are not known by image here")
             paths = registry.parse_encoders(arguments.get("encoders"))
             self.mask = masks.dropped(tuple(paths), arguments.get("drop"), arguments.get("keep"))
             self.mask_label = masks.label(self.mask, tuple(paths))

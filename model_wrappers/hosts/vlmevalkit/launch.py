@@ -38,7 +38,7 @@ def run(asked: Arguments, rest: Sequence[str], command: Sequence[str]) -> None:
     Args:
         asked: our arguments.
         rest: VLMEvalKit's own.
-        command: what was typed behind `redundancy-eval vlmevalkit`.
+        command: what was typed after `redundancy-eval vlmevalkit`.
 
     Raises:
         SetupError: the arguments are wrong, or VLMEvalKit has no result for a data set.

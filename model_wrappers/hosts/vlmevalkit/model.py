@@ -56,7 +56,7 @@ def fatal_errors(what: str) -> Iterator[None]:
 def question(message: Message, published: card.Published | None = None, model_id: str = "") -> tuple[str, list[str]]:
     """VLMEvalKit's message -> text and paths of its images.
 
-    Images in front of or behind the text go where the model's template puts images; those between texts stand where
+    Images in front of or after the text go where the model's template puts images; those between texts stand where
     they are, but for models that take them in front only. As published, all stand in front.
     """
     kinds = [part["type"] for part in message]
@@ -228,7 +228,6 @@ class MaskedVlm(Worded):
     def remarks(self) -> list[str]:
         """What to say when all is done: answers that were stopped, prompts that were changed."""
         stopped = [f"{self.capped} answers were stopped by the token limit"] if self.capped else []
-        run_record.tell_feeds(self.masked.feeds())
         return stopped + loading.remarks(self.masked)
 
 

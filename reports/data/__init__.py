@@ -1,0 +1,1 @@
+"""Numbers that others published, each with how it is known."""
