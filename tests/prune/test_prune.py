@@ -154,6 +154,18 @@ def test_shards_are_streamed_and_indexed(tmp_path):
     assert_same(answers(small), answers(load("eagle_masked", given, drop="clip")))
 
 
+def test_weights_that_torch_wrote_become_safetensors(tmp_path):
+    folder = tiny.write(tmp_path / "whole", tie_word_embeddings=True)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]  # tied: one memory, which safetensors refuses
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    prune("eagle_masked", {"pretrained": str(folder)}, tmp_path / "small", drop="eva02")
+    assert [path.name for path in hub.weight_files(tmp_path / "small")] == ["model.safetensors"]
+    small = load("eagle_masked", {"pretrained": str(tmp_path / "small")})
+    assert_same(answers(small), answers(load("eagle_masked", {"pretrained": str(folder)}, drop="eva02")))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_sliced_eagle_is_a_plain_release_with_the_same_answers(checkpoints, tmp_path, dtype):
     given = checkpoints["eagle_masked"]
