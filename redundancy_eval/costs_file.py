@@ -9,7 +9,7 @@ from typing import Any
 from redundancy_eval import files, masks
 from redundancy_eval.errors import DataError, SetupError
 
-NAME, SCHEMA = "cost.json", 1
+NAME, TABLE, SCHEMA = "cost.json", "cost.csv", 1
 # What is counted, by its name in the file -> as it is printed. The first is the one that scores are drawn against.
 COUNTED = {
     "flops": "FLOPs", "flops_encoders": "FLOPs, encoders", "flops_fusion": "FLOPs, projectors and fusion",
@@ -103,6 +103,27 @@ class Costs:
 def costly(arguments: Mapping[str, str]) -> dict[str, str]:
     """Those of a model's arguments that change what it costs."""
     return {name: arguments.get(name, usual) for name, usual in COSTLY.items() if arguments.get(name, usual) != usual}
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder in which something else would be written over.
+
+    Args:
+        out: for NAME and TABLE.
+
+    Raises:
+        SetupError: it is a file, or holds files of these names that are not ours.
+    """
+    if out.exists() and not out.is_dir():
+        raise SetupError(f"-o {out} is no folder")
+    there = [name for name in (NAME, TABLE) if (out / name).exists()]
+    if not there:
+        return
+    try:
+        read(out)
+    except (SetupError, DataError):
+        message = f"-o {out} would write over {out / there[0]}, which no cost wrote; choose another folder"
+        raise SetupError(message) from None
 
 
 def write(costs: CostsFile, path: Path) -> None:

@@ -26,6 +26,7 @@ class Pruned:
         site: where.
         settings: the family's own arguments that decide what stands in.
         sliced: whether the fusion was cut too, so that the checkpoint's own config knows only the encoders that stay.
+        revision: what `revision=` said beside `source`.
         weights: digest of the pruned files, in a run's record; "" in a config.
     """
 
@@ -37,6 +38,7 @@ class Pruned:
     site: str = "encoder"
     settings: Mapping[str, str] = field(default_factory=dict)
     sliced: bool = False
+    revision: str = ""
     weights: str = ""
 
     @property
@@ -77,9 +79,10 @@ class Pruned:
         """A run's model arguments as they would be for the same mask of the source."""
         mask = self.mask(arguments.get("drop"), arguments.get("keep"))
         own = {"pretrained": self.source, "drop": masks.label(mask, self.encoders), **self.settings}
+        own |= {"revision": self.revision} if self.revision else {}
         defaults = {"ablation": "zero", "site": "encoder"}  # left out, as who masks the source leaves them
         own |= {name: value for name in defaults if (value := getattr(self, name)) != defaults[name]}
-        return {name: value for name, value in arguments.items() if name != "keep"} | own
+        return {name: value for name, value in arguments.items() if name not in ("keep", "revision")} | own
 
     def as_json(self) -> dict[str, Any]:
         """What is written down; `of` reads it."""
@@ -97,7 +100,7 @@ def of(told: Any, where: object) -> Pruned:
         DataError: it is nothing of the kind.
     """
     names = ("encoders", "dropped")
-    texts = ("source", "checkpoint", "ablation", "site", "weights")
+    texts = ("source", "checkpoint", "ablation", "site", "revision", "weights")
     own = {} if not isinstance(told, dict) else told
     settings = own.get("settings", {})
     fits = (

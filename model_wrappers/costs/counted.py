@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from redundancy_eval.costs_file import MaskCost
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
@@ -69,7 +70,7 @@ class Counter:
             whole = _size(self.model)
             return {name: whole - _size(self._without(name)) for name in self.encoders}
         if self.model.encoders:
-            return {name: sum(p.numel() for p in self._module(name)) for name in self.encoders}
+            return {name: _size(self.model.encoders[name]) for name in self.encoders}
         if {"encoder_configs", "image_size", "grid_size"} & set(self.config):
             return dict.fromkeys(self.encoders, math.nan)
         return {name: self.family.costs[name][0] * 1e6 for name in self.encoders}
@@ -120,11 +121,8 @@ class Counter:
             others = [other for other in self.encoders if other != name]
             return model_class(self.family)(self.config, others, **self.settings)
 
-    def _module(self, name: str) -> list:  # type: ignore[type-arg]
-        return list(self.model.encoders[name].parameters())  # type: ignore[attr-defined]
 
-
-def _size(model: FamilyModel) -> float:
+def _size(model: Any) -> float:
     return float(sum(parameter.numel() for parameter in model.parameters()))
 
 

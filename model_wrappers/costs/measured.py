@@ -4,6 +4,7 @@ Masks take turns in random order, so that a machine that warms up or is shared s
 of whole answers: resizing the image, encoders, fusion, language model.
 """
 
+import math
 import platform
 import random
 import statistics
@@ -73,7 +74,12 @@ def random_weights(counter: Counter, given: Mapping[str, str]) -> MaskedModel:
 
 
 def measure(
-    model: MaskedModel, masks: Sequence[tuple[str, ...]], load: Load, repeats: int, say: Callable[[str], None]
+    model: MaskedModel,
+    masks: Sequence[tuple[str, ...]],
+    load: Load,
+    repeats: int,
+    own: Mapping[str, float],
+    say: Callable[[str], None],
 ) -> Measurements:
     """Measure masks.
 
@@ -82,6 +88,7 @@ def measure(
         masks: dropped encoders, of each.
         load: image, prompt and answer.
         repeats: of each measurement, after WARM_UP that do not count.
+        own: parameters of each encoder.
         say: takes a line on how it goes.
 
     Raises:
@@ -90,7 +97,7 @@ def measure(
     before = int(getattr(model.model, "image_position", 0))
     if load.text_tokens < before:
         raise SetupError(f"--text_tokens must be at least {before}: so many stand before this model's image")
-    asking = _Asking(model, load, before)
+    asking = _Asking(model, load, before, own)
     size = _batch(asking, say)
     times: dict[tuple[str, ...], dict[str, list[float]]] = {mask: {} for mask in masks}
     order, draw = list(masks), random.Random(0)
@@ -119,8 +126,8 @@ def measure(
 class _Asking:
     """A model and what is put to it."""
 
-    def __init__(self, model: MaskedModel, load: Load, before: int):
-        self.model, self.load, self.before = model, load, before
+    def __init__(self, model: MaskedModel, load: Load, before: int, own: Mapping[str, float]):
+        self.model, self.load, self.before, self.own = model, load, before, own
         draw = random.Random(0)
         self.image = Image.effect_noise(load.picture, 64).convert("RGB")
         most = model.model.language_model.get_input_embeddings().num_embeddings
@@ -157,20 +164,17 @@ class _Asking:
         whole = self.answer(mask, 1, self.load.new_tokens)
         found = {"first_token": first, "images_per_second": 1 / whole}
         if cuda:
-            found["peak_bytes"] = float(torch.cuda.max_memory_allocated(device) - self._idle(mask))
+            found["peak_bytes"] = torch.cuda.max_memory_allocated(device) - self._idle(mask)
         if self.load.new_tokens > 1:
             found["next_token"] = max(whole - first, 0.0) / (self.load.new_tokens - 1)
         if size > 1:
             found["images_per_second_batch"] = size / self.answer(mask, size, self.load.new_tokens)
-        return {name: found[name] for name in MEASURED if name in found}
+        return {name: found[name] for name in MEASURED if not math.isnan(found.get(name, math.nan))}
 
-    def _idle(self, mask: Sequence[str]) -> int:
+    def _idle(self, mask: Sequence[str]) -> float:
         """Bytes of encoders that are loaded here and would not be under the mask."""
-        idle = set(self.model.encoder_names) - set(self.model.under(mask).needed())
-        held: Mapping[str, Any] = getattr(self.model.model, "encoders", {})
-        return sum(
-            p.numel() * p.element_size() for name in idle if name in held for p in held[name].parameters()
-        )  # fmt: skip
+        run = self.model.under(mask).needed()
+        return self.model.dtype.itemsize * sum(size for name, size in self.own.items() if name not in run)
 
     def _wait(self) -> None:
         if self.model.device.type == "cuda":

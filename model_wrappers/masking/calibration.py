@@ -26,8 +26,14 @@ def make(model: str, arguments: Mapping[str, Any], images: Sequence[Image.Image]
         out: the file; see `check_out`.
 
     Raises:
-        SetupError: the model can't be loaded.
+        SetupError: the model can't be loaded, or is not whole.
     """
+    own = registry.pruned_of(model, arguments)
+    if own is not None:
+        raise SetupError(
+            f"{arguments.get('pretrained')} was pruned of {own.label}: a calibration is made of the whole model, "
+            f"{own.source}"
+        )
     subject = loading.load(model, **arguments)
     pretrained = str(arguments.get("pretrained") or registry.family(model).default)
     made = ablations.calibrate(

@@ -98,6 +98,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         site=site,
         settings={key: value for key, value in own_settings.items() if model_args.kind(key) == "stand-in"},
         sliced=slicing or (before is not None and before.sliced),
+        revision=given.get("revision", "") if before is None else before.revision,
     )
     calibration = given.get("calibration")
     if before is not None:

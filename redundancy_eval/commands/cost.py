@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     numbers = (args.text_tokens, args.new_tokens, args.repeats, *map(int, found.groups() if found else (0,)))
     if min(numbers) < 1:
         raise SetupError("--image is WIDTHxHEIGHT in pixels; it, --text_tokens, --new_tokens and --repeats are above 0")
+    costs_file.check_out(Path(args.out))
     with environment.needed("cost", "models"):
         from redundancy_eval.model_wrappers.checkpoints import hub
         from redundancy_eval.model_wrappers.costs import counted
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     costs_file.write(made, out / costs_file.NAME)
-    _write_csv(made, out / "cost.csv")
+    _write_csv(made, out / costs_file.TABLE)
     _print(made)
     return 0
 
@@ -127,7 +128,7 @@ def _measured(
 
     told = {**given, "dtype": dtype}
     model = measured.random_weights(counter, told) if args.random else measured.loaded(args.model, told)
-    return measured.measure(model, wanted, load, args.repeats, say)
+    return measured.measure(model, wanted, load, args.repeats, counter.own, say)
 
 
 def _write_csv(costs: costs_file.CostsFile, path: Path) -> None:

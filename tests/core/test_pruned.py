@@ -75,7 +75,9 @@ def test_a_damaged_record_is_refused(tmp_path, told):
 
 
 def test_what_was_written_is_read():
-    told = Pruned(NAMES, ("clip", "eva02"), "demo", "x", "mean", "projected", {"global_context": "zero"}, True, "y")
+    told = Pruned(
+        NAMES, ("clip", "eva02"), "demo", "x", "mean", "projected", {"global_context": "zero"}, True, "main", "y"
+    )
     assert pruned.of(told.as_json(), "here") == told
     assert pruned.of_config({pruned.KEY: told.as_json()}) == told and pruned.of_config({}) is None
 
@@ -101,6 +103,8 @@ def test_arguments_are_those_of_the_same_mask_of_the_source():
     assert CLIP.as_mask({"pretrained": "demo-small", "keep": "eva02", "dtype": "bfloat16"}) == {
         "pretrained": "demo", "drop": "clip+convnext+pix2struct", "dtype": "bfloat16",
     }  # fmt: skip
+    revised = Pruned(NAMES, ("clip",), "org/name", "x", revision="v1")
+    assert revised.as_mask({"pretrained": "s"}) == {"pretrained": "org/name", "drop": "clip", "revision": "v1"}
     behind = Pruned(NAMES, ("clip",), "demo", "x", "mean", "projected", {"global_context": "zero"})
     assert behind.as_mask({"pretrained": "s"}) == {
         "pretrained": "demo", "drop": "clip", "ablation": "mean", "site": "projected", "global_context": "zero",

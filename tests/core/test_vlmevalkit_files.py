@@ -11,6 +11,7 @@ from redundancy_eval import api, metrics, records, taxonomy
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.options import Options
+from redundancy_eval.pruned import Pruned
 from redundancy_eval.readers import find
 from redundancy_eval.readers.mask_of import MaskOf
 from redundancy_eval.readers.vlmevalkit import spreadsheets
@@ -409,6 +410,15 @@ def recorded(folder, drop, right=3, **more):
     }
     records.write({**record, "passed": passed, "judge": "exact_matching", **more}, stem.parent)
     return stem
+
+
+def test_a_run_of_a_pruned_checkpoint_is_the_mask_of_the_whole_model(tmp_path):
+    told = Pruned(("clip", "convnext"), ("clip",), "x5", "source").as_json()
+    recorded(tmp_path, "none", 4)
+    arguments = {"pretrained": "x5-small", "drop": "none"}
+    recorded(tmp_path / "small", "clip", 4, arguments=arguments, pruned=told)
+    table = read(tmp_path, options=Options())
+    assert table.masks == ((), ("clip",)) and "pruned:clip" in table.signature and "checkpoint:x5|" in table.signature
 
 
 @pytest.mark.parametrize(

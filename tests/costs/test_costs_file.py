@@ -97,6 +97,18 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, bend):
         costs_file.read(path)
 
 
+def test_nothing_else_is_written_over(tmp_path):
+    costs_file.check_out(tmp_path / "new")
+    costs_file.write(made(), tmp_path / costs_file.NAME)
+    (tmp_path / costs_file.TABLE).write_text("model\n")
+    costs_file.check_out(tmp_path)  # ours
+    (tmp_path / costs_file.NAME).unlink()
+    with pytest.raises(SetupError, match=r"write over .*cost\.csv, which no cost wrote"):
+        costs_file.check_out(tmp_path)
+    with pytest.raises(SetupError, match="is no folder"):
+        costs_file.check_out(tmp_path / costs_file.TABLE)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SetupError, match="redundancy-eval cost writes it"):
         costs_file.read(tmp_path)

@@ -16,9 +16,9 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
-from redundancy_eval.model_wrappers.prune import writing
+from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
 
@@ -198,6 +198,8 @@ def test_a_run_of_it_is_recorded_as_the_mask_of_the_source(checkpoints, tmp_path
     }  # fmt: skip
     with pytest.raises(SetupError, match="a sweep is over the masks of the whole model"):
         sweep_masks.encoders_of("eagle_masked", {"pretrained": str(out)})
+    with pytest.raises(SetupError, match="a calibration is made of the whole model"):
+        calibration.make("eagle_masked", {"pretrained": str(out)}, IMAGES, 2, tmp_path / "c.safetensors")
     with pytest.raises(SetupError, match="no record beside its results"):
         registry.known_encoders("eagle_masked", str(out))
 
@@ -220,17 +222,17 @@ def test_means_go_with_the_checkpoint(checkpoints, tmp_path):
     for seed in range(3):
         picture(seed).save(tmp_path / f"{seed}.png")
     arguments = f"pretrained={given['pretrained']},device=cpu"
-    calibration = tmp_path / "c.safetensors"
+    means = tmp_path / "c.safetensors"
     command = ["calibrate", "--model", "eagle_masked", "--model_args", arguments, "--images", str(tmp_path)]
-    assert main([*command, "-o", str(calibration)]) == 0
-    more = {"ablation": "mean", "calibration": str(calibration)}
+    assert main([*command, "-o", str(means)]) == 0
+    more = {"ablation": "mean", "calibration": str(means)}
     prune("eagle_masked", given, tmp_path / "small", drop="clip", **more)
     own = {"pretrained": str(tmp_path / "small")}
     small, whole = load("eagle_masked", own), load("eagle_masked", given, drop="clip", **more)
     assert_same(answers(small), answers(whole))
     with pytest.raises(SetupError, match="the calibration holds nothing of sam"):
         load("eagle_masked", own, drop="sam").visuals(IMAGES)
-    both = load("eagle_masked", own, drop="sam", calibration=str(calibration))
+    both = load("eagle_masked", own, drop="sam", calibration=str(means))
     assert_same(answers(both), answers(whole.under(("clip", "sam"))))
     with pytest.raises(SetupError, match="ablation=zero: this checkpoint was pruned of clip with ablation=mean"):
         load("eagle_masked", own, ablation="zero")
@@ -297,6 +299,23 @@ def test_the_command_checks_and_refuses_a_folder_that_is_there(checkpoints, tmp_
     assert main([*command, "-o", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main([*command, "-o", str(tmp_path / "other"), "--slice", "--check", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("sliced", "difference", "precise", "passed"),
+    [
+        (False, 0.0, True, True),
+        (False, 1e-9, True, False),
+        (True, 1e-5, True, True),
+        (True, 1e-3, True, False),
+        (True, 1e-3, False, True),
+        (True, 0.1, False, False),
+    ],
+)
+def test_what_a_check_lets_pass(sliced, difference, precise, passed):
+    equal = 4 if difference == 0 else 3
+    assert checking.Check(4, equal, difference, 4, precise).passed(sliced) == passed
+    assert not checking.Check(4, equal, difference, 3, precise).passed(sliced)  # an answer differs
 
 
 @pytest.mark.parametrize(
