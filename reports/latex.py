@@ -1,7 +1,7 @@
 """Tables as LaTeX (booktabs), to be `\\input` in a paper."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -24,6 +24,22 @@ _PREVIEW = r"""% Every table on a page of its own: pdflatex preview.tex
 \begin{document}
 %s\end{document}
 """
+_MAIN = r"""% Every table and figure with its caption, to take from: pdflatex main.tex
+\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[margin=1in]{geometry}
+\usepackage{booktabs,graphicx,adjustbox}
+\begin{document}
+%s\end{document}
+"""
+_FLOAT = r"""\begin{%s}[p]\centering
+\begin{adjustbox}{max width=\linewidth,max totalheight=.75\textheight}
+%s
+\end{adjustbox}
+\caption{%s}
+\end{%s}
+\clearpage
+"""
 
 
 CAPTIONS = "captions.txt"
@@ -42,6 +58,18 @@ def files(report: Report) -> dict[str, str]:
         said.append(shown.text(f"{table.stem}.tex: {table.title}. {about}"))
     inputs = "".join(f"\\input{{{name}}}\n" for name in made)
     return {**made, "preview.tex": _PREVIEW.replace("%s", inputs), CAPTIONS: "\n\n".join(said) + "\n"}
+
+
+def main(report: Report, figures: Mapping[str, str]) -> str:
+    """A document that takes in all tables, and figures by the name of their PDF with its caption."""
+    intervals = report.options.intervals != "none"
+    floats = [
+        ("table", rf"\input{{{table.stem}.tex}}", escape(f"{table.title}. {caption(table, intervals)}"))
+        for table in report.tables
+        if table.latex
+    ]
+    floats += [("figure", rf"\includegraphics{{{name}}}", escape(about)) for name, about in figures.items()]
+    return _MAIN.replace("%s", "".join(_FLOAT % (kind, content, about, kind) for kind, content, about in floats))
 
 
 def caption(table: Table, intervals: bool = True) -> str:

@@ -39,6 +39,10 @@ def files(report: Report, additions: Additions | None = None) -> dict[str, bytes
 
         made = figures.files(found, report.options.figures)
         drawn = {f"figures/{name}": content for name, content in made.items()}
+    shown = {}
+    if "pdf" in report.options.figures:
+        shown = {name: figures.caption(Path(name).stem, found) for name in drawn if name.endswith(".pdf")}
+    texts["main.tex"] = latex.main(report, shown)
     texts[json_file.NAME] = json_file.text(report, [*texts, *drawn])
     return {**{name: text.encode("utf-8", "replace") for name, text in texts.items()}, **drawn}
 

@@ -23,7 +23,7 @@ from redundancy_eval.reports.tables import Row, Table
 from tests.helpers import frames
 from tests.helpers.runs import GENERAL, csv_of, right, sweep, table_of, write_run
 
-FILES = {"report.md", "report.json", "preview.tex", "captions.txt"}
+FILES = {"report.md", "report.json", "preview.tex", "main.tex", "captions.txt", "report.html"}
 
 
 def written(folder):
@@ -40,7 +40,7 @@ def test_report_command_writes_the_same_bytes_whatever_the_order(tmp_path, capsy
     assert main(["report", *masks, "-o", str(tmp_path / "two")]) == 0
     one, two = written(tmp_path / "one"), written(tmp_path / "two")
     assert one == two and one["report.md"].decode() == printed
-    tables = {name.partition(".")[0] for name in one} - {"report", "preview", "captions"}
+    tables = {name.partition(".")[0] for name in one} - {"report", "preview", "main", "captions"}
     assert tables >= {"verdicts", "cur", "ig", "scores", "variants", "selection", "keeps", "floor", "benchmarks"}
     assert set(one) >= FILES | {f"{name}.tex" for name in tables} and "verdicts.csv" not in one
 
@@ -165,13 +165,15 @@ TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "standalone.cls"
 @pytest.mark.skipif(not TEX, reason="no TeX with standalone.cls here")
 def test_tables_compile_without_warnings(tmp_path):
     first, second = table_of(sweep(tmp_path / "a"), "paper"), table_of(sweep(tmp_path / "b"), "paper")
-    write.write(report.build([first, second]), tmp_path)
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "preview.tex"], cwd=tmp_path, capture_output=True
-    )
-    said = done.stdout.decode()
-    assert done.returncode == 0 and " pages" in said, said[-2000:]
-    assert "Warning" not in said and "Overfull" not in said and "Underfull" not in said
+    write.write(report.build([first, second], Options(figures=("pdf",))), tmp_path)
+    for name in ("preview.tex", "main.tex"):
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name], cwd=tmp_path, capture_output=True
+        )
+        said = done.stdout.decode(errors="replace")
+        assert done.returncode == 0 and " pages" in said, said[-2000:]
+        assert "Warning" not in said and "Overfull" not in said and "Underfull" not in said, said
+    assert b"figures/cur_forest.pdf" in (tmp_path / "main.tex").read_bytes()
 
 
 def test_markdown_rounds_and_marks_holes():
