@@ -90,7 +90,8 @@ def parser() -> Parser:
 
 
 def _tell(error: object, code: int, prog: str = "redundancy-eval") -> int:
-    from redundancy_eval import shown
+    from redundancy_eval import shown, usage
 
+    usage.step("")
     print(f"{prog}: error: {shown.line(error)}", file=sys.stderr)
     return code

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from textwrap import fill
@@ -54,6 +55,12 @@ class Parser(argparse.ArgumentParser):
         if flags is not None:
             with environment.needed("redundancy-eval", ""):
                 flags(self)
+
+
+def step(what: str) -> None:
+    """Say on a terminal what takes its time now; the next step writes over it, and `step("")` ends it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
 
 
 def command(
