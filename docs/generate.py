@@ -26,7 +26,7 @@ SHOWN = (
     "torch", "torchvision", "transformers", "tokenizers", "sentencepiece", "accelerate", "timm", "safetensors",
     "huggingface-hub", "datasets", "pillow", "lmms-eval", "ms-vlmeval", "filelock", "protobuf",
     "antlr4-python3-runtime", "math-verify", "msgspec", "numpy", "packaging", "pandas", "python-calamine",
-    "scipy",
+    "scipy", "matplotlib", "jinja2",
 )  # fmt: skip
 _PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

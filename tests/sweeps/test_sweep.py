@@ -708,7 +708,7 @@ def test_a_changed_image_of_a_document_is_refused(made, tmp_path):
         ):
             fill(made, "eagle", kept, changed, names=["none", "clip", "sam"])
         assert len(kept) == count
-        with pytest.raises(DataError, match="are others than when"):  # also where nothing is left to ask
+        with pytest.raises(DataError, match="differ from those when"):  # also where nothing is left to ask
             fill(made, "eagle", kept, changed, names=["none", "clip"])
     with store(tmp_path) as kept:
         assert len(kept) == count

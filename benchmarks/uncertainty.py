@@ -1,6 +1,6 @@
 """Time and memory of all statistics: 32 masks x 15 benchmarks x 5,000 documents, beside a bound.
 
-    python benchmarks/statistics.py [--documents 5000] [--encoders 5] [--repeats 3]
+    python benchmarks/uncertainty.py [--documents 5000] [--encoders 5] [--repeats 3]
 
 The table is made up in memory (reading is measured by reading.py). The bound is what no method can do without: one pass
 over the answers that sums every mask's scores by cluster, and one matrix product for the covariances. Each repeat is a
