@@ -77,7 +77,7 @@ def read(folder: Path) -> None:
     from redundancy_eval.reports import report, write
 
     start = time.perf_counter()
-    tables = api.read([folder], Options("paper", encoders=ENCODERS))
+    tables = api.read([folder], Options("paper", encoders=ENCODERS, lenient=("same-answers",)))
     write.files(report.build(tables))
     print(f"read and tabulated in {time.perf_counter() - start:.1f} s, ", end="")
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, {len(tables[0].masks)} masks")
