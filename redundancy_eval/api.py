@@ -73,17 +73,14 @@ def _costs(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Costs | N
     """The costs of each model; a file that fits none is an error."""
     found: list[Costs | None] = [None] * len(tables)
     for path in paths:
-        costs, problem = costs_file.read(Path(path)), None
-        for place, table in enumerate(tables):
+        costs, problems = costs_file.read(Path(path)), []
+        for place, each in enumerate(tables):
             try:
-                found[place] = costs_file.join(
-                    costs, table.model, table.checkpoint, table.encoders, table.arguments, path
-                )
-                break
+                found[place] = costs_file.join(costs, each.model, each.checkpoint, each.encoders, each.arguments, path)
             except DataError as error:
-                problem = error
-        else:
-            raise problem or DataError(f"{path}: there is no model that it could be of")
+                problems.append(error)
+        if problems and len(problems) == len(tables):
+            raise problems[0]
     return found
 
 

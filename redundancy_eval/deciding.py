@@ -20,14 +20,14 @@ class Decidable:
     """What a category's documents can show of an encoder without effect, with 80 % power.
 
     `smallest_margin` is the |CUR| (a fraction) that it can be shown to lie within, beside all encoders and categories;
-    `wanted` counts the documents that `margin` asks for.
+    `wanted` counts the documents that `margin` asks for (None: not known).
     """
 
     category: str
     documents: int
     smallest_margin: float
     margin: float
-    wanted: int
+    wanted: int | None
 
 
 def decidable(
@@ -77,5 +77,5 @@ def _error(category: str, counts: Sequence[int], pilot: Analysis | None) -> floa
 
 def _decidable(name: str, documents: int, se: float, margin: float, family: int) -> Decidable:
     smallest = planning.smallest_margin(se, family)
-    wanted = 0 if math.isnan(smallest) else math.ceil(documents * (smallest / margin) ** 2)
+    wanted = None if math.isnan(smallest) else math.ceil(documents * (smallest / margin) ** 2)
     return Decidable(name, documents, round(smallest, 6), margin, wanted)

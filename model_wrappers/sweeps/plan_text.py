@@ -62,7 +62,14 @@ def _decidable_text(plan: Plan) -> str:
     for each in plan.decidable:
         known = not math.isnan(each.smallest_margin)
         smallest = f"{100 * each.smallest_margin:.1f} %" if known else "unknown"
-        rows.append([each.category, f"{each.documents:,}", smallest, f"{each.wanted:,}" if known else "unknown"])
+        rows.append(
+            [
+                each.category,
+                f"{each.documents:,}",
+                smallest,
+                f"{each.wanted:,}" if each.wanted is not None else "unknown",
+            ]
+        )
     head = "an encoder without effect is shown to be redundant, with 80 % power, beside all others:"
     return f"{head}\n\n{markdown.grid(rows, 1)}\n\n({plan.decidable_by})"
 

@@ -69,6 +69,9 @@ def _with_margins(made: "Plan", margin: float, pilot: Sequence[str]) -> "Plan":
         tables = api.read(pilot)
         if len(tables) != 1:
             raise SetupError(f"--pilot holds runs of {len(tables)} models: name those of one")
+        if tables[0].encoders != tuple(made.encoders):
+            theirs, ours = (", ".join(names) for names in (tables[0].encoders, made.encoders))
+            raise SetupError(f"--pilot holds runs of a model with the encoders {theirs}, not {ours}")
         analysis = analyse(tables[0], Settings(margin=margin))
         by = "by the pilot: in each category, the standard error of the encoder with the least CUR"
     documents = {task.name: task.documents for task in made.tasks}

@@ -71,6 +71,11 @@ def _loaded(name: str) -> tuple[Any, Any]:
             raise SetupError(f"no lmms-eval task {name!r} (a single task, not a group)")
         task = manager.load_task_or_group(name)[name]
         return task, task.test_docs() if task.has_test_docs() else task.validation_docs()
+    except SetupError:
+        raise
+    except Exception as error:  # of the data set's own code, a hub that is not reached, a login that is wanted
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SetupError(f"the documents of {name} cannot be loaded: {reason}") from error
     finally:
         logger.enable("lmms_eval")
 
