@@ -9,7 +9,9 @@ import csv
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -129,21 +131,25 @@ def _bare(name: str) -> str:
 def lmms_eval(path: Path, documents: Iterable[str]) -> dict[str, Reply]:
     """Replies of some documents (by `doc_id`) from a samples file of lmms-eval, plain or gzipped.
 
-    Raises:
-        DataError: a line is no JSON object.
+    Lines that are none are passed over: where scores were read from the file, they were blank or excused.
     """
     wanted, found = set(documents), {}
     files.check_regular(path)
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for line in _until_damaged(lines):
             try:
                 entry = json.loads(line)
                 document = str(entry["doc_id"])
             except (ValueError, TypeError, KeyError, RecursionError):
-                raise DataError(f"{path}:{number}: no sample of lmms-eval") from None
+                continue
             if document in wanted:
                 found[document] = Reply(*(_plain(entry.get(name)) for name in ("input", "target", "filtered_resps")))
     return found
+
+
+def _until_damaged(lines: Iterable[bytes]) -> Iterator[bytes]:
+    with suppress(OSError, EOFError, zlib.error):  # a gzipped file that was cut
+        yield from lines
 
 
 def _plain(value: Any) -> str:

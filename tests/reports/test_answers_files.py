@@ -9,10 +9,11 @@ import pytest
 
 from redundancy_eval import read
 from redundancy_eval.answers import Answers, Asked
+from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError
 from redundancy_eval.readers import answers
 from redundancy_eval.readers.answers import FromFiles, Part, Reply
-from tests.helpers.runs import DEMO_TASKS, write_sweep
+from tests.helpers.runs import DEMO_TASKS, sweep, write_sweep
 
 
 def line(doc_id, **more):
@@ -48,12 +49,24 @@ def test_lmms_eval_s_samples(tmp_path):
     assert answers.lmms_eval(packed, ["2"]) == {"2": Reply("q2", "red", "blue")}
 
 
-@pytest.mark.parametrize("bad", ["{", "[]", '{"input": "no id"}', "[" * 100_000])
-def test_a_damaged_line_is_named(tmp_path, bad):
+@pytest.mark.parametrize("bad", ["", "{", "[]", '{"input": "no id"}', "[" * 100_000, "\udcff"])
+def test_lines_that_are_no_samples_are_passed_over(tmp_path, bad):
+    """The scores' reader has judged the file: blank lines are nothing to it, damaged ones were excused."""
     path = tmp_path / "samples.jsonl"
-    path.write_text(f"{line(0)}\n{bad}\n")
-    with pytest.raises(DataError, match="samples.jsonl:2: no sample of lmms-eval"):
-        answers.lmms_eval(path, ["0"])
+    path.write_bytes(f"{bad}\n{line(0)}\n".encode("utf-8", "surrogateescape"))
+    assert set(answers.lmms_eval(path, ["0"])) == {"0"}
+    packed = tmp_path / "samples.jsonl.gz"
+    packed.write_bytes(gzip.compress(f"{line(0)}\n".encode() * 9)[:-9])
+    assert set(answers.lmms_eval(packed, ["0", "1"])) <= {"0"}
+
+
+def test_a_page_is_written_where_tables_are(tmp_path, capsys):
+    """A blank last line is nothing to the tables, so nor to the page."""
+    runs = sweep(tmp_path / "runs")
+    for path in runs.rglob("*_samples_*.jsonl"):
+        path.write_text(path.read_text() + "\n")
+    assert main(["report", str(runs), "-o", str(tmp_path / "out")]) == 0
+    assert "question 0" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_vlmevalkit_s_tables(tmp_path):
