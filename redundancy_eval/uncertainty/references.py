@@ -29,7 +29,7 @@ def differences(
         settings: level of the intervals.
 
     Raises:
-        SetupError: the tables have different taxonomies, or the mask was not run.
+        SetupError: the tables have different taxonomies or tasks, or the mask was not run.
     """
     if table.taxonomy.label != other.taxonomy.label:
         raise SetupError(
@@ -41,6 +41,12 @@ def differences(
     row = table.masks.index(dropped)
     both = [b for b in table.benchmarks if b.name in _comparable(table, other)]
     ours, theirs = ([[b.name for b in each.benchmarks].index(b.name) for b in both] for each in (table, other))
+    for b, mine, yours in zip(both, ours, theirs, strict=True):
+        if table.tasks[mine] != other.tasks[yours]:  # document 7 of another task is another document
+            raise SetupError(
+                f"the reference's {b.name} is {other.tasks[yours]}, that of the masks {table.tasks[mine]}: "
+                "ask both in the same tasks"
+            )
     paired = {b.name: _paired(table, other, b.name, row) for b in both}
     pseudo = replace(
         table,

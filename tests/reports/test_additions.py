@@ -2,13 +2,16 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from redundancy_eval import costs_file
 from redundancy_eval.cli import main
 from redundancy_eval.costs_file import CostsFile, MaskCost
-from tests.helpers.runs import DEMO_TASKS, sweep, write_run
+from redundancy_eval.errors import SetupError
+from redundancy_eval.uncertainty import references
+from tests.helpers.runs import DEMO_TASKS, sweep, table_of, write_run
 
 ENCODERS = ("clip", "convnext", "pix2struct", "eva02")
 
@@ -66,6 +69,14 @@ def test_another_model_stands_beside_a_mask(runs, tmp_path, capsys):
     ):
         code, said = told("report", runs, "-o", out, "--reference", text, capsys=capsys)
         assert code == 2 and match in said and said.count("\n") == 1
+
+
+def test_a_reference_of_another_task_is_refused(runs, tmp_path, capsys):
+    """Its documents have the same numbers and are others."""
+    table, other = (table_of(runs) for _ in range(2))
+    other = replace(other, tasks=("another", *other.tasks[1:]))
+    with pytest.raises(SetupError, match="is another, that of the masks redundancy_demo_general: ask both"):
+        references.differences(table, ("clip",), other)
 
 
 def test_the_paper_has_numbers_on_its_own_checkpoints_only(runs, tmp_path, capsys):
