@@ -77,6 +77,21 @@ CONFIG = {
 SHARES = {"ocr": 3, "general": 3, "chart": 2, "vision_centric": 2, "knowledge": 1}
 
 
+def config_without(encoder: str | None) -> dict:
+    """The demo's config without an encoder, which a release would not have either: no column, no weights."""
+    if encoder is None:
+        return CONFIG
+    names = dict(zip(("clip", "convnext", "pix2struct", "eva02"), TOWERS.split(";"), strict=True))
+    towers = [tower for name, tower in names.items() if name != encoder]
+    channels = {"clip": 96, "convnext": 128, "pix2struct": 96, "eva02": 96}[encoder]
+    return {
+        **CONFIG,
+        "mm_vision_tower": ";".join(towers),
+        "mm_hidden_size": CONFIG["mm_hidden_size"] - channels,
+        "encoder_configs": {tower: CONFIG["encoder_configs"][tower] for tower in towers},
+    }
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer whose merges come from the words of the demo."""
     rng, lines = Random(0), []
@@ -219,12 +234,12 @@ def evaluate(model, prefix, samples: Samples, docs: list[dict]) -> dict[str, flo
     return {category: sum(h) / len(h) for category, h in hits.items()}
 
 
-def export(model: eagle.Eagle, tokenizer, folder: Path) -> None:
+def export(model: eagle.Eagle, config: dict, tokenizer, folder: Path) -> None:
     """Write the checkpoint in the released format."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {model.release(k): v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=1, sort_keys=True) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     ids = {k: CONFIG[k] for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
     (folder / "generation_config.json").write_text(json.dumps(ids, indent=1) + "\n")
     tokenizer.save_pretrained(folder)
@@ -252,6 +267,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of the rest (AdamW)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--without", choices=["clip", "convnext", "pix2struct", "eva02"], help="train a model that has no such encoder"
+    )
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--save-minutes", type=float, default=10)
     parser.add_argument("--export", action="store_true", help="only write OUT/checkpoint from the saved state")
@@ -260,7 +278,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    model = eagle.Eagle(CONFIG)
+    config = config_without(args.without)
+    model = eagle.Eagle(config)
     for name, parameter in model.named_parameters():
         if name.endswith(".gamma"):  # timm starts ConvNeXt's layer scale at 1e-6, for networks of a hundred layers
             torch.nn.init.constant_(parameter, 0.5)
@@ -275,7 +294,7 @@ def main() -> None:
             optimizer.load_state_dict(saved_state)
         step, seconds = state["step"], state["seconds"]
     if args.export:
-        export(model, tokenizer, args.out / "checkpoint")
+        export(model, config, tokenizer, args.out / "checkpoint")
         return
     samples = Samples(tokenizer, args.batch, seed=args.seed + step)
     prefix = torch.tensor(samples.prefix)
@@ -316,7 +335,7 @@ def main() -> None:
             torch.save({**state, "seconds": seconds + saved - started}, args.out / "state.tmp")
             (args.out / "state.tmp").replace(state_file)
     model.eval()
-    export(model, tokenizer, args.out / "checkpoint")
+    export(model, config, tokenizer, args.out / "checkpoint")
 
 
 if __name__ == "__main__":
