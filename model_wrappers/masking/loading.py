@@ -15,7 +15,7 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.families.base import model_class
-from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, hooks
+from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, places
 from redundancy_eval.model_wrappers.masking.hf import HfMaskedModel
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.masking.prompt import Masked
@@ -199,7 +199,7 @@ def transformers_model(
     if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model = (model if device_map else model.to(place)).eval()
-    return HfMaskedModel(model, processor, modules=hooks.modules_at(model, paths), mask=mask, ablation=stand_ins)
+    return HfMaskedModel(model, processor, places=places.places_at(model, paths), mask=mask, ablation=stand_ins)
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
