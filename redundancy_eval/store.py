@@ -257,13 +257,15 @@ def _parse(line: bytes, path: Path, number: int, same: dict[Any, Any]) -> tuple[
     # What repeats over documents and masks is kept once.
     task, split, generation, mask = (sys.intern(found[name]) for name in ("task", "split", "generation", "mask"))
     key = Key(task, split, found["document"], found["prompt"], generation, mask)
-    text, images, notes = found["text"], tuple(found["images"]), tuple(found["notes"])
-    ids, log_probability = found.get("ids"), found.get("log_probability")
-    text, images, notes, ids = (
-        same.setdefault(part, part) for part in (text, images, notes, None if ids is None else tuple(ids))
-    )
-    tokens = (found["prompt_tokens"], found["new_tokens"], found["capped"])
-    return found["identity"], key, Stored(text, *tokens, images, notes, ids, log_probability)
+    given = found.get("ids")
+
+    def once(part: Any) -> Any:
+        return same.setdefault(part, part)
+
+    text, images, notes = once(found["text"]), once(tuple(found["images"])), once(tuple(found["notes"]))
+    ids = None if given is None else once(tuple(given))
+    counts = (found["prompt_tokens"], found["new_tokens"], found["capped"])
+    return found["identity"], key, Stored(text, *counts, images, notes, ids, found.get("log_probability"))
 
 
 def _check_header(folder: Path, identity: Mapping[str, Any], renew: bool) -> None:
