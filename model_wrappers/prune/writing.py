@@ -19,7 +19,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import model_class
 from redundancy_eval.model_wrappers.families.card import Family
-from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, loading
+from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, stand_ins
 from redundancy_eval.model_wrappers.prune import shards, slices
 from redundancy_eval.pruned import Pruned
 
@@ -102,10 +102,11 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     )
     calibration = given.get("calibration")
     if before is not None:
-        calibration = loading.kept_constants(folder, before, calibration)
-    stand_ins = loading.read_ablation(ablation, calibration, 0, model_id, source, site)
+        calibration = stand_ins.kept_constants(folder, before, calibration)
+    wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint)
+    instead = stand_ins.read_ablation(ablation, calibration, 0, wanted)
     mine = tuple(name for name in names if name in mask)
-    return Asked(family, folder, config, own_settings, mine, own, stand_ins.calibration)
+    return Asked(family, folder, config, own_settings, mine, own, instead.calibration)
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
     _copy(asked.folder, out)
     kept = list(written.names)
     if asked.calibration is not None:
-        _keep_means(asked, out / loading.CONSTANTS)
-        kept.append(loading.CONSTANTS)
+        _keep_means(asked, out / stand_ins.CONSTANTS)
+        kept.append(stand_ins.CONSTANTS)
     before = [path.name for path in hub.weight_files(asked.folder)]
     summary = {
         **asked.own.as_json(),
