@@ -87,6 +87,11 @@ def identity(path: Path) -> dict[str, str]:
     return found
 
 
+def sample(identity: Mapping[str, str]) -> dict[str, str]:
+    """What records say of a calibration, of what it says of itself."""
+    return {key: identity[key] for key in ("model", "checkpoint", "site", "count", "sample")}
+
+
 def read(path: Path, sums: bool | None = None) -> Calibration:
     """Read a calibration.
 

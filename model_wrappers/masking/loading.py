@@ -112,7 +112,8 @@ def native_model(
         mask = tuple(name for name in names if name in mask)  # sliced, it knows no other
         fixed = own.stand_ins({"ablation": ablation, "site": site, **settings})
         ablation, site, settings = fixed.pop("ablation"), fixed.pop("site"), fixed
-        calibration, stands_for = stand_ins.kept_constants(folder, own, calibration), own.source
+        stands_for = own.source
+        calibration = None if own.refitted else stand_ins.kept_constants(folder, own, calibration)
     ablation, site = ablation or "zero", site or "encoder"
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device_map not in (None, "", "auto"):
@@ -124,7 +125,10 @@ def native_model(
     elif calibration and ablation != "zero":
         given = {"pretrained": pretrained, "revision": revision, **settings}
         wanted = replace(wanted, **stand_ins.bound_to(model_id, given, number_format))
-    instead = stand_ins.read_ablation(ablation, calibration, ablation_seed, wanted, place)
+    if own is not None and own.refitted:
+        instead = stand_ins.refitted(folder, own)
+    else:
+        instead = stand_ins.read_ablation(ablation, calibration, ablation_seed, wanted, place)
     kind = model_class(family)
     run = kind.needed(names, mask, site, **settings)
     if number_format == torch.float32:

@@ -9,14 +9,18 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.masking import linear
 
 PARTS = ("fit", "held")
+_STORED = ("weight", "centre", "mean")
 _HELD_OUT = 5  # one image in so many
 
 
@@ -238,3 +242,32 @@ class Predictor:
         else:
             guessed = mean.expand(units, places, -1)
         return self.layout.scatter(guessed.to(like.dtype), dropped)
+
+
+def write(path: Path, layout: Layout, dropped: Sequence[str], guess: linear.Guess) -> None:
+    """Write one mask's guess for a checkpoint that was pruned to it; `stored` reads it."""
+    tensors = {name: getattr(guess, name).float().contiguous() for name in _STORED}
+    save_file(tensors, path, metadata={"layout": layout.text, "dropped": json.dumps(list(dropped))})
+
+
+def stored(path: Path) -> Predictor:
+    """The linear stand-ins of a pruned checkpoint, which has one mask alone.
+
+    Raises:
+        SetupError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            told, (weight, centre, mean) = handle.metadata(), (handle.get_tensor(name) for name in _STORED)
+        layout, dropped = Layout.read(told["layout"]), tuple(json.loads(told["dropped"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"cannot read {path}: {error}") from error
+    nothing = torch.zeros(0)
+    guess = linear.Guess(weight, centre, mean, float("nan"), nothing, nothing)
+
+    def solve(asked: tuple[str, ...]) -> linear.Guess:
+        if asked != dropped:
+            raise SetupError(f"{path} holds the stand-ins of drop={'+'.join(dropped)} alone")
+        return guess
+
+    return Predictor(layout, solve)

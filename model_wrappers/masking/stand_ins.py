@@ -13,23 +13,29 @@ from redundancy_eval.compare import HALF
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.masking import ablations
+from redundancy_eval.model_wrappers.masking import ablations, predicted
 from redundancy_eval.model_wrappers.masking.predicted import Layout, Predictor
 
-CONSTANTS = "dropped_means.safetensors"  # of a pruned checkpoint
+# Of a pruned checkpoint: means of what is gone, or its guess from what stays.
+CONSTANTS, GUESS = "dropped_means.safetensors", "dropped_guess.safetensors"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a calibration must be of: model id, checkpoint as named, site; digest of its files, the arguments that
-    decide features, number format. "" where that is not known or does not matter.
+    """What a calibration must be of.
+
+    Attributes:
+        model, checkpoint, site: as model arguments say.
+        weights: digest of the checkpoint's files.
+        settings: see `settings`; None where they are not looked at.
+        dtype: number format; "" where none is looked at.
     """
 
     model: str
     checkpoint: str
     site: str
     weights: str = ""
-    settings: str = ""
+    settings: str | None = None
     dtype: str = ""
 
 
@@ -40,14 +46,18 @@ def bound_to(model_id: str, given: Mapping[str, Any], dtype: torch.dtype) -> dic
         SetupError: the checkpoint is not there.
     """
     told = {key: value for key, value in given.items() if value is not None}
-    names = ("encoders",) if model_id == registry.HF_MASKED else registry.family(model_id).settings
-    deciding = {key: str(told[key]) for key in names if key in told and key != "encoder_weights"}
-    deciding = {key: value for key, value in sorted(deciding.items()) if model_args.kind(key) == "answer"}
     return {
         "weights": identity.digest(identity.of(registry.folders(model_id, told))),
-        "settings": ",".join(f"{key}={value}" for key, value in deciding.items()),
+        "settings": settings(model_id, told),
         "dtype": str(dtype).removeprefix("torch."),
     }
+
+
+def settings(model_id: str, given: Mapping[str, Any]) -> str:
+    """The model arguments that decide what encoders give, beside the checkpoint."""
+    names = ("encoders",) if model_id == registry.HF_MASKED else registry.family(model_id).settings
+    deciding = sorted(key for key in names if key in given and key != "encoder_weights")
+    return ",".join(f"{key}={given[key]}" for key in deciding if model_args.kind(key) == "answer")
 
 
 def read_ablation(
@@ -91,7 +101,7 @@ def _check_bound(path: Path, wanted: Wanted, kind: str) -> None:
             raise SetupError(f"{path} was made for {key} {told.get(key)!r}, not {want!r}")
     if told.get("weights") and wanted.weights and not same_files:
         raise SetupError(f"{path} was made for other weights than {wanted.checkpoint} has now; make it anew")
-    if wanted.dtype and told.get("settings", wanted.settings) != wanted.settings:
+    if wanted.settings is not None and told.get("settings", wanted.settings) != wanted.settings:
         had, has = (text or "none of its own arguments" for text in (told["settings"], wanted.settings))
         raise SetupError(f"{path} was made with {had}, the model runs with {has}")
     if wanted.dtype and kind == "predicted" and (told.get("dtype") in HALF) != (wanted.dtype in HALF):
@@ -111,6 +121,17 @@ def check_layout(predictor: Predictor, own: Layout) -> None:
             f"the calibration is of {predictor.layout.text} (encoder, channels, side of a place), "
             f"the model has {own.text}"
         )
+
+
+def refitted(folder: Path, own: pruned.Pruned) -> ablations.Ablation:
+    """What stands in for what a refitted checkpoint lost: its own linear guess, or zeros where that is in the weights.
+
+    Raises:
+        SetupError: the guess is missing or damaged.
+    """
+    if own.folded:
+        return ablations.Ablation()
+    return ablations.Ablation(own.ablation, predictor=predicted.stored(folder / GUESS))
 
 
 def kept_constants(folder: Path, own: pruned.Pruned, calibration: str | None = None) -> str | None:
