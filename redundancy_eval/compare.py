@@ -104,9 +104,9 @@ def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, d
     return found
 
 
-def calibration(record: Mapping[str, Any]) -> str | None:
-    """What a record says of the sample of images behind its stand-ins; its hash is the first word."""
-    found = dict(record.get("calibration") or {})
+def _calibration(run: Run) -> str | None:
+    """What a run says of the sample of images behind its stand-ins, in words."""
+    found = dict(run.calibration)
     sample = str(found.pop("sample", "unknown"))
     rest = ", ".join(f"{key} {value}" for key, value in sorted(found.items()))
     return f"{sample} ({rest})" if found else None
@@ -170,7 +170,7 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
             _same(telling, "versions", lambda run, said=said: said[id(run)], lenient, f"{name} ")  # type: ignore[misc]
     _tell_unversioned(runs, lenient)
     _check_precision([run for run in runs if run.framework != "csv"], lenient)
-    _same([run for run in runs if not run.is_full], "calibration", lambda run: run.calibration, lenient)
+    _same([run for run in runs if not run.is_full], "calibration", _calibration, lenient)
     _check_told([run for run in runs if run.told], lenient)
     for feeder, fed in sorted(
         {(name, other) for run in runs for name, others in run.feeds.items() for other in others}

@@ -9,7 +9,7 @@ The prompt is the model's own chat template, the pixels are its own processor's.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -76,6 +76,11 @@ class HfMaskedModel:
     def mask_label(self) -> str:
         """Canonical text of the mask."""
         return masks.label(self.mask, self.encoder_names)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's parameters."""
+        return cast(torch.dtype, self.model.dtype)
 
     def hooks(self) -> hooks.Hooks:
         """The hooks that drop the masked encoders."""

@@ -127,7 +127,7 @@ class Native:
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
         view = self.views.get(label)
-        if view is None or view.needed() or view.ablation.kind not in ("zero", "mean"):
+        if view is None or view.needed() or view.ablation.by_image:
             return None
         return asked.ids, str(view.model.layouts(asked.prompt.images))
 
