@@ -1,6 +1,7 @@
 """The one line under a table that says how to get it again."""
 
 import json
+import re
 from collections.abc import Sequence
 
 from redundancy_eval import compare, shown
@@ -28,6 +29,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
     limits = {json.loads(value) for run in runs if (value := run.settings.get("limit", {}).get("limit"))}
     given, words = masked.arguments, _unsaid(masked)
     sample = f"@{masked.calibration.partition(' ')[0]}" if masked.calibration else ""
+    images = re.search(r"\bcount (\d+)", masked.calibration or "")
     unversioned = "scores" if model.framework == CSV else "unknown"
     parts = {
         "model": first.model,
@@ -37,6 +39,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "pruned": ",".join(sorted({run.pruned for run in runs if run.pruned})),
         "ablation": ablation(runs),
         "calibration": given.get("calibration", "") + sample,
+        "images": images[1] if images else "",
         "site": given.get("site", words.get("site", "")),
         "dtype": _resolved(runs, "dtype") or given.get("dtype", words.get("dtype", "")),
         "device": "+".join(filter(None, (_resolved(runs, "device"), _resolved(runs, "device_name")))),

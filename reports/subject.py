@@ -56,26 +56,20 @@ class Reference:
 class Subject:
     """One model's results; `changes` are `uncertainty.changes` of its table.
 
-    `stand_ins` is the same model with linear stand-ins in place of dropped outputs (ablation `predicted`), which alone
-    says what is needed; `paper` sets the model beside the paper's numbers, `references` beside other models. Masks
-    stand in the order of the model's encoders.
+    `paper` sets the model beside the paper's numbers, `references` beside other models. Masks stand in the order of the
+    model's encoders.
     """
 
     model: Model
     changes: tuple[Score, ...]
     costs: Costs | None = None
-    stand_ins: Model | None = None
     paper: Comparison | None = None
     references: tuple[Reference, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.stand_ins is not None and self.stand_ins.table.ablation != "predicted":
-            raise ValueError("stand-ins are runs with ablation=predicted")
-
     @classmethod
-    def of(cls, model: Model, costs: Costs | None = None, stand_ins: Model | None = None) -> "Subject":
+    def of(cls, model: Model, costs: Costs | None = None) -> "Subject":
         """A report's model, with what its masks change."""
-        return cls(model, changes(model.table, model.analysis.settings), costs, stand_ins)
+        return cls(model, changes(model.table, model.analysis.settings), costs)
 
     @property
     def name(self) -> str:
@@ -91,6 +85,11 @@ class Subject:
     def analysis(self) -> Analysis:
         """What is said about them."""
         return self.model.analysis
+
+    @property
+    def stand_ins(self) -> Model | None:
+        """The same model with linear stand-ins, where it was run."""
+        return self.model.stand_ins
 
     @property
     def encoders(self) -> tuple[str, ...]:
