@@ -91,7 +91,7 @@ _RELIED = (
     "needed is another question."
 )
 _NEED = (
-    "Needed: it is lost even so. Replaceable: relied on under zeros, and redundant with the guess. Redundant: both lose "
+    "Needed: it is lost even so. Replaceable: relied on under zeros, redundant with the guess. Redundant: both lose "
     "less than {margin} %. Harmful: the score rises. The guess is linear and made at the same place, so what is lost "
     "then is an upper bound of what only this encoder tells; what sampling its images adds is not in the intervals."
 )

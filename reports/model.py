@@ -10,8 +10,19 @@ import numpy as np
 
 from redundancy_eval import masks, metrics, shown, stand_ins
 from redundancy_eval.table import Mask, ScoreTable
-from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Need, Number, Settings, Share, analyse
-from redundancy_eval.uncertainty import references
+from redundancy_eval.uncertainty import (
+    OVERALL,
+    Analysis,
+    Cell,
+    Floor,
+    Gap,
+    Need,
+    Number,
+    Settings,
+    Share,
+    analyse,
+    references,
+)
 from redundancy_eval.uncertainty.need import needs
 
 FULL = "full model"

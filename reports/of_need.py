@@ -42,7 +42,9 @@ def by_category(models: Sequence[Model]) -> Table:
     return _table("need_categories", "Relied on and needed, by category (CUR, %)", models, rows)
 
 
-def _table(stem: str, title: str, models: Sequence[Model], rows: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> Table:
+def _table(
+    stem: str, title: str, models: Sequence[Model], rows: Sequence[tuple[str, str, Mapping[str, Cell]]]
+) -> Table:
     """A table without the column of retrained models where there are none."""
     columns = [*_COLUMNS] if any(m.retrained for m in models) else [name for name in _COLUMNS if name != _RETRAINED]
     made = tuple(Row(model, label, tuple(found[name] for name in columns)) for model, label, found in rows)

@@ -47,9 +47,7 @@ class Report:
         return found
 
 
-def build(
-    scores: Sequence[ScoreTable], options: Options | None = None, others: Sequence[Other] = ()
-) -> Report:
+def build(scores: Sequence[ScoreTable], options: Options | None = None, others: Sequence[Other] = ()) -> Report:
     """The report of some models.
 
     Args:

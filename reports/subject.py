@@ -11,7 +11,7 @@ from redundancy_eval.reports.looks import Look, looks
 from redundancy_eval.reports.model import Model
 from redundancy_eval.reports.paper import Comparison
 from redundancy_eval.table import Mask, ScoreTable
-from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Pair, Score, Share
+from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Need, Number, Pair, Score, Share
 from redundancy_eval.uncertainty.changes import changes
 from redundancy_eval.uncertainty.references import differences
 
@@ -86,10 +86,10 @@ class Subject:
         """What is said about them."""
         return self.model.analysis
 
-    @property
-    def stand_ins(self) -> Model | None:
-        """The same model with linear stand-ins, where it was run."""
-        return self.model.stand_ins
+    @cached_property
+    def stand_ins(self) -> "Subject | None":
+        """The same model with linear stand-ins, where it was run; masks cost what they do under zeros."""
+        return None if self.model.stand_ins is None else Subject.of(self.model.stand_ins, self.costs)
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -114,10 +114,10 @@ class Subject:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Encoders by CUR (see `main`), the largest first; those without one last, all in the model's order."""
+        """Encoders by CUR (see `main`; with stand-ins where there are), the largest first; those without one last."""
 
         def key(name: str) -> float:
-            value = self.cell(name, self.main).cur.value
+            value = (self.needed(name, self.main) or self.cell(name, self.main)).cur.value
             return math.inf if math.isnan(value) else -value
 
         return tuple(sorted(self.encoders, key=key))
@@ -167,6 +167,15 @@ class Subject:
     def needed(self, encoder: str, place: str) -> Cell | None:
         """CUR and verdict with linear stand-ins; None where those were not run."""
         return None if self.stand_ins is None else self.stand_ins.cell(encoder, place)
+
+    def need(self, encoder: str, place: str) -> Need | None:
+        """What zeros and stand-ins say together; None without stand-ins."""
+        return self.model.need(encoder, place)
+
+    def verdict(self, encoder: str, place: str) -> str:
+        """What is said of an encoder: by both where there are stand-ins."""
+        both = self.need(encoder, place)
+        return both.verdict if both else self.cell(encoder, place).verdict
 
     def gap(self, place: str) -> Gap:
         """IG of a category or overall."""

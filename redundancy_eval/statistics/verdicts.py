@@ -68,10 +68,10 @@ def verdicts(
 def need(zeros: str, predicted: str) -> str:
     """What two verdicts on one encoder say together, in one word.
 
-    With linear stand-ins it is needed: NEEDED; detrimental: HARMFUL (both with ", below margin" where that was shown);
-    redundant: REPLACEABLE where it is relied on under zeros beyond the margin, HARMFUL where it is detrimental there
-    beyond the margin, REDUNDANT where it is within the margin there too. UNDECIDED where it is undecided with stand-ins,
-    or redundant with them and undecided under zeros; NOT_KNOWN where either is.
+    NEEDED where it is needed with linear stand-ins, HARMFUL where it is detrimental with them (both with ", below
+    margin" where that was shown). Where it is redundant with them: REPLACEABLE if it is relied on under zeros, HARMFUL
+    if it is detrimental there (both beyond the margin), REDUNDANT if it is within the margin there too. UNDECIDED where
+    it is undecided with stand-ins, or redundant with them and undecided under zeros; NOT_KNOWN where either is.
 
     Args:
         zeros: under zeros.

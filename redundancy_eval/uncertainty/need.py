@@ -25,7 +25,9 @@ def needs(zeros: ScoreTable, predicted: ScoreTable, relied: Analysis, needed: An
     Raises:
         SetupError: a benchmark's tasks are others.
     """
-    others = {_under(name, table, predicted): (table, (name,)) for table in (zeros, predicted) for name in zeros.encoders}
+    others = {
+        _under(name, table, predicted): (table, (name,)) for table in (zeros, predicted) for name in zeros.encoders
+    }
     joined = join(beside(zeros, (), others))
     found = []
     for place in joined.places:
