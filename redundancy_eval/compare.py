@@ -104,9 +104,9 @@ def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, d
     return found
 
 
-def calibration(record: Mapping[str, Any]) -> str | None:
-    """What a record says of the sample of images behind its stand-ins; its hash is the first word."""
-    found = dict(record.get("calibration") or {})
+def _calibration(run: Run) -> str | None:
+    """What a run says of the sample of images behind its stand-ins, in words."""
+    found = dict(run.calibration)
     sample = str(found.pop("sample", "unknown"))
     rest = ", ".join(f"{key} {value}" for key, value in sorted(found.items()))
     return f"{sample} ({rest})" if found else None
@@ -192,8 +192,8 @@ def check_calibrations(runs: Sequence[Run], lenient: Leniency) -> None:
         DataError: two runs differ.
     """
     masked = [run for run in runs if not run.is_full]
-    _same(masked, "calibration", lambda run: run.calibration, lenient)
-    silent = [run for run in masked if run.calibration is None and run.arguments.get("ablation", "zero") != "zero"]
+    _same(masked, "calibration", _calibration, lenient)
+    silent = [run for run in masked if not run.calibration and run.arguments.get("ablation", "zero") != "zero"]
     _same(silent, "calibration", lambda run: run.arguments.get("calibration"), lenient)
 
 

@@ -1,7 +1,6 @@
 """The one line under a table that says how to get it again."""
 
 import json
-import re
 from collections.abc import Sequence
 
 from redundancy_eval import compare, shown
@@ -28,8 +27,6 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
     masked = _masked(runs)
     limits = {json.loads(value) for run in runs if (value := run.settings.get("limit", {}).get("limit"))}
     given, words = masked.arguments, _unsaid(masked)
-    sample = f"@{masked.calibration.partition(' ')[0]}" if masked.calibration else ""
-    images = re.search(r"\bcount (\d+)", masked.calibration or "")
     unversioned = "scores" if model.framework == CSV else "unknown"
     parts = {
         "model": first.model,
@@ -38,8 +35,8 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "masks": f"{len(model.masks)}/{'?' if model.guessed else 2 ** len(model.encoders)}",
         "pruned": ",".join(sorted({run.pruned for run in runs if run.pruned})),
         "ablation": ablation(runs),
-        "calibration": given.get("calibration", "") + sample,
-        "images": images[1] if images else "",
+        "calibration": str(masked.calibration.get("sample") or given.get("calibration", "")),
+        "images": str(masked.calibration.get("count", "")),
         "site": given.get("site", words.get("site", "")),
         "dtype": _resolved(runs, "dtype") or given.get("dtype", words.get("dtype", "")),
         "device": "+".join(filter(None, (_resolved(runs, "device"), _resolved(runs, "device_name")))),

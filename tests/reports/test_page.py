@@ -349,7 +349,9 @@ def test_without_stand_ins_nothing_is_called_needed(four):
 @given(text=ANY)
 def test_any_name_leaves_the_page_s_elements_alone_with_stand_ins(text):
     def build(added):
-        made = with_stand_ins(subject(encoders=("clip", f"e{added}"), documents=12, categories=("General", f"c{added}")))
+        made = with_stand_ins(
+            subject(encoders=("clip", f"e{added}"), documents=12, categories=("General", f"c{added}"))
+        )
         return Elements(page.build([made])).counts
 
     assert build(text) == build("x")
