@@ -327,7 +327,7 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
     text = page.build([both])
     found = Elements(text)
     assert 'class="word v-replaceable">replaceable' in text and "Encoders together under zeros" in text
-    assert list(found.tables)[0] == "m0-need-table" and {"m0-cur-needed", "m0-cur-cur"} <= set(found.tables)
+    assert next(iter(found.tables)) == "m0-need-table" and {"m0-cur-needed", "m0-cur-cur"} <= set(found.tables)
     for row, name in zip(found.tables["m0-need-table"][1:], both.order, strict=True):
         stands_in, zero, difference = map(float, row[2:])
         assert stands_in == pytest.approx(100 * both.needed(name, OVERALL).cur.value, rel=1e-5)
