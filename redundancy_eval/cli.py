@@ -14,6 +14,7 @@ from redundancy_eval.commands import (
     cost,
     demo,
     doctor,
+    explain,
     models,
     parity,
     plan,
@@ -28,7 +29,7 @@ from redundancy_eval.commands import (
 from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
 
-COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, parity, demo, doctor)
+COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, explain, parity, demo, doctor)
 NAMES = tuple(command.__name__.rpartition(".")[2] for command in COMMANDS)
 _EPILOG = """\
 examples:

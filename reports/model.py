@@ -9,8 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from redundancy_eval import masks, metrics, shown
+from redundancy_eval.explain_file import Explained
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Settings, Share, analyse
+from redundancy_eval.uncertainty import measures
+from redundancy_eval.uncertainty.measures import Beside
 
 FULL = "full model"
 
@@ -20,11 +23,13 @@ class Model:
     """A model's table and its analysis, under a name that tells it from the report's others.
 
     Numbers are those of the table, intervals those of the analysis. Encoders and masks are in the table's order.
+    `beside` is what was measured without labels, where it was.
     """
 
     name: str
     table: ScoreTable
     analysis: Analysis
+    beside: Beside | None = None
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -107,12 +112,14 @@ class Model:
         return {each.place: each for each in self.analysis.gaps}
 
 
-def models(tables: Sequence[ScoreTable], settings: Settings) -> tuple[Model, ...]:
-    """The models of a report, analysed."""
+def models(
+    tables: Sequence[ScoreTable], settings: Settings, explained: Sequence[Explained | None] = ()
+) -> tuple[Model, ...]:
+    """The models of a report, analysed; `explained` is what was measured of each without labels."""
     made = []
-    for name, table in zip(names(tables), tables, strict=True):
+    for name, table, own in zip(names(tables), tables, explained or [None] * len(tables), strict=True):
         analysis = analyse(table, settings, table.rerun, predicted=table.ablation == "predicted")
-        made.append(Model(name, table, analysis))
+        made.append(Model(name, table, analysis, None if own is None else measures.beside(own, table, settings)))
     return tuple(made)
 
 

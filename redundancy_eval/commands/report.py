@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     usage.step("reading the runs")
     tables = api.read(args.runs, options, rerun=args.rerun)
     usage.step("intervals and tests")
-    made = report.build(tables, options)
+    made = report.build(tables, options, api.explained(tables, args.explain))
     usage.step("tables, page and figures")
     besides = api.additions(tables, options, args.cost, args.reference)
     files = [] if args.out is None else write.write(made, Path(args.out), args.runs, besides)
