@@ -118,10 +118,12 @@ class Run:
 def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments.
 
-    With `of_full`, arguments that decide nothing in the full model are left out too.
+    A calibration has many paths and no two are mixed (`compare.check_calibrations`), so it tells no models apart. With
+    `of_full`, arguments that decide nothing in the full model are left out too.
     """
     if run.group is not None:
         return run.framework, run.group
     if run.told:  # what else differs is named, not told apart
         return run.framework, "told", run.arguments.get("pretrained")
-    return run.framework, run.model, tuple(model_args.deciding(run.arguments, of_full).items())
+    deciding = model_args.deciding(run.arguments, of_full)
+    return run.framework, run.model, tuple(each for each in deciding.items() if each[0] != "calibration")
