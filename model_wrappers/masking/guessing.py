@@ -35,4 +35,5 @@ class Guessing:
         shapes = {name: tuple(other.shape) for name, other in {entry: output, **kept}.items()}
         if len(kept) < len(self.seen) or len({shape[:2] for shape in shapes.values()}) > 1:
             raise SetupError(f"outputs have no tokens at the same places for this prompt: {shapes}")
-        return self.predictor.stand_ins(kept, self.dropped, *output.shape[:2], output)[entry]
+        units, places = output.shape[:2]
+        return self.predictor.stand_ins(kept, self.dropped, units, places, output)[entry]

@@ -114,11 +114,11 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint, stand_ins.settings(model_id, own_settings))
     instead = stand_ins.read_ablation(ablation, calibration, 0, wanted)
     mine = tuple(name for name in names if name in mask)
-    asked = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
+    found = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
     if instead.predictor is None:
-        return asked
-    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(asked, names)))
-    return replace(asked, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
+        return found
+    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(found, names)))
+    return replace(found, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
