@@ -29,7 +29,7 @@ from redundancy_eval.model_wrappers.masking.predicted import Predictor, Sums
 
 _SCHEMA = "2"  # 1 had no sums, and the outputs of all images
 _READ = ("1", _SCHEMA)
-_BY_IMAGE = ("noise", "shuffle")
+BY_IMAGE = ("noise", "shuffle")  # drawn for each image
 _OF_SUMS = "places/"  # begins their tensors' names
 Unit = tuple[str, int]  # what an encoder sees at once: hash of the image, number of the unit within it
 
@@ -61,7 +61,8 @@ class Calibration:
 
 def write(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors."""
-    metadata = {**calibration.identity, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
+    told = {key: value for key, value in calibration.identity.items() if key != "layout"}  # the sums' own
+    metadata = {**told, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
     tensors, sums = dict(calibration.tensors), calibration.sums
     if sums is not None:
         metadata, tensors = {**metadata, "layout": sums.layout.text}, {**tensors, **sums.tensors()}
@@ -141,7 +142,7 @@ class Ablation:
     @property
     def by_image(self) -> bool:
         """Whether it is drawn for each image."""
-        return self.kind in _BY_IMAGE
+        return self.kind in BY_IMAGE
 
     @property
     def by_output(self) -> bool:
