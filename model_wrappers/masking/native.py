@@ -190,8 +190,8 @@ class MaskedModel:
         return ids
 
     def feeds(self) -> list[str]:
-        """Nothing: the families' encoders do not see through each other."""
-        return []
+        """Dropped encoders without which a kept one sees something else, `sam feeds clip`."""
+        return list(self.model.feeds(self.mask, **self.settings))
 
     def called(self, prompt: Prompt) -> str:
         """A prompt and the mask, for messages."""

@@ -122,8 +122,12 @@ class DeepseekOcr(FamilyModel):
     @staticmethod
     def replaced(mask: Sequence[str], site: str, chain: str = "keep", **settings: Any) -> tuple[str, ...]:
         """The dropped encoders; with `chain=cut` and SAM among them also what CLIP saw."""
-        blind = chain == "cut" and "sam" in mask and "clip" not in mask
-        return (*mask, BLIND) if blind else tuple(mask)
+        return (*mask, BLIND) if DeepseekOcr.feeds(mask, chain) else tuple(mask)
+
+    @staticmethod
+    def feeds(mask: Sequence[str], chain: str = "keep", **settings: Any) -> tuple[str, ...]:
+        """With `chain=cut` a dropped SAM is missing in what CLIP sees, too."""
+        return ("sam feeds clip",) if chain == "cut" and "sam" in mask and "clip" not in mask else ()
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of one place of each encoder's output."""
