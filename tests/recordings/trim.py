@@ -4,7 +4,8 @@
 
 Of each family one recording, of it the one input that was recorded under every mask (or those that INPUTS names), of
 the checkpoint the tensors that the port reads. Recorded tensors of more than a few kilobytes keep every K-th row
-(`name/rows_strideK`, as the full ones do). Values are not touched. The manifests of full-size names and shapes are copied.
+(`name/rows_strideK`, as the full ones do). Values are not touched. The manifests of full-size names and shapes are
+copied.
 """
 
 import argparse

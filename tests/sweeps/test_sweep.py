@@ -527,16 +527,8 @@ def test_the_all_dropped_mask_is_answered_once_for_a_prompt(made, kind, tmp_path
     put = Counter(label for label, _ in seen.asked)
     assert {put.pop(label) for label in labels(kind) if label != "all"} == {2 * len(names)}
     # The text of `plain` comes with a picture of the same size and with a wide one, whose layout some families see.
-    layouts = {
-        "cambrian": 5,
-        "eagle2": 5,
-        "eagle": 4,
-        "imof": 4,
-        "deepseek_vl": 4,
-        "deepseek_ocr": 4,
-        "deepseek_ocr cut": 4,
-    }
-    assert put == {"all": layouts.get(kind, 4 if kind == "imof projected" else 2 * len(names))}
+    layouts = {"cambrian": 5, "eagle2": 5, "cambrian projected": 2 * len(names), "hf": 2 * len(names)}
+    assert put == {"all": layouts.get(kind, 4)}
     assert {told(kept.get(one.key("all"))) for one in again} == {
         told(kept.get(one.key("all"))) for one in questions(kind, names)
     }
