@@ -128,7 +128,7 @@ def test_pixels():
     for name in "bdfghj":  # tiles; odd padding; narrow; alpha; a palette, squeezed; turned by EXIF
         with RECORDING.as_recorded(model, entries[name]):
             *tiles, whole = map(ocr.normalise, model.preprocess_uint8(Image.open(inputs / entries[name]["image_file"])))
-        for kind, value in {"global_pixels": whole, **({"tile0": tiles[0]} if tiles else {})}.items():
+        for kind, value in {"global_pixels": whole, **({"tile0_pixels": tiles[0]} if tiles else {})}.items():
             assert torch.equal(value[:, ::32, ::32], recorded[f"{name}/{kind}_stride32"])
 
 

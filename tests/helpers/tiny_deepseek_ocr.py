@@ -19,7 +19,7 @@ LANGUAGE = {
     "vocab_size": 256 + len(FIRST) + len(LAST), "hidden_size": 32, "intermediate_size": 48,
     "moe_intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
     "n_routed_experts": 4, "n_shared_experts": 2, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
-    "max_position_embeddings": 4096, "use_mla": False, "topk_method": "greedy", "n_group": 1, "topk_group": 1,
+    "max_position_embeddings": 512, "use_mla": False, "topk_method": "greedy", "n_group": 1, "topk_group": 1,
     "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "kv_lora_rank": None, "q_lora_rank": None,
     "lm_head": True, "rm_head": False, "bos_token_id": 0, "eos_token_id": 1,
 }  # fmt: skip
