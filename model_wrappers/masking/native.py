@@ -129,6 +129,11 @@ class MaskedModel:
         if not self.mask:
             return {}
         assert self.ablation.predictor is not None
+        more = [n for n in self.model.replaced(self.mask, "encoder", **self.settings) if n not in self.mask]
+        if more:
+            raise SetupError(
+                f"ablation=predicted guesses dropped encoders alone; here {', '.join(more)} is replaced too"
+            )
         shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
         places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
         like = torch.empty(0, dtype=self.dtype, device=self.device)
@@ -201,8 +206,8 @@ class MaskedModel:
         return ids
 
     def feeds(self) -> list[str]:
-        """Nothing: the families' encoders do not see through each other."""
-        return []
+        """Dropped encoders without which a kept one sees something else, `sam feeds clip`."""
+        return list(self.model.feeds(self.mask, **self.settings))
 
     def called(self, prompt: Prompt) -> str:
         """A prompt and the mask, for messages."""

@@ -89,7 +89,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     if still:
         raise SetupError(
             f"{still[0]} runs although it is dropped (site={site}: what else is made of its output stays), so dropping "
-            "it saves nothing; global_context=zero, or site=encoder, is another mask without it"
+            f"it saves nothing; {model_id} skips a dropped encoder {family.skipped}"
         )
     source = pretrained if before is None else before.source
     own = Pruned(

@@ -15,7 +15,7 @@ from redundancy_eval.model_wrappers.costs import counted
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.prune import writing
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_ocr, tiny_deepseek_vl, tiny_eagle2, tiny_imof
 
 pytestmark = pytest.mark.models
 LOAD = counted.Load((80, 60), 60, 8)
@@ -33,7 +33,10 @@ def checkpoints(tmp_path_factory):
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
-    }
+        "deepseek_ocr_masked": {
+            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
+        },
+    }  # fmt: skip
 
 
 def count(model_id, given, which=None, load=LOAD):

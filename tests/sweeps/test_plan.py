@@ -36,7 +36,15 @@ from redundancy_eval.model_wrappers.sweeps.planned import Plan, Task
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.subject import Subject
 from redundancy_eval.store import HEADER, Store
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, vlmevalkit_data
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    vlmevalkit_data,
+)
 from tests.helpers.runs import DEMO_TASKS
 from tests.hosts.test_demo_benchmark import CATEGORIES, read
 
@@ -285,6 +293,7 @@ def checkpoints(tmp_path_factory):
         "imof_masked": {"pretrained": imof, "encoder_weights": imof_towers},
         "deepseek_vl_masked": {"pretrained": tiny_deepseek_vl.write(root / "deepseek")},
         "eagle2_masked": {"pretrained": tiny_eagle2.write(root / "eagle2"), "max_tiles": "3"},
+        "deepseek_ocr_masked": {"pretrained": tiny_deepseek_ocr.write(root / "ocr"), "max_tiles": "2"},
     }
 
 
