@@ -305,7 +305,7 @@ class MaskedModel:
         for sequence, row in zip(sequences, tokens.tolist(), strict=True):
             ends = [index for index, token in enumerate(row) if token in self.eos]
             new = row[: ends[0]] if ends else row
-            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+            text = self.model.answer(self.tokenizer, new)
             answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
         return answers
 

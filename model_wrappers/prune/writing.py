@@ -18,7 +18,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import model_class
-from redundancy_eval.model_wrappers.families.card import Family
+from redundancy_eval.model_wrappers.families.card import PLACES, Family
 from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, loading
 from redundancy_eval.model_wrappers.prune import shards, slices
 from redundancy_eval.pruned import Pruned
@@ -79,7 +79,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     if slicing and ablation != "zero":
         raise SetupError("--slice: only what zeros met can be cut out of the fusion; leave ablation= or --slice out")
     own_settings = {
-        key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key != "encoder_weights"
+        key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key not in PLACES
     }
     kind = model_class(family)
     still = [name for name in kind.needed(names, mask, site, **own_settings) if name in mask]
@@ -123,7 +123,8 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         raise SetupError(f"{out} is there already; name a folder that is not, or an empty one")
     config, cut = slices.of(asked.family)(asked.config, asked.mask) if slicing else (dict(asked.config), _whole)
     gone = _gone(asked)
-    if not slicing and not gone and asked.calibration is None and not asked.family.repositories:
+    elsewhere = bool(asked.family.elsewhere(asked.config))
+    if not slicing and not gone and asked.calibration is None and not elsewhere:
         raise SetupError(f"{asked.folder} holds no weights of {'+'.join(asked.mask)}: it is pruned already")
     out.mkdir(parents=True, exist_ok=True)
     written = shards.write(asked.folder, out, gone, cut)
@@ -139,7 +140,7 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         "redundancy-eval": __version__,
         "source_commit": identity.revisions({"checkpoint": asked.folder}).get("checkpoint", ""),
         "tensors_dropped": len(gone),
-        "encoder_weights": "elsewhere" if asked.family.repositories else "in the checkpoint",
+        "encoder_weights": "elsewhere" if elsewhere else "in the checkpoint",
         "bytes": {"before": shards.size(asked.folder, before), "after": written.size},
         "parameters": written.parameters,
         "files": {name: files.sha256(out / name) for name in kept},

@@ -1,0 +1,277 @@
+"""What is said of Prismatic and OpenVLA without their code.
+
+Sources: TRI-ML/prismatic-vlms at 874c5bb, prismatic/conf/models.py, prismatic/models/{materialize,registry}.py,
+scripts/pretrain.py; openvla/openvla at c8f03f4, prismatic/extern/hf/configuration_prismatic.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers.checkpoints.config_keys import (
+    EVERY,
+    IDS,
+    OBJECTS,
+    SIZE,
+    SIZES,
+    TEXT,
+    Keys,
+    Kind,
+    each,
+    of_type,
+    words,
+)
+from redundancy_eval.model_wrappers.families.card import Checkpoint, Family
+from redundancy_eval.model_wrappers.families.language_keys import LLAMA_PART
+
+POLICIES = ("resize-naive", "resize-crop", "letterbox")
+_DINO = "vit_large_patch14_reg4_dinov2"
+_DINO_HUB = "timm/vit_large_patch14_reg4_dinov2.lvd142m"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A vision encoder of a pair: its timm model, its hub repository and its released sizes."""
+
+    timm_model: str
+    repository: str
+    sizes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two vision encoders whose channels are concatenated in this order, and the side of their pixels."""
+
+    image_size: int
+    encoders: Mapping[str, Encoder]
+
+
+_DINOV2 = Encoder(_DINO, _DINO_HUB, dict(depth=24, embed_dim=1024, num_heads=16))
+_SO400M = dict(depth=27, embed_dim=1152, num_heads=16)
+
+
+def _siglip(size: int, repository: str) -> Encoder:
+    return Encoder(f"vit_so400m_patch14_siglip_{size}", f"timm/{repository}", _SO400M)
+
+
+# `vision_backbone_id` -> pair; the repositories are those of timm 0.9.10.
+PAIRS = {
+    "dinosiglip-vit-so-224px": Pair(224, {"dinov2": _DINOV2, "siglip": _siglip(224, "ViT-SO400M-14-SigLIP")}),
+    "dinosiglip-vit-so-384px": Pair(384, {"dinov2": _DINOV2, "siglip": _siglip(384, "ViT-SO400M-14-SigLIP-384")}),
+    "dinoclip-vit-l-336px": Pair(
+        336,
+        {
+            "dinov2": _DINOV2,
+            "clip": Encoder(
+                "vit_large_patch14_clip_336",
+                "timm/vit_large_patch14_clip_336.openai",
+                dict(depth=24, embed_dim=1024, num_heads=16),
+            ),
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language model: its hub repository, the prompt builder of models on it, and its sizes."""
+
+    repository: str
+    template: str
+    sizes: Mapping[str, Any]
+
+
+# What these Llamas' config.json say; the embeddings have rows for a padding token, padded to a multiple of 64.
+_LLAMA2 = dict(vocab_size=32064, max_position_embeddings=4096, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+_7B = _LLAMA2 | dict(
+    hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=32
+)
+_13B = _LLAMA2 | dict(
+    hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, num_key_value_heads=40
+)
+# `llm_backbone_id` -> language model (prismatic/models/backbones/llm/llama2.py).
+LANGUAGES = {
+    "llama2-7b-pure": Language("meta-llama/Llama-2-7b-hf", "prismatic_pure", _7B),
+    "llama2-13b-pure": Language("meta-llama/Llama-2-13b-hf", "prismatic_pure", _13B),
+    "llama2-7b-chat": Language("meta-llama/Llama-2-7b-chat-hf", "prismatic_llama2", _7B),
+    "llama2-13b-chat": Language("meta-llama/Llama-2-13b-chat-hf", "prismatic_llama2", _13B),
+    "vicuna-v15-7b": Language("lmsys/vicuna-7b-v1.5", "prismatic_vicuna", _7B),
+    "vicuna-v15-13b": Language("lmsys/vicuna-13b-v1.5", "prismatic_vicuna", _13B),
+}
+
+
+def converted(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of the form that transformers reads (OpenVLA, converted Prismatic), not the original's."""
+    return config.get("model_type") in ("prismatic", "openvla")
+
+
+def told(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that describes the model."""
+    return config if converted(config) else config["model"]
+
+
+def encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Encoders of a checkpoint, in the order of the concatenation: DINOv2, then SigLIP or CLIP.
+
+    Raises:
+        SetupError: no Prismatic config, or one of a model with a single encoder.
+    """
+    model = config if converted(config) else config.get("model")
+    named = model.get("vision_backbone_id") if isinstance(model, Mapping) else None
+    if not isinstance(named, str):
+        raise SetupError(
+            f"not a Prismatic or OpenVLA checkpoint: model_type is {config.get('model_type')!r} (expected 'openvla' or "
+            "'prismatic') and no part `model` names a vision_backbone_id"
+        )
+    if named not in PAIRS:
+        raise SetupError(
+            f"vision_backbone_id is {named!r}, no pair of encoders (those are {', '.join(PAIRS)}): there is nothing "
+            "to mask"
+        )
+    return tuple(PAIRS[named].encoders)
+
+
+def repositories(config: Mapping[str, Any]) -> dict[str, str]:
+    """The hub repository of each encoder; {} for the converted form, which holds them."""
+    if converted(config):
+        return {}
+    encoders(config)
+    pair = PAIRS[told(config)["vision_backbone_id"]]
+    return {name: encoder.repository for name, encoder in pair.encoders.items()}
+
+
+def language(config: Mapping[str, Any]) -> Language:
+    """The language model that a config names.
+
+    Raises:
+        SetupError: one that is not supported.
+    """
+    named = told(config).get("llm_backbone_id")
+    if named not in LANGUAGES:
+        raise SetupError(
+            f"llm_backbone_id is {named!r}; supported are {', '.join(LANGUAGES)} (no pair of encoders was released on "
+            "another)"
+        )
+    return LANGUAGES[named]
+
+
+def tokenizer(config: Mapping[str, Any]) -> str:
+    """The hub repository of the tokenizer, that of the language model; "" for the converted form, which holds it."""
+    return "" if converted(config) else language(config).repository
+
+
+_POLICY = Kind(f"one of {', '.join(POLICIES)}", lambda value: value in POLICIES)
+_ACTS = Kind(
+    "a list of null, 'gelu' or 'quick_gelu'",
+    lambda v: isinstance(v, list) and all(act in (None, "gelu", "quick_gelu") for act in v),
+)
+_TIMM = Kind("a list of timm models' names", lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v))
+_MODEL = Keys(
+    read={
+        **each(TEXT, "vision_backbone_id llm_backbone_id arch_specifier"),
+        "image_resize_strategy": _POLICY,
+        **each(SIZE, "llm_max_length"),
+    },
+    required=("vision_backbone_id", "llm_backbone_id", "image_resize_strategy"),
+)
+_STAGES = ("align", "finetune")
+_TRAINING = words(
+    " ".join(
+        f"{stage}_{key}"
+        for stage in _STAGES
+        for key in "epochs max_steps global_batch_size per_device_batch_size learning_rate weight_decay max_grad_norm "
+        "lr_scheduler_type warmup_ratio train_strategy".split()
+    )
+)
+_LANGUAGE = LLAMA_PART | of_type("llama")
+_ORIGINAL = Keys(
+    read=each(OBJECTS, "encoder_configs"),
+    # Where the encoders were trained on (`full-finetune`), the file holds them; the original code passes them over and
+    # OpenVLA's copy of it reads them. No pair was released so.
+    fixed={"stage": ("finetune",)},
+    idle=words(
+        "dataset pretrained_checkpoint run_id run_root_dir seed hf_token trackers wandb_project wandb_entity "
+        "is_finetune"
+    ),  # of the training run
+    parts={
+        "model": _MODEL
+        | Keys(
+            idle=_TRAINING
+            | words("type model_id enable_gradient_checkpointing enable_mixed_precision_training reduce_in_full_precision")
+        ),
+        "text_config": _LANGUAGE,
+    },
+    required=("model",),
+)
+_CONVERTED = (
+    EVERY
+    | _MODEL
+    | Keys(
+        read={
+            **each(SIZE, "n_action_bins pad_to_multiple_of"),
+            **each(OBJECTS, "norm_stats encoder_configs"),
+            **each(IDS, "pad_token_id bos_token_id eos_token_id"),
+            "timm_model_ids": _TIMM,
+            "timm_override_act_layers": _ACTS,
+            "image_sizes": SIZES,
+        },
+        fixed={"use_fused_vision_backbone": (True,), "output_projector_states": (False,)},
+        idle=words("hf_llm_id tie_word_embeddings is_composition"),
+        parts={"text_config": _LANGUAGE},
+    )
+)
+
+
+def keys(config: Mapping[str, Any]) -> Keys:
+    """Keys of the original's config, or of the converted form's."""
+    return _CONVERTED if converted(config) else _ORIGINAL
+
+
+_HUB = "TRI-ML/prismatic-vlms"
+_SIGLIP_PAIR, _CLIP_PAIR = ("dinov2", "siglip"), ("dinov2", "clip")
+_WEIGHTS = "MIT; Llama 2 inside"
+
+
+def _released(name: str, pair: tuple[str, ...], template: str) -> Checkpoint:
+    return Checkpoint(f"{_HUB}/{name}", pair, template, _WEIGHTS)
+
+
+FAMILY = Family(
+    model_id="prismatic_masked",
+    title="Prismatic and OpenVLA (DINOv2 with SigLIP or CLIP, channel concatenation)",
+    model="redundancy_eval.model_wrappers.families.prismatic.model:Prismatic",
+    default=f"{_HUB}/prism-dinosiglip+7b",
+    encoders=encoders,
+    keys=keys,
+    # The pairs of prismatic/models/registry.py: all that were released.
+    checkpoints=(
+        *(
+            _released(f"prism-dinosiglip{kind}", _SIGLIP_PAIR, "prismatic_pure")
+            for kind in ("+7b", "+13b", "-controlled+7b", "-controlled+13b", "-224px+7b", "-224px-controlled+7b")
+        ),
+        *(
+            _released(f"{pair}-{policy}+7b", encoders_, "prismatic_vicuna")
+            for pair, encoders_ in (("dinosiglip-384px", _SIGLIP_PAIR), ("dinoclip-336px", _CLIP_PAIR))
+            for policy in ("letterbox", "resize-naive")
+        ),
+        Checkpoint("openvla/openvla-7b", _SIGLIP_PAIR, "openvla", _WEIGHTS),
+        Checkpoint("openvla/openvla-7b-v01", _SIGLIP_PAIR, "openvla_v01", _WEIGHTS),
+    ),
+    sites=("encoder",),
+    checked_with="recorded tensors",
+    recording="redundancy_eval.model_wrappers.families.prismatic.recording:PrismaticRecording",
+    costs={"dinov2": (0, 0), "siglip": (0, 0), "clip": (0, 0)},
+    skipped="always",
+    settings={
+        "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub (OpenVLA "
+        "holds its own)",
+        "tokenizer": "folder or hub id of the tokenizer; default: the checkpoint's, or that of its language model on "
+        "the hub",
+        "actions": "OpenVLA: the data set (a key of norm_stats) in whose units actions are shown; default: the only "
+        "one, or the numbers of the bins",
+    },
+    repositories=repositories,
+    tokenizer=tokenizer,
+    images_first=True,  # whatever the text says, they come right after its first token
+)
