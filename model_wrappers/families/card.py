@@ -13,7 +13,6 @@ from redundancy_eval import pruned
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import config_keys
 
-
 PLACES = ("encoder_weights", "tokenizer")  # arguments that say where files are: of loading, not of the model itself
 
 

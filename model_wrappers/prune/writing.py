@@ -78,9 +78,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         raise SetupError(f"ablation={ablation} depends on the image: only {' and '.join(CONSTANT)} can be pruned to")
     if slicing and ablation != "zero":
         raise SetupError("--slice: only what zeros met can be cut out of the fusion; leave ablation= or --slice out")
-    own_settings = {
-        key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key not in PLACES
-    }
+    own_settings = {key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key not in PLACES}
     kind = model_class(family)
     still = [name for name in kind.needed(names, mask, site, **own_settings) if name in mask]
     if still:
@@ -133,7 +131,7 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
     if asked.calibration is not None:
         _keep_means(asked, out / loading.CONSTANTS)
         kept.append(loading.CONSTANTS)
-    before = [path.name for path in hub.weight_files(asked.folder)]
+    before = sum(path.stat().st_size for path in hub.weight_files(asked.folder))
     summary = {
         **asked.own.as_json(),
         "mask": asked.own.label,
@@ -141,7 +139,7 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         "source_commit": identity.revisions({"checkpoint": asked.folder}).get("checkpoint", ""),
         "tensors_dropped": len(gone),
         "encoder_weights": "elsewhere" if elsewhere else "in the checkpoint",
-        "bytes": {"before": shards.size(asked.folder, before), "after": written.size},
+        "bytes": {"before": before, "after": written.size},
         "parameters": written.parameters,
         "files": {name: files.sha256(out / name) for name in kept},
     }

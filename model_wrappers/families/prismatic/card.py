@@ -47,8 +47,9 @@ class Pair:
     encoders: Mapping[str, Encoder]
 
 
-_DINOV2 = Encoder(_DINO, _DINO_HUB, dict(depth=24, embed_dim=1024, num_heads=16))
-_SO400M = dict(depth=27, embed_dim=1152, num_heads=16)
+_LARGE = dict(depth=24, embed_dim=1024, num_heads=16, patch_size=14)
+_SO400M = dict(depth=27, embed_dim=1152, num_heads=16, patch_size=14)
+_DINOV2 = Encoder(_DINO, _DINO_HUB, _LARGE)
 
 
 def _siglip(size: int, repository: str) -> Encoder:
@@ -66,7 +67,7 @@ PAIRS = {
             "clip": Encoder(
                 "vit_large_patch14_clip_336",
                 "timm/vit_large_patch14_clip_336.openai",
-                dict(depth=24, embed_dim=1024, num_heads=16),
+                _LARGE,
             ),
         },
     ),
@@ -175,14 +176,12 @@ _MODEL = Keys(
     },
     required=("vision_backbone_id", "llm_backbone_id", "image_resize_strategy"),
 )
-_STAGES = ("align", "finetune")
-_TRAINING = words(
-    " ".join(
-        f"{stage}_{key}"
-        for stage in _STAGES
-        for key in "epochs max_steps global_batch_size per_device_batch_size learning_rate weight_decay max_grad_norm "
-        "lr_scheduler_type warmup_ratio train_strategy".split()
-    )
+_TRAINED = words(
+    "epochs max_steps global_batch_size per_device_batch_size learning_rate weight_decay max_grad_norm "
+    "lr_scheduler_type warmup_ratio train_strategy"
+)
+_TRAINING = {f"{stage}_{key}" for stage in ("align", "finetune") for key in _TRAINED} | words(
+    "type model_id enable_gradient_checkpointing enable_mixed_precision_training reduce_in_full_precision"
 )
 _LANGUAGE = LLAMA_PART | of_type("llama")
 _ORIGINAL = Keys(
@@ -195,11 +194,7 @@ _ORIGINAL = Keys(
         "is_finetune"
     ),  # of the training run
     parts={
-        "model": _MODEL
-        | Keys(
-            idle=_TRAINING
-            | words("type model_id enable_gradient_checkpointing enable_mixed_precision_training reduce_in_full_precision")
-        ),
+        "model": _MODEL | Keys(idle=frozenset(_TRAINING)),
         "text_config": _LANGUAGE,
     },
     required=("model",),
@@ -261,7 +256,7 @@ FAMILY = Family(
     sites=("encoder",),
     checked_with="recorded tensors",
     recording="redundancy_eval.model_wrappers.families.prismatic.recording:PrismaticRecording",
-    costs={"dinov2": (0, 0), "siglip": (0, 0), "clip": (0, 0)},
+    costs={"dinov2": (291.1, 476), "siglip": (397.7, 642), "clip": (290.9, 366)},  # at 384, 384 and 336 pixels
     skipped="always",
     settings={
         "encoder_weights": "folder that holds the encoders' hub repositories as ORG/NAME; default: the hub (OpenVLA "

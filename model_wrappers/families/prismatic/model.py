@@ -14,6 +14,7 @@ Source: TRI-ML/prismatic-vlms at 874c5bb, prismatic/models/; openvla/openvla at 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +72,23 @@ class Prismatic(FamilyModel):
         self.policy: str = told["image_resize_strategy"]
         released = {"dinov2": "dino", **{name: name for name in self.encoder_names[1:]}}
         self.released_names = {released[name]: name for name in self.encoder_names}
-        sizes, models, activations = _encoders(config, pair)
+        self.sizes, activations = _encoders(config, pair)
         own: Mapping[str, Mapping[str, Any]] = config.get("encoder_configs", {})
-        channels, self.tokens = {}, 0
+        told_sizes = {name: {**encoder.sizes, **own.get(name, {})} for name, encoder in pair.encoders.items()}
+        self.channels = {name: TimmVit.output_channels(made) for name, made in told_sizes.items()}
         for name, encoder in pair.encoders.items():
-            made = {**encoder.sizes, **own.get(name, {}), "act_layer": activations[name]}
-            channels[name] = TimmVit.output_channels(made)
-            tower = TimmVit(models[name], sizes[name], made)
             if keep is None or name in keep:
-                self.encoders[name] = tower
-            if self.tokens not in (0, tower.tokens):
-                raise SetupError(f"the encoders give {self.tokens} and {tower.tokens} tokens, which cannot stand beside")
-            self.tokens = tower.tokens
-        self.sizes, self.channels = sizes, channels
+                made = {**told_sizes[name], "act_layer": activations[name]}
+                self.encoders[name] = TimmVit(encoder.timm_model, self.sizes[name], made)
+        counts = [(self.sizes[name] // made["patch_size"]) ** 2 for name, made in told_sizes.items()]
+        if len(set(counts)) > 1:
+            raise SetupError(f"the encoders give {' and '.join(map(str, counts))} tokens: no pair")
+        self.tokens = counts[0]
         text = _text(config, language)
         self.language_model = LlamaForCausalLM(language_models.llama(text, attention))
         self.projector = _projector(
             "fused-gelu-mlp" if self.converted else told.get("arch_specifier", "gelu-mlp"),
-            sum(channels.values()),
+            sum(self.channels.values()),
             self.language_model.config.hidden_size,
         )
         self.max_length = told.get("llm_max_length", _TEXT_LENGTH) + self.tokens  # the text's own, and the image
@@ -210,10 +210,8 @@ class Prismatic(FamilyModel):
         return [Visual(rows) for rows in self.projector(both)]
 
 
-def _encoders(
-    config: Mapping[str, Any], pair: card.Pair
-) -> tuple[dict[str, int], dict[str, str], dict[str, str | None]]:
-    """Of each encoder: the side of its pixels, its timm model, its activation.
+def _encoders(config: Mapping[str, Any], pair: card.Pair) -> tuple[dict[str, int], dict[str, str]]:
+    """Of each encoder: the side of its pixels, and its activation.
 
     The original runs timm's plain CLIP, with the exact GELU; the converted form says what it runs with, and its
     default for the same CLIP is the quick one (configuration_prismatic.py:43).
@@ -234,11 +232,7 @@ def _encoders(
                 f"image_sizes, timm_override_act_layers and timm_model_ids must be of {', '.join(known)}; not "
                 f"{sizes}, {activations} and {models}"
             )
-    return (
-        dict(zip(order, sizes, strict=True)),
-        {name: pair.encoders[name].timm_model for name in order},
-        dict(zip(order, activations, strict=True)),
-    )
+    return dict(zip(order, sizes, strict=True)), dict(zip(order, activations, strict=True))
 
 
 def _text(config: Mapping[str, Any], language: card.Language) -> dict[str, Any]:
@@ -251,22 +245,22 @@ def _text(config: Mapping[str, Any], language: card.Language) -> dict[str, Any]:
     return {**({"vocab_size": language.sizes["vocab_size"]} if card.converted(config) else language.sizes), **own}
 
 
-def _projector(kind: str, channels: int, hidden: int) -> nn.Sequential:
+def _projector(kind: str, channels: int, hidden: int) -> nn.Module:
     """prismatic/util/nn_utils.py: a linear layer, or two, or three, with exact GELUs between.
 
     Raises:
         SetupError: another projector.
     """
     if kind == "linear":
-        sides = [channels, hidden]
-    elif kind.endswith("fused-gelu-mlp"):
+        return nn.Linear(channels, hidden)
+    if kind.endswith("fused-gelu-mlp"):
         sides = [channels, 4 * channels, hidden, hidden]
     elif kind.endswith("gelu-mlp"):
         sides = [channels, hidden, hidden]
     else:
         raise SetupError(f"arch_specifier must be linear, or end with gelu-mlp or fused-gelu-mlp; not {kind!r}")
     layers: list[nn.Module] = []
-    for before, after in zip(sides, sides[1:], strict=False):
+    for before, after in pairwise(sides):
         layers += [nn.GELU(), nn.Linear(before, after)]
     return nn.Sequential(*layers[1:])
 

@@ -34,7 +34,7 @@ def square(image: Image.Image, size: int, policy: str, colour: Colour) -> np.nda
 
 
 def _padded(image: Image.Image, colour: Colour) -> Image.Image:
-    """Half of what is missing to a square, rounded down, on both sides: of an odd difference one pixel stays missing."""
+    """Half of what is missing to a square, rounded down, on both sides: one pixel of an odd difference is missing."""
     longest = max(image.size)
     beside, above = ((longest - side) // 2 for side in image.size)
     padded = Image.new("RGB", (image.width + 2 * beside, image.height + 2 * above), colour)

@@ -40,5 +40,5 @@ def read(folder: Path, config: Any) -> Any:
     if tokenizer.pad_token != PAD:
         tokenizer.add_special_tokens({"pad_token": PAD})
     if tokenizer("a").input_ids[0] != tokenizer.bos_token_id:
-        raise SetupError(f"the tokenizer in {folder} puts no {tokenizer.bos_token} before a text, after which images go")
+        raise SetupError(f"the tokenizer in {folder} puts no token before a text, after which images go")
     return tokenizer
