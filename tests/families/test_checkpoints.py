@@ -24,7 +24,7 @@ from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_prismatic
 from tests.masking.test_ablations import picture
 
 pytestmark = pytest.mark.models
@@ -52,6 +52,7 @@ def sources(source, tmp_path_factory):
         "imof_masked": (imof, {"encoder_weights": str(towers)}),
         "deepseek_vl_masked": (tiny_deepseek_vl.write(root / "deepseek_vl"), {}),
         "eagle2_masked": (tiny_eagle2.write(root / "eagle2"), {}),
+        "prismatic_masked": (tiny_prismatic.write(root / "prismatic", "openvla")[0], {}),
     }
 
 
@@ -103,7 +104,7 @@ def logits(subject, name="document 0", template=None):
 
 PARTS = {  # where each family's config describes its language model
     "eagle_masked": "", "cambrian_masked": "", "phi3": "", "imof_masked": "", "deepseek_vl_masked": "text_config.",
-    "eagle2_masked": "llm_config.",
+    "eagle2_masked": "llm_config.", "prismatic_masked": "text_config.",
 }  # fmt: skip
 
 
@@ -257,7 +258,8 @@ def test_configs_as_released_pass():
 
 
 @pytest.mark.parametrize(
-    "model_id", ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked"]
+    "model_id",
+    ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "prismatic_masked"],
 )
 def test_rotary_positions_under_old_and_new_keys(sources, tmp_path, model_id):
     folder, options = sources[model_id]
@@ -452,7 +454,8 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
 
 
 @pytest.mark.parametrize(
-    "model_id", ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked"]
+    "model_id",
+    ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "prismatic_masked"],
 )
 def test_a_tied_head_need_not_be_in_the_file(sources, tmp_path, model_id):
     folder, options = sources[model_id]

@@ -35,7 +35,7 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof, tiny_prismatic
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
@@ -49,9 +49,10 @@ ENCODERS = {
     "imof projected": ("clip", "dinov2"),
     "deepseek_vl": ("sam", "siglip"),
     "eagle2": ("siglip", "convnext"),
+    "prismatic": ("dinov2", "siglip"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected")
+ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected", "prismatic")
 
 
 def picture(seed, size=(60, 50)):
@@ -109,6 +110,8 @@ def made(tmp_path_factory):
             return dict(zip(("pretrained", "encoder_weights"), tiny_imof.write(folder), strict=True))
         if family == "deepseek_vl":
             return {"pretrained": tiny_deepseek_vl.write(folder)}
+        if family == "prismatic":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_prismatic.write(folder), strict=True))
         if family == "eagle2":
             return {"pretrained": tiny_eagle2.write(folder)}
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
@@ -335,7 +338,7 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2"])
+@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "prismatic"])
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)
@@ -522,8 +525,9 @@ def test_the_all_dropped_mask_is_answered_once_for_a_prompt(made, kind, tmp_path
     put = Counter(label for label, _ in seen.asked)
     assert {put.pop(label) for label in labels(kind) if label != "all"} == {2 * len(names)}
     # The text of `plain` comes with a picture of the same size and with a wide one, whose layout some families see.
-    layouts = {"cambrian": 5, "eagle2": 5, "eagle": 4, "imof": 4, "deepseek_vl": 4}
-    assert put == {"all": layouts.get(kind, 4 if kind == "imof projected" else 2 * len(names))}
+    seen_alike = ("eagle", "imof", "imof projected", "deepseek_vl", "prismatic")
+    layouts = {"cambrian": 5, "eagle2": 5, **dict.fromkeys(seen_alike, 4)}
+    assert put == {"all": layouts.get(kind, 2 * len(names))}
     assert {told(kept.get(one.key("all"))) for one in again} == {
         told(kept.get(one.key("all"))) for one in questions(kind, names)
     }
