@@ -3,6 +3,7 @@
 Sources: NVlabs/EAGLE at fef95f1, eagle/conversation.py (templates) and eagle/mm_utils.py:201-214 (tokenisation).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -212,6 +213,11 @@ def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> l
             tokens = tokens[1:] if starts_with_bos else tokens
         ids.extend(tokens)
     return ids
+
+
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of an answer's token ids."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def template_for(tokenizer: Any) -> str:
