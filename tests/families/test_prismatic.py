@@ -196,7 +196,7 @@ def test_skipping_is_bit_identical_to_running_and_zeroing(written, mask, form):
 
 def test_encoders_are_what_timm_s_intermediate_layers_give(written):
     model, towers = load(written["original"]).model, written["original"][1]
-    for name, encoder in card.PAIRS[tiny_prismatic.PAIR].encoders.items():
+    for name, encoder in card.VISIONS[tiny_prismatic.PAIR].encoders.items():
         whole = timm.create_model(encoder.timm_model, img_size=224, num_classes=0, **tiny_prismatic.SIZES[name]).eval()
         held = load_file(towers / encoder.repository / "model.safetensors")
         held["pos_embed"] = model.encoders[name].positions(held["pos_embed"])
@@ -209,7 +209,7 @@ def test_encoders_are_what_timm_s_intermediate_layers_give(written):
 
 def test_a_dropped_encoder_s_repository_is_not_needed(written, tmp_path):
     folder, towers = written["original"]
-    repository = card.PAIRS[tiny_prismatic.PAIR].encoders["siglip"].repository
+    repository = card.VISIONS[tiny_prismatic.PAIR].encoders["siglip"].repository
     shutil.copytree(towers / repository, tmp_path / repository)
     assert set(load((folder, tmp_path), "dinov2").model.encoders) == {"siglip"}
     refused((folder, tmp_path), "encoder_weights=.* has no folder timm/vit_large_patch14_reg4_dinov2.lvd142m")
@@ -227,6 +227,19 @@ def test_clip_has_the_exact_gelu_and_the_converted_form_says_its_own(tmp_path):
     assert acts["prismatic"].__name__ == "QuickGELU"
     told = bent(made["prismatic"], tmp_path, timm_override_act_layers=[None, None])
     assert type(load(told).model.encoders["clip"].trunk.blocks[0].mlp.act).__name__ == "GELU"
+
+
+@pytest.mark.parametrize(("form", "vision"), [("original", "clip-vit-l"), ("prismatic", "siglip-vit-so400m")])
+def test_models_of_one_encoder_were_trained_alike(tmp_path, form, vision):
+    made = tiny_prismatic.write(tmp_path / form, form, pair=vision, arch_specifier="no-align+gelu-mlp")
+    subject = load(made)
+    (name,) = subject.encoder_names
+    assert type(subject.model.encoders[name].trunk.blocks[0].mlp.act).__name__ == (
+        "QuickGELU" if name == "clip" else "GELU"
+    )
+    assert len([part for part in subject.model.projector if hasattr(part, "weight")]) == 2
+    asked = [Prompt("What is it?", (picture(1),))]
+    assert len(subject.generate(asked, 4)) == 1 and load(made, "all").mask == (name,)
 
 
 @pytest.mark.parametrize("kind", ["linear", "align+gelu-mlp", "no-align+fused-gelu-mlp"])
@@ -287,7 +300,12 @@ def test_an_image_processor_that_differs_is_refused(written, tmp_path):
 @pytest.mark.parametrize(
     ("form", "part", "settings", "match"),
     [
-        ("original", "model", {"vision_backbone_id": "clip-vit-l-336px"}, "is 'clip-vit-l-336px', no pair of encoders"),
+        (
+            "original",
+            "model",
+            {"vision_backbone_id": "in1k-vit-l"},
+            "vision_backbone_id is 'in1k-vit-l'; supported are",
+        ),
         ("original", "model", {"llm_backbone_id": "phi-2-3b"}, "llm_backbone_id is 'phi-2-3b'; supported are"),
         ("original", "model", {"image_resize_strategy": "corner-pad"}, "model.image_resize_strategy must be one of"),
         ("original", "model", {"arch_specifier": "honeybee"}, "arch_specifier must be linear, or end with gelu-mlp"),
@@ -295,7 +313,7 @@ def test_an_image_processor_that_differs_is_refused(written, tmp_path):
         ("original", "", {"stage": "full-finetune"}, "stage must be finetune; not 'full-finetune'"),
         ("original", "", {"model": None}, "not a Prismatic or OpenVLA checkpoint"),
         ("openvla", "", {"model_type": "llava"}, "not a Prismatic or OpenVLA checkpoint: model_type is 'llava'"),
-        ("openvla", "", {"use_fused_vision_backbone": False}, "use_fused_vision_backbone must be True; not False"),
+        ("openvla", "", {"use_fused_vision_backbone": False}, "use_fused_vision_backbone is False, and there are 2"),
         ("openvla", "", {"timm_model_ids": ["vit_b", "vit_l"]}, "timm_model_ids must be of vit_large_patch14_reg4"),
         ("openvla", "", {"image_sizes": [224, 280]}, "the encoders give 16 and 25 tokens"),
         ("openvla", "", {"norm_stats": {"a": {"action": {"q01": [1]}}}}, "norm_stats of 'a': q01, q99 and mask must"),

@@ -36,7 +36,7 @@ def config(form: str, pair: str = PAIR, **changes) -> dict:
         "llm_max_length": 96,
         **changes,
     }
-    ours = {"text_config": TEXT, "encoder_configs": {name: SIZES[name] for name in card.PAIRS[pair].encoders}}
+    ours = {"text_config": TEXT, "encoder_configs": {name: SIZES[name] for name in card.VISIONS[pair].encoders}}
     if form == "original":
         return {"model": {"model_id": "tiny", **described}, "stage": "finetune", "run_id": "tiny", "seed": 7, **ours}
     more = {"norm_stats": STATS, "n_action_bins": 256} if form == "openvla" else {}
@@ -52,8 +52,8 @@ def randomise(module: nn.Module) -> None:
 def encoders(pair: str) -> dict[str, dict[str, torch.Tensor]]:
     """Tensors of whole encoders in timm's names, DINOv2's positions for another grid."""
     made = {}
-    for name, encoder in card.PAIRS[pair].encoders.items():
-        size = 280 if name == "dinov2" else card.PAIRS[pair].image_size
+    for name, encoder in card.VISIONS[pair].encoders.items():
+        size = 280 if name == "dinov2" else card.VISIONS[pair].image_size
         tower = timm.create_model(encoder.timm_model, img_size=size, num_classes=0, **SIZES[name])
         randomise(tower)
         made[name] = {key: value.detach().clone().contiguous() for key, value in tower.state_dict().items()}
@@ -78,14 +78,14 @@ def write(folder: Path, form: str = "original", seed: int = 0, **changes) -> tup
         (checkpoint / "checkpoints").mkdir()
         torch.save({"model": parts}, checkpoint / "checkpoints" / "latest-checkpoint.pt")
         for name, tensors in encoders(pair).items():
-            place = towers / card.PAIRS[pair].encoders[name].repository
+            place = towers / card.VISIONS[pair].encoders[name].repository
             place.mkdir(parents=True)
             save_file(tensors, place / "model.safetensors")
     else:
         tensors = {names.converted_release(key): value for key, value in own.items()}
         for place, (name, held) in enumerate(encoders(pair).items()):
             if name == "dinov2":  # the converted form has them for its own grid
-                tokens = (card.PAIRS[pair].image_size // 56) ** 2
+                tokens = (card.VISIONS[pair].image_size // 56) ** 2
                 held["pos_embed"] = torch.randn(1, tokens, SIZES[name]["embed_dim"])
             tensors |= {names.encoder_release(place, key): value for key, value in held.items()}
         save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})

@@ -11,6 +11,7 @@ from typing import Any
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints.config_keys import (
     EVERY,
+    FLAG,
     IDS,
     OBJECTS,
     SIZE,
@@ -26,22 +27,21 @@ from redundancy_eval.model_wrappers.families.card import Checkpoint, Family
 from redundancy_eval.model_wrappers.families.language_keys import LLAMA_PART
 
 POLICIES = ("resize-naive", "resize-crop", "letterbox")
-_DINO = "vit_large_patch14_reg4_dinov2"
-_DINO_HUB = "timm/vit_large_patch14_reg4_dinov2.lvd142m"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A vision encoder of a pair: its timm model, its hub repository and its released sizes."""
+    """A vision encoder: its timm model, its hub repository, its activation and its released sizes."""
 
     timm_model: str
     repository: str
     sizes: Mapping[str, Any]
+    activation: str = "gelu"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two vision encoders whose channels are concatenated in this order, and the side of their pixels."""
+class Vision:
+    """One vision encoder, or two whose channels are concatenated in this order, and the side of their pixels."""
 
     image_size: int
     encoders: Mapping[str, Encoder]
@@ -49,28 +49,30 @@ class Pair:
 
 _LARGE = dict(depth=24, embed_dim=1024, num_heads=16, patch_size=14)
 _SO400M = dict(depth=27, embed_dim=1152, num_heads=16, patch_size=14)
-_DINOV2 = Encoder(_DINO, _DINO_HUB, _LARGE)
+_DINO = {"dinov2": Encoder("vit_large_patch14_reg4_dinov2", "timm/vit_large_patch14_reg4_dinov2.lvd142m", _LARGE)}
 
 
-def _siglip(size: int, repository: str) -> Encoder:
-    return Encoder(f"vit_so400m_patch14_siglip_{size}", f"timm/{repository}", _SO400M)
+def _siglip(size: int, repository: str) -> dict[str, Encoder]:
+    return {"siglip": Encoder(f"vit_so400m_patch14_siglip_{size}", f"timm/{repository}", _SO400M)}
 
 
-# `vision_backbone_id` -> pair; the repositories are those of timm 0.9.10.
-PAIRS = {
-    "dinosiglip-vit-so-224px": Pair(224, {"dinov2": _DINOV2, "siglip": _siglip(224, "ViT-SO400M-14-SigLIP")}),
-    "dinosiglip-vit-so-384px": Pair(384, {"dinov2": _DINOV2, "siglip": _siglip(384, "ViT-SO400M-14-SigLIP-384")}),
-    "dinoclip-vit-l-336px": Pair(
-        336,
-        {
-            "dinov2": _DINOV2,
-            "clip": Encoder(
-                "vit_large_patch14_clip_336",
-                "timm/vit_large_patch14_clip_336.openai",
-                _LARGE,
-            ),
-        },
-    ),
+def _clip(size: int, activation: str) -> dict[str, Encoder]:
+    name = f"vit_large_patch14_clip_{size}"
+    return {"clip": Encoder(name, f"timm/{name}.openai", _LARGE, activation)}
+
+
+_SIGLIP_224, _SIGLIP_384 = _siglip(224, "ViT-SO400M-14-SigLIP"), _siglip(384, "ViT-SO400M-14-SigLIP-384")
+# `vision_backbone_id` -> encoders; the repositories are those of timm 0.9.10. CLIP alone has the quick GELU that it was
+# trained with (clip_vit.py:26), CLIP beside DINOv2 the exact one (dinoclip_vit.py passes none).
+VISIONS = {
+    "dinosiglip-vit-so-224px": Vision(224, _DINO | _SIGLIP_224),
+    "dinosiglip-vit-so-384px": Vision(384, _DINO | _SIGLIP_384),
+    "dinoclip-vit-l-336px": Vision(336, _DINO | _clip(336, "gelu")),
+    "dinov2-vit-l": Vision(224, _DINO),
+    "siglip-vit-so400m": Vision(224, _SIGLIP_224),
+    "siglip-vit-so400m-384px": Vision(384, _SIGLIP_384),
+    "clip-vit-l": Vision(224, _clip(224, "quick_gelu")),
+    "clip-vit-l-336px": Vision(336, _clip(336, "quick_gelu")),
 }
 
 
@@ -113,10 +115,10 @@ def told(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Encoders of a checkpoint, in the order of the concatenation: DINOv2, then SigLIP or CLIP.
+    """Encoders of a checkpoint, in the order of the concatenation: DINOv2, then SigLIP or CLIP; or one alone.
 
     Raises:
-        SetupError: no Prismatic config, or one of a model with a single encoder.
+        SetupError: no Prismatic config, or one with other encoders.
     """
     model = config if converted(config) else config.get("model")
     named = model.get("vision_backbone_id") if isinstance(model, Mapping) else None
@@ -125,12 +127,14 @@ def encoders(config: Mapping[str, Any]) -> tuple[str, ...]:
             f"not a Prismatic or OpenVLA checkpoint: model_type is {config.get('model_type')!r} (expected 'openvla' or "
             "'prismatic') and no part `model` names a vision_backbone_id"
         )
-    if named not in PAIRS:
-        raise SetupError(
-            f"vision_backbone_id is {named!r}, no pair of encoders (those are {', '.join(PAIRS)}): there is nothing "
-            "to mask"
-        )
-    return tuple(PAIRS[named].encoders)
+    if named not in VISIONS:
+        raise SetupError(f"vision_backbone_id is {named!r}; supported are {', '.join(VISIONS)}")
+    return tuple(VISIONS[named].encoders)
+
+
+def vision(config: Mapping[str, Any]) -> Vision:
+    """The vision encoders that a config names."""
+    return VISIONS[told(config)["vision_backbone_id"]]
 
 
 def repositories(config: Mapping[str, Any]) -> dict[str, str]:
@@ -138,8 +142,7 @@ def repositories(config: Mapping[str, Any]) -> dict[str, str]:
     if converted(config):
         return {}
     encoders(config)
-    pair = PAIRS[told(config)["vision_backbone_id"]]
-    return {name: encoder.repository for name, encoder in pair.encoders.items()}
+    return {name: encoder.repository for name, encoder in vision(config).encoders.items()}
 
 
 def language(config: Mapping[str, Any]) -> Language:
@@ -210,8 +213,9 @@ _CONVERTED = (
             "timm_model_ids": _TIMM,
             "timm_override_act_layers": _ACTS,
             "image_sizes": SIZES,
+            "use_fused_vision_backbone": FLAG.or_null(),
         },
-        fixed={"use_fused_vision_backbone": (True,), "output_projector_states": (False,)},
+        fixed={"output_projector_states": (False,)},
         idle=words("hf_llm_id tie_word_embeddings is_composition"),
         parts={"text_config": _LANGUAGE},
     )
@@ -239,7 +243,8 @@ FAMILY = Family(
     default=f"{_HUB}/prism-dinosiglip+7b",
     encoders=encoders,
     keys=keys,
-    # The pairs of prismatic/models/registry.py: all that were released.
+    # The pairs of prismatic/models/registry.py, all that were released, and the models of one of their encoders that
+    # were trained in the same way: what a masked pair may be set beside (docs/families.md).
     checkpoints=(
         *(
             _released(f"prism-dinosiglip{kind}", _SIGLIP_PAIR, "prismatic_pure")
@@ -250,6 +255,14 @@ FAMILY = Family(
             for pair, encoders_ in (("dinosiglip-384px", _SIGLIP_PAIR), ("dinoclip-336px", _CLIP_PAIR))
             for policy in ("letterbox", "resize-naive")
         ),
+        *(
+            _released(f"prism-{name}-controlled{size}", (name,), "prismatic_pure")
+            for name in ("siglip", "clip")
+            for size in ("+7b", "+13b")
+        ),
+        _released("clip-336px-resize-naive+7b", ("clip",), "prismatic_vicuna"),
+        _released("siglip-384px-letterbox+7b", ("siglip",), "prismatic_vicuna"),
+        _released("siglip-384px-resize-naive+7b", ("siglip",), "prismatic_vicuna"),
         Checkpoint("openvla/openvla-7b", _SIGLIP_PAIR, "openvla", _WEIGHTS),
         Checkpoint("openvla/openvla-7b-v01", _SIGLIP_PAIR, "openvla_v01", _WEIGHTS),
     ),

@@ -67,30 +67,23 @@ class Prismatic(FamilyModel):
     ):
         super().__init__(config)
         told = card.told(config)
-        pair, language = card.PAIRS[told["vision_backbone_id"]], card.language(config)
+        encoders, language = _encoders(config), card.language(config)
         self.converted, self.acts = card.converted(config), config.get("model_type") == "openvla"
         self.policy: str = told["image_resize_strategy"]
-        released = {"dinov2": "dino", **{name: name for name in self.encoder_names[1:]}}
-        self.released_names = {released[name]: name for name in self.encoder_names}
-        self.sizes, activations = _encoders(config, pair)
-        own: Mapping[str, Mapping[str, Any]] = config.get("encoder_configs", {})
-        told_sizes = {name: {**encoder.sizes, **own.get(name, {})} for name, encoder in pair.encoders.items()}
-        self.channels = {name: TimmVit.output_channels(made) for name, made in told_sizes.items()}
-        for name, encoder in pair.encoders.items():
+        self.released_names = {"dino" if name == "dinov2" else name: name for name in self.encoder_names}
+        self.sizes = {name: size for name, (_, size, _) in encoders.items()}
+        self.channels = {name: TimmVit.output_channels(made) for name, (_, _, made) in encoders.items()}
+        for name, (model, size, made) in encoders.items():
             if keep is None or name in keep:
-                made = {**told_sizes[name], "act_layer": activations[name]}
-                self.encoders[name] = TimmVit(encoder.timm_model, self.sizes[name], made)
-        counts = [(self.sizes[name] // made["patch_size"]) ** 2 for name, made in told_sizes.items()]
+                self.encoders[name] = TimmVit(model, size, made)
+        counts = [(size // made["patch_size"]) ** 2 for _, size, made in encoders.values()]
         if len(set(counts)) > 1:
             raise SetupError(f"the encoders give {' and '.join(map(str, counts))} tokens: no pair")
         self.tokens = counts[0]
         text = _text(config, language)
         self.language_model = LlamaForCausalLM(language_models.llama(text, attention))
-        self.projector = _projector(
-            "fused-gelu-mlp" if self.converted else told.get("arch_specifier", "gelu-mlp"),
-            sum(self.channels.values()),
-            self.language_model.config.hidden_size,
-        )
+        hidden = self.language_model.config.hidden_size
+        self.projector = _projector(_kind_of_projector(config), sum(self.channels.values()), hidden)
         self.max_length = told.get("llm_max_length", _TEXT_LENGTH) + self.tokens  # the text's own, and the image
         self.template = language.template
         if self.acts:
@@ -156,7 +149,7 @@ class Prismatic(FamilyModel):
         encoders = self.encoder_names
         made = {
             "image_resize_strategy": self.policy,
-            "use_fused_vision_backbone": True,
+            "use_fused_vision_backbone": len(encoders) > 1,
             "input_sizes": [[3, self.sizes[name], self.sizes[name]] for name in encoders],
             "interpolations": ["bicubic"] * len(encoders),
             "means": [list(NORMALISATION[name][0]) for name in encoders],
@@ -210,29 +203,43 @@ class Prismatic(FamilyModel):
         return [Visual(rows) for rows in self.projector(both)]
 
 
-def _encoders(config: Mapping[str, Any], pair: card.Pair) -> tuple[dict[str, int], dict[str, str]]:
-    """Of each encoder: the side of its pixels, and its activation.
+def _encoders(config: Mapping[str, Any]) -> dict[str, tuple[str, int, dict[str, Any]]]:
+    """Of each encoder: its timm model, the side of its pixels, and timm's settings.
 
-    The original runs timm's plain CLIP, with the exact GELU; the converted form says what it runs with, and its
-    default for the same CLIP is the quick one (configuration_prismatic.py:43).
+    The converted form says which activations it runs with; its default for CLIP is the quick one, beside DINOv2 too,
+    where the original has the exact one (configuration_prismatic.py:43).
 
     Raises:
         SetupError: the converted form names other encoders.
     """
-    order = tuple(pair.encoders)
-    sizes, activations = [pair.image_size] * len(order), ["gelu"] * len(order)
+    vision = card.vision(config)
+    known = [encoder.timm_model for encoder in vision.encoders.values()]
+    sizes, activations = [vision.image_size] * len(known), [own.activation for own in vision.encoders.values()]
     if card.converted(config):
         sizes = list(config.get("image_sizes") or sizes)
-        default = ["quick_gelu" if name == "clip" else None for name in order]
+        default = ["quick_gelu" if name == "clip" else None for name in vision.encoders]
         activations = [act or "gelu" for act in config.get("timm_override_act_layers") or default]
-        models = [name.partition(".")[0] for name in config.get("timm_model_ids") or []]
-        known = [pair.encoders[name].timm_model for name in order]
-        if len(sizes) != len(order) or len(activations) != len(order) or (models and models != known):
+        models = [name.partition(".")[0] for name in config.get("timm_model_ids") or known]
+        fused = config.get("use_fused_vision_backbone")
+        if len(sizes) != len(known) or len(activations) != len(known) or models != known:
             raise SetupError(
                 f"image_sizes, timm_override_act_layers and timm_model_ids must be of {', '.join(known)}; not "
                 f"{sizes}, {activations} and {models}"
             )
-    return dict(zip(order, sizes, strict=True)), dict(zip(order, activations, strict=True))
+        if fused is not None and fused != (len(known) > 1):
+            raise SetupError(f"use_fused_vision_backbone is {fused}, and there are {len(known)} encoders")
+    told: Mapping[str, Mapping[str, Any]] = config.get("encoder_configs", {})
+    return {
+        name: (encoder.timm_model, size, {**encoder.sizes, **told.get(name, {}), "act_layer": activation})
+        for (name, encoder), size, activation in zip(vision.encoders.items(), sizes, activations, strict=True)
+    }
+
+
+def _kind_of_projector(config: Mapping[str, Any]) -> str:
+    """The kind of the projector; in the converted form it follows from the number of encoders."""
+    if card.converted(config):
+        return "fused-gelu-mlp" if len(card.encoders(config)) > 1 else "gelu-mlp"
+    return str(card.told(config).get("arch_specifier", "gelu-mlp"))
 
 
 def _text(config: Mapping[str, Any], language: card.Language) -> dict[str, Any]:
