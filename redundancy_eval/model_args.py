@@ -28,6 +28,8 @@ KINDS = {
     "base": "answer",
     "encoders": "answer",
     "encoder_weights": "answer",
+    "tokenizer": "answer",
+    "actions": "answer",
     "dtype": "answer",
     "attn_implementation": "answer",
     "conv_template": "answer",

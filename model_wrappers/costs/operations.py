@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual, model_class
+from redundancy_eval.model_wrappers.families.card import PLACES
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
 
@@ -87,7 +88,7 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
         SetupError: the config is of another family, or an argument makes no sense.
     """
     family, config = registry.family(model_id), hub.read_config(folder)
-    settings = {key: given[key] for key in family.settings if key in given and key != "encoder_weights"}
+    settings = {key: given[key] for key in family.settings if key in given and key not in PLACES}
     family.check(config, str(folder / "config.json"))
     with weights.building(folder):
         model = model_class(family)(config, **settings)
@@ -108,7 +109,7 @@ def of(model: FamilyModel, model_id: str, config: Mapping[str, Any], picture: tu
     units, shapes = sum(map(model.units, layouts)), model.shapes("encoder")
     parameters: float | None = sum(parameter.numel() for parameter in model.parameters())
     encoders: dict[str, float | None] = {}
-    if registry.family(model_id).repositories and not model.encoders:  # only the checkpoint's config is at hand
+    if registry.family(model_id).elsewhere(config) and not model.encoders:  # only the checkpoint's config is at hand
         own = {"encoder_configs", "image_size", "grid_size"} & set(config)  # not the released sizes
         known = {} if own else registry.family(model_id).costs
         encoders = {name: known[name][1] * 1e9 * units if name in known else None for name in model.encoder_names}

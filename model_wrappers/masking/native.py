@@ -8,6 +8,7 @@ import copy
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -309,7 +310,8 @@ class MaskedModel:
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
                 logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
-        return generated.answers(self.tokenizer, list(map(len, sequences)), tokens, self.eos, likelihood)
+        text = partial(self.model.answer, self.tokenizer)
+        return generated.answers(text, list(map(len, sequences)), tokens, self.eos, likelihood)
 
     @torch.inference_mode()
     def logits(

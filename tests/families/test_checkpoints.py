@@ -24,7 +24,15 @@ from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_ocr, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_prismatic,
+)
 from tests.masking.test_ablations import picture
 
 pytestmark = pytest.mark.models
@@ -53,6 +61,7 @@ def sources(source, tmp_path_factory):
         "deepseek_vl_masked": (tiny_deepseek_vl.write(root / "deepseek_vl"), {}),
         "eagle2_masked": (tiny_eagle2.write(root / "eagle2"), {}),
         "deepseek_ocr_masked": (tiny_deepseek_ocr.write(root / "deepseek_ocr"), {"base_size": "128"}),
+        "prismatic_masked": (tiny_prismatic.write(root / "prismatic", "openvla")[0], {}),
     }
 
 
@@ -104,7 +113,7 @@ def logits(subject, name="document 0", template=None):
 
 PARTS = {  # where each family's config describes its language model
     "eagle_masked": "", "cambrian_masked": "", "phi3": "", "imof_masked": "", "deepseek_vl_masked": "text_config.",
-    "eagle2_masked": "llm_config.", "deepseek_ocr_masked": "",
+    "eagle2_masked": "llm_config.", "deepseek_ocr_masked": "", "prismatic_masked": "text_config.",
 }  # fmt: skip
 
 
@@ -258,7 +267,8 @@ def test_configs_as_released_pass():
 
 
 @pytest.mark.parametrize(
-    "model_id", ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked"]
+    "model_id",
+    ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "prismatic_masked"],
 )
 def test_rotary_positions_under_old_and_new_keys(sources, tmp_path, model_id):
     folder, options = sources[model_id]
@@ -456,6 +466,7 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
     "model_id",
     [
         "eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "deepseek_ocr_masked",
+        "prismatic_masked",
     ],
 )  # fmt: skip
 def test_a_tied_head_need_not_be_in_the_file(sources, tmp_path, model_id):

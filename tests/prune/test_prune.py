@@ -20,7 +20,15 @@ from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_ocr, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 
@@ -38,6 +46,7 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
@@ -47,6 +56,7 @@ def checkpoints(tmp_path_factory):
         "deepseek_ocr_masked": {
             "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
         },
+        "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
     }  # fmt: skip
 
 

@@ -26,9 +26,13 @@ from redundancy_eval.model_wrappers.masking import parity
 HERE = Path(__file__).parent
 CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
-    "deepseek_ocr": "tiny",
+    "deepseek_ocr": "tiny", "prismatic": "dinosiglip384_tiny",
 }  # fmt: skip
-INPUTS = {"deepseek_ocr": ("j", "k")}  # tiles; no image
+INPUTS = {  # where it is not the smallest with all conditions
+    "deepseek_ocr": ("j", "k"),  # tiles; no image
+    "prismatic": ("b",),  # two turns, and an image that is no single pixel
+}
+BUILDERS = "prompt_builders.json"  # Prismatic's prompts
 MOST = 4096  # bytes of a recorded tensor
 
 
@@ -62,9 +66,9 @@ def strided(name: str, value: Tensor) -> tuple[str, Tensor]:
 
 
 def trim(full: Path, small: Path, inputs: tuple[str, ...] = ()) -> None:
-    """Make one small recording, of these inputs."""
+    """Make one small recording, of these inputs; by default of the smallest with all conditions."""
     shutil.rmtree(small, ignore_errors=True)
-    for part in ("checkpoint", "towers"):
+    for part in ("checkpoint", "towers", "llm"):
         if (full / part).is_dir():
             shutil.copytree(full / part, small / part)
     listed = json.loads((full / "inputs" / "inputs.json").read_text(encoding="utf-8"))
@@ -79,6 +83,8 @@ def trim(full: Path, small: Path, inputs: tuple[str, ...] = ()) -> None:
     for entry in listed["inputs"].values():
         if entry["image_file"] is not None:
             shutil.copy(full / "inputs" / entry["image_file"], small / "inputs")
+    if (full / "inputs" / BUILDERS).is_file():
+        shutil.copy(full / "inputs" / BUILDERS, small / "inputs")
     stats = full / "inputs" / "preprocessed_stats.json"
     if stats.is_file():
         told = json.loads(stats.read_text(encoding="utf-8"))

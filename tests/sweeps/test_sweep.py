@@ -35,7 +35,16 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_ocr, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_hf,
+    tiny_imof,
+    tiny_prismatic,
+)
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
@@ -51,9 +60,12 @@ ENCODERS = {
     "eagle2": ("siglip", "convnext"),
     "deepseek_ocr": ("clip", "sam"),
     "deepseek_ocr cut": ("clip", "sam"),
+    "prismatic": ("dinov2", "siglip"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut")
+ONE_IMAGE = (
+    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic",
+)  # fmt: skip
 
 
 def picture(seed, size=(60, 50)):
@@ -111,6 +123,8 @@ def made(tmp_path_factory):
             return dict(zip(("pretrained", "encoder_weights"), tiny_imof.write(folder), strict=True))
         if family == "deepseek_vl":
             return {"pretrained": tiny_deepseek_vl.write(folder)}
+        if family == "prismatic":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_prismatic.write(folder), strict=True))
         if family == "eagle2":
             return {"pretrained": tiny_eagle2.write(folder)}
         if family == "deepseek_ocr":
@@ -311,7 +325,10 @@ ABLATED = [
     for f in ("eagle", "cambrian projected", "eagle2", "deepseek_ocr", "hf")
     for k in ("mean", "noise", "shuffle")
 ]
-PREDICTED = [("predicted", family) for family in ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr")]
+PREDICTED = [
+    ("predicted", family)
+    for family in ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic")
+]
 
 
 @pytest.mark.parametrize(("kind", "family"), ABLATED + PREDICTED)
@@ -334,7 +351,7 @@ def test_ablations_are_those_of_separate_runs(made, expected, family, kind, imag
         agree(lambda _: (model, ablated), wanted, kept, asked, family)
     blindly = Counter(name for label, name in seen.asked if label == "all")
     constant = kind in ("mean", "predicted")
-    blind = {"eagle": 2, "eagle2": 1, "deepseek_vl": 2, "cambrian": 1, "imof": 2, "deepseek_ocr": 2}
+    blind = {"eagle": 2, "eagle2": 1, "deepseek_vl": 2, "cambrian": 1, "imof": 2, "deepseek_ocr": 2, "prismatic": 2}
     shared = blind.get(family, 0) if constant else 0
     assert sum(blindly.values()) == len(asked) - shared
     if family != "eagle2":
@@ -354,7 +371,9 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr"])
+@pytest.mark.parametrize(
+    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic"]
+)
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)
