@@ -51,24 +51,19 @@ class MgmRecording(Recording[Mgm]):
         """
         return site_condition(text, model, _SITES)
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: Mgm,
-        tokenizer: Any,
-        image: Image.Image | None,
-    ) -> Iterator[Check]:
-        """Prompt, token ids and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: Mgm, tokenizer: Any) -> Iterator[Check]:
+        """Prompt, its template and token ids of an input."""
         called = _TEMPLATES.get(entry["conv_template"], entry["conv_template"])
         template = templates.template(called)
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt"])
         yield same(f"{name} template chosen from the checkpoint", model.template, called)
         yield same(f"{name} token ids", templates.tokenize(tokenizer, text, template), entry["input_ids"])
-        if image is None:
-            return
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Mgm, image: Image.Image
+    ) -> Iterator[Check]:
+        """What ConvNeXt sees, and each of CLIP's views."""
         pixels, uint8 = model.preprocess([image], model.encoder_names), model.preprocess_uint8(image)
         yield from same_pixels(f"{name} aux", uint8, pixels["convnext"][0], stats.get(f"{name}/aux"))
         for index, view in enumerate(pixels["clip"]):
