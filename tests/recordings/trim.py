@@ -25,6 +25,7 @@ from redundancy_eval.model_wrappers.masking import parity
 HERE = Path(__file__).parent
 CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
+    "mgm": "vicuna_hd_tiny",
 }  # fmt: skip
 MOST = 4096  # bytes of a recorded tensor
 

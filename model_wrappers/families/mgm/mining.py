@@ -49,4 +49,3 @@ def mine(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     scores = query[:, None] @ (key.transpose(-1, -2) / math.sqrt(key.shape[-1]))
     attention = scores.nan_to_num().softmax(-1)
     return attention[:, 0], (attention @ value)[:, 0]
-

@@ -8,13 +8,14 @@ its config.json:
 
     "encoder_configs": {"clip": {"hidden_size": 32, ...}, "convnext": {"depths": [...], "dims": [...]}}
 
-Source: dvlab-research/MGM at 769820c; mgm/model/mgm_arch.py, mgm/model/multimodal_encoder/{clip,openclip}_encoder.py and
-mgm/eval/model_vqa_loader.py:48-101.
+Source: dvlab-research/MGM at 769820c; mgm/model/mgm_arch.py, mgm/eval/model_vqa_loader.py:48-101 and
+mgm/model/multimodal_encoder/{clip,openclip}_encoder.py.
 """
 
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from redundancy_eval.model_wrappers.encoders.pixels import (
     resize,
 )  # fmt: skip
 from redundancy_eval.model_wrappers.families import language_models, templates
-from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual
+from redundancy_eval.model_wrappers.families.base import Encoder, FamilyModel, Visual
 from redundancy_eval.model_wrappers.families.mgm import card, mining
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ _ROTARY = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 class Mgm(FamilyModel):
     """An MGM model: encode -> (ablate) -> query, key and value -> (ablate) -> mining, MLP -> language model.
 
-    An image has crops (`image_grid` along a side) and, with `image_global`, a view of the whole, each of which CLIP sees
-    at its own size; ConvNeXt sees the image at once. All of an image is one unit.
+    CLIP sees the views of an image, each at CLIP's own size: crops (`image_grid` along a side) and, with
+    `image_global`, the whole. ConvNeXt sees the image at once. All that an encoder sees of an image is one unit.
 
     What leaves the projectors is all that the fusion takes of an encoder: of CLIP its tokens, as they are, and the
     queries; of ConvNeXt keys and values.
@@ -82,7 +83,7 @@ class Mgm(FamilyModel):
         self.grid: int = config.get("image_grid", 1)
         self.views = self.grid**2 + bool(config.get("image_global"))
         self.max_length = config.get("tokenizer_model_max_length")
-        self.own_convnext = bool(card.repositories(config))
+        self.convnext_elsewhere = bool(card.repositories(config))
         own = config.get("encoder_configs", {})
         clip = {**ClipTower.released, **own.get("clip", {})}
         self.clip_size: int = clip["image_size"]
@@ -145,7 +146,8 @@ class Mgm(FamilyModel):
         if released.startswith(_CLIP):
             return self._inside("clip", released.removeprefix(_CLIP))
         if released.startswith(_CONVNEXT):
-            return None if self.own_convnext else self._inside("convnext", _in_repository(released))
+            own = _TRUNK + released.removeprefix(_CONVNEXT)
+            return None if self.convnext_elsewhere else self._inside("convnext", own)
         for own, start in _MINING.items():
             if released.startswith(start):
                 return own + released.removeprefix(start)
@@ -179,15 +181,10 @@ class Mgm(FamilyModel):
     def check_weights(self, folder: Path, places: Mapping[str, Path]) -> None:
         """Say so where the checkpoint's copy of ConvNeXt is another than what runs, rounding aside."""
         for name, place in places.items():
-            tower = self.encoders[name]
-            other = weights.differing(
-                folder, "model.vision_tower_aux.", place, lambda key: tower.rename(_in_repository(key))
-            )
+            tower, prefix = self.encoders[name], _CONVNEXT.removesuffix("vision_")
+            other = weights.differing(folder, prefix, place, partial(_rename, tower))
             if other:
-                log.warning(
-                    "%s: model.vision_tower_aux.%s differs from %s, which is what runs, as in the original code", folder,
-                    other, place,
-                )  # fmt: skip
+                log.warning("%s: %s%s differs from %s, which is what runs", folder, prefix, other, place)
 
     def template_for(self, tokenizer: Any) -> str:
         """That of the evaluation scripts, from the tokenizer's special tokens; "" where it has ChatML's."""
@@ -283,9 +280,9 @@ class Mgm(FamilyModel):
         return tokens, query, key, value
 
 
-def _in_repository(released: str) -> str:
-    """The name of one of ConvNeXt's tensors in its own repository, of that in a checkpoint."""
-    return _TRUNK + released.removeprefix("model.vision_tower_aux.").removeprefix("vision_")
+def _rename(tower: Encoder, released: str) -> weights.Target:
+    """Own name of one of ConvNeXt's tensors, as its own repository calls it or, after its prefix, a checkpoint."""
+    return tower.rename(_TRUNK + released.removeprefix("vision_") if released.startswith("vision_") else released)
 
 
 def _resized(pixels: Tensor, size: int) -> Tensor:
