@@ -35,7 +35,7 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof, tiny_mgm
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
@@ -49,9 +49,11 @@ ENCODERS = {
     "imof projected": ("clip", "dinov2"),
     "deepseek_vl": ("sam", "siglip"),
     "eagle2": ("siglip", "convnext"),
+    "mgm": ("clip", "convnext"),
+    "mgm projected": ("clip", "convnext"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected")
+ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected", "mgm", "mgm projected")
 
 
 def picture(seed, size=(60, 50)):
@@ -107,6 +109,8 @@ def made(tmp_path_factory):
             return dict(zip(("pretrained", "encoder_weights"), tiny_cambrian.write(folder), strict=True))
         if family == "imof":
             return dict(zip(("pretrained", "encoder_weights"), tiny_imof.write(folder), strict=True))
+        if family == "mgm":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_mgm.write(folder), strict=True))
         if family == "deepseek_vl":
             return {"pretrained": tiny_deepseek_vl.write(folder)}
         if family == "eagle2":
