@@ -339,7 +339,7 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2"])
+@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "mgm"])
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)
@@ -526,8 +526,9 @@ def test_the_all_dropped_mask_is_answered_once_for_a_prompt(made, kind, tmp_path
     put = Counter(label for label, _ in seen.asked)
     assert {put.pop(label) for label in labels(kind) if label != "all"} == {2 * len(names)}
     # The text of `plain` comes with a picture of the same size and with a wide one, whose layout some families see.
-    layouts = {"cambrian": 5, "eagle2": 5, "eagle": 4, "imof": 4, "deepseek_vl": 4}
-    assert put == {"all": layouts.get(kind, 4 if kind == "imof projected" else 2 * len(names))}
+    seen_alike = ("eagle", "imof", "imof projected", "deepseek_vl", "mgm", "mgm projected")
+    layouts = {"cambrian": 5, "eagle2": 5, **dict.fromkeys(seen_alike, 4)}
+    assert put == {"all": layouts.get(kind, 2 * len(names))}
     assert {told(kept.get(one.key("all"))) for one in again} == {
         told(kept.get(one.key("all"))) for one in questions(kind, names)
     }
