@@ -12,7 +12,8 @@ from redundancy_eval.options import Options
 from redundancy_eval.readers import answers as of_files
 from redundancy_eval.readers import find
 from redundancy_eval.readers.mask_of import MaskOf
-from redundancy_eval.reports.additions import Additions, Other
+from redundancy_eval.reports.additions import Additions
+from redundancy_eval.reports.model import Other
 from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]

@@ -5,6 +5,7 @@ Torch and the frameworks are imported by the commands that use them, when they r
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its number
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Torch's threads wait for one another in a busy loop unless told otherwise: beside other work on the same cores each
+    # pass then takes several times as long (docs/performance.md). Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prog, extra = "redundancy-eval", ""
     try:
         if arguments[:1] != ["doctor"]:  # which shows it among the rest

@@ -30,6 +30,7 @@ def _content(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "units": {
             "benchmarks, scores, variants": "points, 0..100", "cur, ig": "fraction",
+            "needs": "CUR under zeros less that with linear stand-ins (the model `stand_ins`), fractions",
             "analysis": "scores, floors, headrooms, Shapley and Banzhaf values, interactions, best masks, routers in "
             "points; CUR, IG, shares, level and margin as fractions; encoders and masks by name, masks as what is "
             "dropped; null: not known, with a reason",
@@ -50,6 +51,7 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         "framework": table.framework,
         "encoders": list(table.encoders),
         "taxonomy": table.taxonomy.label,
+        "need": model_args.redacted(said.need),
         "sentence": model_args.redacted(said.sentence),
         "benchmarks": {
             model.mask_name(mask): {
@@ -75,6 +77,8 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         },
         "ig": {place: _plain(model.gap(place).ig.value) for place in model.places},
         "analysis": _rounded(plain(model.analysis)),
+        "stand_ins": None if model.stand_ins is None else model.stand_ins.name,
+        "needs": _rounded(plain(model.needs)),
         "documents": {b.name: n for b, n in zip(table.benchmarks, table.documents, strict=True)},
         "tasks": {b.name: task for b, task in zip(table.benchmarks, table.tasks, strict=True)},
         "notes": list(map(model_args.redacted, said.notes)),

@@ -19,7 +19,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
-from redundancy_eval.model_wrappers.masking import ablations
+from redundancy_eval.model_wrappers.masking import ablations, generated
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
@@ -121,7 +121,18 @@ class MaskedModel:
         """
         run = self.needed()
         outputs = self.encode(images, run) if outputs is None else outputs
-        return {name: outputs[name] for name in run} | self.stand_ins("encoder", images)
+        found = {name: outputs[name] for name in run}
+        return found | (self.predicted(images, found) if self.ablation.by_output else self.stand_ins("encoder", images))
+
+    def predicted(self, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Tensor]:
+        """Linear guesses of the dropped encoders' outputs from those of the others."""
+        if not self.mask:
+            return {}
+        assert self.ablation.predictor is not None
+        shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
+        places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return self.ablation.predictor.stand_ins(outputs, self.mask, len(self.units(images)), places, like)
 
     @torch.inference_mode()
     def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
@@ -132,15 +143,15 @@ class MaskedModel:
     def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What takes the place of the dropped encoders' outputs at a site; {} at the other site."""
         names = self.model.replaced(self.mask, site, **self.settings) if site == self.site else ()
-        if not names:
+        if not names or self.ablation.by_output:
             return {}
         shapes, units = self.model.shapes(site), self.units(images)
         return {name: self.ablation.stand_in(name, shapes[name], units, self.dtype, self.device) for name in names}
 
     def units(self, images: Sequence[Image.Image]) -> list[ablations.Unit]:
         """What the encoders see of images: each image's hash and the number of the unit (tile) within it."""
-        # Zeros depend on no image: hashing would be wasted.
-        hashes = [ablations.image_hash(image) if self.ablation.kind != "zero" else "" for image in images]
+        # Hashing is for what is drawn for each image.
+        hashes = [ablations.image_hash(image) if self.ablation.by_image else "" for image in images]
         layouts = self.model.layouts(images)
         return [
             (h, unit) for h, layout in zip(hashes, layouts, strict=True) for unit in range(self.model.units(layout))
@@ -296,18 +307,13 @@ class MaskedModel:
         else:
             past, (inputs, attention) = None, self.batch(sequences)
             offsets = (attention == 0).sum(-1).tolist()
-        with self.model.prefill(visuals, offsets):
-            tokens = self.model.language_model.generate(
+        language_model = self.model.language_model
+        with self.model.prefill(visuals, offsets), generated.Likelihood(language_model, settings) as likelihood:
+            tokens = language_model.generate(
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
-                logits_processor=[Numbers(names, self.dtype, self.eos)],
+                logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
-        answers = []
-        for sequence, row in zip(sequences, tokens.tolist(), strict=True):
-            ends = [index for index, token in enumerate(row) if token in self.eos]
-            new = row[: ends[0]] if ends else row
-            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
-        return answers
+        return generated.answers(self.tokenizer, list(map(len, sequences)), tokens, self.eos, likelihood)
 
     def _prefixed(
         self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]

@@ -141,6 +141,16 @@ class Mgm(FamilyModel):
             return {"clip": (tokens, 2 * self.channels), "convnext": (tokens * self.window, 2 * self.channels)}
         return {"clip": (tokens, self.channels), "convnext": ((self.image_size // _STRIDE) ** 2, self.map_channels)}
 
+    def place_sides(self) -> dict[str, int]:
+        """There are none.
+
+        Raises:
+            SetupError: CLIP's views overlap, and each has an order of its own; ConvNeXt has one map.
+        """
+        raise SetupError(
+            "CLIP's tokens are of crops and of the whole image, ConvNeXt's of one map: they do not lie at the same places"
+        )
+
     def rename(self, released: str) -> weights.Target:
         """Released tensor name -> own name; None for tensors that are not needed."""
         if released.startswith(_CLIP):
