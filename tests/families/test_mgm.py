@@ -207,6 +207,27 @@ def test_what_is_left_of_an_image_under_each_mask(written, full):
         torch.testing.assert_close(merged("clip", "encoder"), mining.mine(query, key, value)[1][order])
 
 
+@pytest.mark.parametrize("site", SITES)
+def test_other_stand_ins(written, full, tmp_path, site):
+    images, file = [picture(seed) for seed in range(3)], tmp_path / "c.safetensors"
+    for seed, image in enumerate(images):
+        image.save(tmp_path / f"{seed}.png")
+    given = f"pretrained={written[0]},encoder_weights={written[1]},site={site},device=cpu"
+    asked = ["--model_args", given, "--images", str(tmp_path), "-o", str(file)]
+    assert main(["calibrate", "--model", "mgm_masked", *asked]) == 0
+    options = {"site": site, "calibration": str(file)}
+    for mask in MASKS:
+        subject = load(written, "+".join(mask), ablation="mean", **options)
+        outputs = {"encoder": full.features, "projected": full.projected}[site](images)
+        with torch.inference_mode():
+            mixed = {name: v.mean(0, keepdim=True) if name in mask else v[:1] for name, v in outputs.items()}
+            projected = full.model.project(mixed) if site == "encoder" else mixed
+            expected = full.model.fuse(projected, [None])[0].embeddings
+        torch.testing.assert_close(embeddings(subject, images[:1])[0], expected)
+    reason = "do not lie at the same places" if site == "encoder" else "site=encoder"
+    refused(written, reason, drop="clip", ablation="predicted", **options)
+
+
 def test_a_dropped_convnext_s_repository_is_not_needed(written, tmp_path):
     subject = load((written[0], tmp_path), "convnext")
     assert set(subject.model.encoders) == {"clip"}

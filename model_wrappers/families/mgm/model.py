@@ -148,7 +148,8 @@ class Mgm(FamilyModel):
             SetupError: CLIP's views overlap, and each has an order of its own; ConvNeXt has one map.
         """
         raise SetupError(
-            "CLIP's tokens are of crops and of the whole image, ConvNeXt's of one map: they do not lie at the same places"
+            "the encoders' tokens do not lie at the same places: CLIP's are of crops and of the whole image, those of "
+            "ConvNeXt are one map"
         )
 
     def rename(self, released: str) -> weights.Target:
