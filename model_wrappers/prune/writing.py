@@ -139,13 +139,8 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         raise SetupError(f"{out} is there already; name a folder that is not, or an empty one")
     config, cut = slices.of(asked.family)(asked.config, asked.mask) if slicing else (dict(asked.config), _whole)
     gone = _gone(asked)
-    if (
-        not slicing
-        and not gone
-        and asked.calibration is None
-        and asked.guessed is None
-        and not asked.family.repositories
-    ):
+    elsewhere = set(asked.mask) & set(asked.family.repositories(asked.config)) if asked.family.repositories else set()
+    if not slicing and not gone and asked.calibration is None and asked.guessed is None and not elsewhere:
         raise SetupError(f"{asked.folder} holds no weights of {'+'.join(asked.mask)}: it is pruned already")
     fold = _whole if asked.guessed is None or not asked.own.folded else asked.guessed.fold(asked.folder, asked.family)
     out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +160,7 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         "redundancy-eval": __version__,
         "source_commit": identity.revisions({"checkpoint": asked.folder}).get("checkpoint", ""),
         "tensors_dropped": len(gone),
-        "encoder_weights": "elsewhere" if asked.family.repositories else "in the checkpoint",
+        "encoder_weights": "elsewhere" if elsewhere else "in the checkpoint",
         "bytes": {"before": shards.size(asked.folder, before), "after": written.size},
         "parameters": written.parameters,
         "files": {name: files.sha256(out / name) for name in kept},
