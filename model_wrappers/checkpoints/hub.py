@@ -17,8 +17,14 @@ _WEIGHTS = (
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _INDEX = ".index.json"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-# Weights that exist in two releases: hub repository -> the original file's name, without .safetensors or .pth.
-_ORIGINALS = {"facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain"}
+# Where weights also lie in `encoder_weights`: hub repository -> a folder, as an original code has users call it, or a
+# file of another release, without .safetensors or .pth.
+_ORIGINALS = {
+    "facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain",
+    "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup": (
+        "OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
+    ),
+}
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them is in a folder that holds a tokenizer
 # What changes a model beside its weights, or says that they are not what they seem.
@@ -128,8 +134,9 @@ def locate_encoder(hub_id: str, encoder_weights: str | Path | None = None) -> Pa
     if encoder_weights is None:
         return locate(hub_id)
     root = Path(encoder_weights).expanduser()
-    if (root / hub_id).is_dir():
-        return root / hub_id
+    for name in filter(None, (hub_id, _ORIGINALS.get(hub_id))):
+        if (root / name).is_dir():
+            return root / name
     for suffix in (".safetensors", ".pth"):
         if hub_id in _ORIGINALS and (root / (_ORIGINALS[hub_id] + suffix)).is_file():
             return root / (_ORIGINALS[hub_id] + suffix)

@@ -110,6 +110,18 @@ TEMPLATES = {
         "<|end|>",
         "<|end|>",
     ),
+    # dvlab-research/MGM at 769820c, mgm/conversation.py:298-310, where it is called llama_3. The begin-of-text token is
+    # the tokenizer's; the assistant's role is called `system`, as in training.
+    "mgm_llama_3": Template(
+        "<|start_header_id|>system<|end_header_id|>\n\n"
+        "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+        "provides, and assist the user with a variety of tasks using natural language.",
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|start_header_id|>system<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+    ),
     # tsb0601/MMVP at 7635005, LLaVA/llava/conversation.py
     "llava_v1": Template(
         _ASSISTANT_SYSTEM.replace("curious user", "curious human").replace("the user's", "the human's"),

@@ -137,7 +137,7 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         raise SetupError(f"{out} is there already; name a folder that is not, or an empty one")
     config, cut = slices.of(asked.family)(asked.config, asked.mask) if slicing else (dict(asked.config), _whole)
     gone = _gone(asked)
-    elsewhere = bool(asked.family.elsewhere(asked.config))
+    elsewhere = set(asked.mask) & set(asked.family.elsewhere(asked.config))
     if not slicing and not gone and asked.calibration is None and asked.guessed is None and not elsewhere:
         raise SetupError(f"{asked.folder} holds no weights of {'+'.join(asked.mask)}: it is pruned already")
     fold = _whole if asked.guessed is None or not asked.own.folded else asked.guessed.fold(asked.folder, asked.family)

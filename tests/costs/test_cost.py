@@ -22,6 +22,7 @@ from tests.helpers import (
     tiny_deepseek_vl,
     tiny_eagle2,
     tiny_imof,
+    tiny_mgm,
     tiny_prismatic,
 )
 
@@ -36,6 +37,7 @@ def checkpoints(tmp_path_factory):
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
     prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
@@ -46,6 +48,7 @@ def checkpoints(tmp_path_factory):
             "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
         },
         "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
+        "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
     }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from tests.helpers import (
     tiny_eagle2,
     tiny_hf,
     tiny_imof,
+    tiny_mgm,
     tiny_prismatic,
 )
 
@@ -40,6 +41,7 @@ def checkpoints(tmp_path_factory):
     cambrian, cambrian_encoders = tiny_cambrian.write(root / "cambrian")
     imof, imof_encoders = tiny_imof.write(root / "imof")
     prismatic, prismatic_encoders = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     ocr, llava = tiny_hf.unlimited_ocr(root / "ocr"), tiny_hf.llava(root / "llava")
     return {
         "eagle_masked": f"pretrained={tiny.write(root / 'eagle')},long_prompt=cut",
@@ -49,6 +51,7 @@ def checkpoints(tmp_path_factory):
         "eagle2_masked": f"pretrained={tiny_eagle2.write(root / 'eagle2')}",
         "deepseek_ocr_masked": f"pretrained={tiny_deepseek_ocr.write(root / 'deepseek_ocr')},base_size=128",
         "prismatic_masked": f"pretrained={prismatic},encoder_weights={prismatic_encoders},long_prompt=cut",
+        "mgm_masked": f"pretrained={mgm},encoder_weights={convnext},long_prompt=cut",
         "hf_masked": f"pretrained={ocr},encoders={OCR}",
         "masked": f"base=llava_hf,encoders={CLIP},pretrained={llava},device_map=cpu,dtype=float32",
     }

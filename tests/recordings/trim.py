@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
     "deepseek_ocr": "tiny", "prismatic": "dinosiglip384_tiny",
+    "mgm": "vicuna_hd_tiny",
 }  # fmt: skip
 INPUTS = {  # where it is not the smallest with all conditions
     "deepseek_ocr": ("j", "k"),  # tiles; no image

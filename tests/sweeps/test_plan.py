@@ -43,6 +43,7 @@ from tests.helpers import (
     tiny_deepseek_vl,
     tiny_eagle2,
     tiny_imof,
+    tiny_mgm,
     tiny_prismatic,
     vlmevalkit_data,
 )
@@ -289,6 +290,7 @@ def checkpoints(tmp_path_factory):
     cambrian, towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
     prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": {"pretrained": tiny.write(root / "eagle")},
         "cambrian_masked": {"pretrained": cambrian, "encoder_weights": towers},
@@ -297,6 +299,7 @@ def checkpoints(tmp_path_factory):
         "eagle2_masked": {"pretrained": tiny_eagle2.write(root / "eagle2"), "max_tiles": "3"},
         "deepseek_ocr_masked": {"pretrained": tiny_deepseek_ocr.write(root / "ocr"), "max_tiles": "2"},
         "prismatic_masked": {"pretrained": prismatic, "encoder_weights": prismatic_towers},
+        "mgm_masked": {"pretrained": mgm, "encoder_weights": convnext},
     }
 
 

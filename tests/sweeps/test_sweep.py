@@ -43,6 +43,7 @@ from tests.helpers import (
     tiny_eagle2,
     tiny_hf,
     tiny_imof,
+    tiny_mgm,
     tiny_prismatic,
 )
 
@@ -61,10 +62,13 @@ ENCODERS = {
     "deepseek_ocr": ("clip", "sam"),
     "deepseek_ocr cut": ("clip", "sam"),
     "prismatic": ("dinov2", "siglip"),
+    "mgm": ("clip", "convnext"),
+    "mgm projected": ("clip", "convnext"),
     "hf": ("sam", "clip"),
 }
 ONE_IMAGE = (
-    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic",
+    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic", "mgm",
+    "mgm projected",
 )  # fmt: skip
 
 
@@ -121,6 +125,8 @@ def made(tmp_path_factory):
             return dict(zip(("pretrained", "encoder_weights"), tiny_cambrian.write(folder), strict=True))
         if family == "imof":
             return dict(zip(("pretrained", "encoder_weights"), tiny_imof.write(folder), strict=True))
+        if family == "mgm":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_mgm.write(folder), strict=True))
         if family == "deepseek_vl":
             return {"pretrained": tiny_deepseek_vl.write(folder)}
         if family == "prismatic":
@@ -372,7 +378,7 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
 @pytest.mark.parametrize(
-    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic"]
+    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm"]
 )
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
