@@ -78,6 +78,11 @@ def write(folder: Path, out: Path, gone: Collection[str], cut: Callable[[str, Te
     return Written(tuple(called), parameters, size(out, called))
 
 
+def size(folder: Path, weight_files: Sequence[str]) -> int:
+    """Bytes of files."""
+    return sum((folder / name).stat().st_size for name in weight_files)
+
+
 def _numbered(count: int) -> Iterator[str]:
     return (f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1))
 
