@@ -1,6 +1,6 @@
 """Weights from one checkpoint into another, shard by shard: memory of one shard, never of the model."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
