@@ -18,6 +18,7 @@ KINDS = {
     "ablation_seed": "stand-in",
     "site": "stand-in",
     "global_context": "stand-in",
+    "chain": "stand-in",
     "device": "place",
     "device_map": "place",
     "batch_size": "place",
@@ -38,6 +39,10 @@ KINDS = {
     "image_mode": "answer",
     "processor": "answer",
     "max_tiles": "answer",
+    "mode": "answer",
+    "base_size": "answer",
+    "image_size": "answer",
+    "crop_mode": "answer",
     "max_new_tokens": "answer",
     "as_published": "answer",
 }

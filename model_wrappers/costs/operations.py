@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +28,8 @@ PICTURE = (800, 600)  # of an image whose size is not known; matters where image
 @dataclass(frozen=True)
 class Language:
     """A language model: parameters in its layers' matrices and in its output layer, and the shape of its attention.
+
+    Of experts as many count as a token goes through.
 
     `width` is heads x head size, `cached` key-value heads x head size.
     """
@@ -169,10 +170,12 @@ def within_language(model: FamilyModel, picture: tuple[int, int], run: Collectio
 def language(model: Any) -> Language:
     """The sizes of a transformers causal language model."""
     config, output = model.config, model.get_output_embeddings()
-    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part is not output]
+    # A token goes through the router's matrix, and through those of the experts that it chooses.
+    chosen, experts = getattr(config, "num_experts_per_tok", None) or 1, getattr(config, "n_routed_experts", None) or 1
+    matrices = [(name, value) for name, value in model.model.layers.named_parameters() if value.ndim > 1]
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Language(
-        sum(part.weight.numel() for part in linear),
+        sum(value.numel() * chosen // experts if ".experts." in name else value.numel() for name, value in matrices),
         output.weight.numel(),
         config.num_hidden_layers,
         config.num_attention_heads * size,

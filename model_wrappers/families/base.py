@@ -79,6 +79,10 @@ class MultiEncoder(Protocol):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask."""
 
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else."""
+
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder."""
 
@@ -223,6 +227,11 @@ class FamilyModel(nn.Module):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask: the dropped encoders."""
         return tuple(mask)
+
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else, such as `sam feeds clip`."""
+        return ()
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder, at a site."""

@@ -18,7 +18,15 @@ from redundancy_eval.pruned import Pruned
 GROUP = "redundancy_eval.families"  # of entry points that name a Family each
 HF_MASKED, MASKED = HOOKED = ("hf_masked", "masked")  # models whose encoders the argument `encoders` names
 ABLATIONS = ("zero", "mean", "noise", "shuffle", "predicted")  # what may stand in for a dropped encoder (ablations.py)
-_OURS = ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "prismatic")  # folders here, in the order of tables
+_OURS = (
+    "eagle",
+    "cambrian",
+    "imof",
+    "deepseek_vl",
+    "eagle2",
+    "deepseek_ocr",
+    "prismatic",
+)  # folders here, in the order of tables
 
 
 def collected() -> dict[str, Family]:

@@ -133,6 +133,8 @@ TEMPLATES = {
         placeholder=("<image_placeholder>", "<image_placeholder>"),
         strip=True,
     ),
+    # deepseek-ai/DeepSeek-OCR on the hub, modeling_deepseekocr.py:741 and conversation.py:229; nothing between turns
+    "plain": Template("", "", "", "", "", "", strip=True),
     # NVlabs/Eagle at 783f656, Eagle2_5/eaglevl/conversation.py:189-196, 1113-1128
     "qwen2-chat": Template(
         "<|im_start|>system\nYou are a helpful assistant.",

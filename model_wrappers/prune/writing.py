@@ -90,7 +90,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     if still:
         raise SetupError(
             f"{still[0]} runs although it is dropped (site={site}: what else is made of its output stays), so dropping "
-            "it saves nothing; global_context=zero, or site=encoder, is another mask without it"
+            f"it saves nothing; {model_id} skips a dropped encoder {family.skipped}"
         )
     source = pretrained if before is None else before.source
     own = Pruned(
@@ -105,7 +105,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         revision=given.get("revision", "") if before is None else before.revision,
     )
     calibration = given.get("calibration")
-    if refitting:
+    if ablation == pruned.PREDICTED:
         if not calibration:
             raise SetupError("ablation=predicted needs calibration=FILE (redundancy-eval calibrate makes one)")
         told = ablations.sample(ablations.identity(Path(calibration)))
@@ -115,11 +115,11 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint, stand_ins.settings(model_id, own_settings))
     instead = stand_ins.read_ablation(ablation, calibration, 0, wanted)
     mine = tuple(name for name in names if name in mask)
-    asked = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
+    found = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
     if instead.predictor is None:
-        return asked
-    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(asked, names)))
-    return replace(asked, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
+        return found
+    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(found, names)))
+    return replace(found, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:

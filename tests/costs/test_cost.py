@@ -15,7 +15,15 @@ from redundancy_eval.model_wrappers.costs import counted
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.prune import writing
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_prismatic
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 LOAD = counted.Load((80, 60), 60, 8)
@@ -34,8 +42,11 @@ def checkpoints(tmp_path_factory):
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
+        "deepseek_ocr_masked": {
+            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
+        },
         "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
-    }
+    }  # fmt: skip
 
 
 def count(model_id, given, which=None, load=LOAD):

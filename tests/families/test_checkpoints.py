@@ -24,7 +24,15 @@ from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_prismatic
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_prismatic,
+)
 from tests.masking.test_ablations import picture
 
 pytestmark = pytest.mark.models
@@ -52,6 +60,7 @@ def sources(source, tmp_path_factory):
         "imof_masked": (imof, {"encoder_weights": str(towers)}),
         "deepseek_vl_masked": (tiny_deepseek_vl.write(root / "deepseek_vl"), {}),
         "eagle2_masked": (tiny_eagle2.write(root / "eagle2"), {}),
+        "deepseek_ocr_masked": (tiny_deepseek_ocr.write(root / "deepseek_ocr"), {"base_size": "128"}),
         "prismatic_masked": (tiny_prismatic.write(root / "prismatic", "openvla")[0], {}),
     }
 
@@ -104,7 +113,7 @@ def logits(subject, name="document 0", template=None):
 
 PARTS = {  # where each family's config describes its language model
     "eagle_masked": "", "cambrian_masked": "", "phi3": "", "imof_masked": "", "deepseek_vl_masked": "text_config.",
-    "eagle2_masked": "llm_config.", "prismatic_masked": "text_config.",
+    "eagle2_masked": "llm_config.", "deepseek_ocr_masked": "", "prismatic_masked": "text_config.",
 }  # fmt: skip
 
 
@@ -439,12 +448,12 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
     folder, options = sources[model_id]
     model = load(folder, model_id, **options).model
     released = set(load_file(folder / "model.safetensors"))
-    own = [name for name in model.state_dict() if not (options and name.startswith("encoders."))]
+    own = [name for name in model.state_dict() if not ("encoder_weights" in options and name.startswith("encoders."))]
     named = {model.release(name).replace("model.vision_model.", "model.vision_model.vision_model.")
              if model_id == "deepseek_vl_masked" else model.release(name) for name in own}  # fmt: skip
     assert named <= released
     assert all(model.rename(name) is None for name in released - named)
-    for name, tower in getattr(model, "encoders", {}).items() if options else ():
+    for name, tower in getattr(model, "encoders", {}).items() if "encoder_weights" in options else ():
         places = registry.folders(model_id.replace("phi3", "cambrian_masked"), {"pretrained": str(folder), **options})
         (weights,) = hub.weight_files(places[name])
         assert {tower.release(key) for key in tower.state_dict()} <= set(load_file(weights)), name
@@ -455,8 +464,11 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
 
 @pytest.mark.parametrize(
     "model_id",
-    ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "prismatic_masked"],
-)
+    [
+        "eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "deepseek_ocr_masked",
+        "prismatic_masked",
+    ],
+)  # fmt: skip
 def test_a_tied_head_need_not_be_in_the_file(sources, tmp_path, model_id):
     folder, options = sources[model_id]
     head = next(name for name in load_file(folder / "model.safetensors") if name.endswith(HEAD))
