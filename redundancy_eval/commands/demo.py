@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
         commands, "demo", run, _flags, extra="lmms-eval", example="redundancy-eval demo --limit 40",
         help="evaluate every mask of the bundled model in lmms-eval and print its CUR and IG",
         description="Evaluate every mask of the bundled demo checkpoint on the bundled demo benchmark inside "
-        "lmms-eval, offline on a CPU, then each encoder dropped with a linear stand-in in its place; print and write the "
-        "tables.",
+        "lmms-eval, offline on a CPU, then each encoder dropped with a linear stand-in in its place; print and write "
+        "the tables.",
     )  # fmt: skip
 
 
