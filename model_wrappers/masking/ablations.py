@@ -31,13 +31,15 @@ _SCHEMA = "2"  # 1 had no sums, and the outputs of all images
 _READ = ("1", _SCHEMA)
 BY_IMAGE = ("noise", "shuffle")  # drawn for each image
 _OF_SUMS = "places/"  # begins their tensors' names
+_ORIENTATION = 0x0112  # of EXIF; 1: as it lies
 Unit = tuple[str, int]  # what an encoder sees at once: hash of the image, number of the unit within it
 
 
 def image_hash(image: Image.Image) -> str:
-    """Hash of an image's size and pixels."""
+    """Hash of an image's size and pixels, and of how its EXIF data say it is to be turned, which some families do."""
+    turned = image.getexif().get(_ORIENTATION, 1)
     rgb = image.convert("RGB")
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+    return hashlib.sha256(f"{rgb.size}{turned if turned != 1 else ''}".encode() + rgb.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

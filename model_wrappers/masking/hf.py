@@ -9,6 +9,7 @@ The prompt is the model's own chat template, the pixels are its own processor's.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -168,9 +169,8 @@ class HfMaskedModel:
             numbers = Numbers([self.called(prompt) for prompt in asked], self.model.dtype, eos, length)
             with self._masked(asked, inputs), generated.Likelihood(self.model, settings) as likelihood:
                 tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers, likelihood])
-            given = generated.answers(
-                tokenizer, inputs["attention_mask"].sum(-1).tolist(), tokens[:, length:], eos, likelihood
-            )
+            text, lengths = partial(templates.text_of, tokenizer), inputs["attention_mask"].sum(-1).tolist()
+            given = generated.answers(text, lengths, tokens[:, length:], eos, likelihood)
             answers |= dict(zip(group, given, strict=True))
         return [answers[i] for i in range(len(batch))]
 
