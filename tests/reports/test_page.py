@@ -317,11 +317,16 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
     )
     both = replace(made, model=made.model.beside(predicted.model))
     first, more = verdict.headline(both)
-    assert first.startswith(
+    names = re.sub(r" \((?:CUR )?[\d.]+ %\)", "", first)
+    assert names.startswith(
         "The model needs 2 of its 4 encoders: EVA-02 and ConvNeXt. The others replace SAM, on which it relies. Dropped "
-        "alone, CLIP is redundant. But General needs SAM (CUR "
+        "alone, CLIP is redundant. But General needs SAM"
     )
-    assert more.startswith("Under zeros it relies on EVA-02, SAM and ConvNeXt. With stand-ins for both together the sc")
+    assert f"EVA-02 (CUR {digits.value(both.needed('eva02', OVERALL).cur, 100)} %)" in first
+    assert (
+        f"Under zeros it relies on EVA-02 (CUR {digits.value(both.cell('eva02', OVERALL).cur, 100)} %), SAM (" in more
+    )
+    assert "another order" not in more and ". With stand-ins for both together the score changes by " in more
     change = both.stand_ins.change(("clip", "sam"), OVERALL)
     assert digits.value(change, sign=True) in more and change.value != both.change(("clip", "sam"), OVERALL).value
     text = page.build([both])
