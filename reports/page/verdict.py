@@ -111,7 +111,7 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
     if not math.isfinite(change.value):
         return f"What dropping {what} changes is not known: {change.reason}."
     between = digits.interval(change, sign=True)
-    without = f"With stand-ins for {what}" if needed(subject) else f"Without {what}"
+    without = f"With stand-ins for {_names(subject, mask)}" if needed(subject) else f"Without {what}"
     said = f"{without} the score changes by {digits.value(change, sign=True)} points"
     said += f" ({level} interval {between})" if between else " (no interval)"
     saved = [

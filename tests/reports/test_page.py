@@ -326,7 +326,7 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
     assert (
         f"Under zeros it relies on EVA-02 (CUR {digits.value(both.cell('eva02', OVERALL).cur, 100)} %), SAM (" in more
     )
-    assert "another order" not in more and ". With stand-ins for both together the score changes by " in more
+    assert "another order" not in more and ". With stand-ins for CLIP and SAM the score changes by " in more
     change = both.stand_ins.change(("clip", "sam"), OVERALL)
     assert digits.value(change, sign=True) in more and change.value != both.change(("clip", "sam"), OVERALL).value
     text = page.build([both])
