@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from redundancy_eval import masks, metrics, shown, stand_ins
+from redundancy_eval.explain_file import Explained
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.uncertainty import (
     OVERALL,
@@ -21,8 +22,10 @@ from redundancy_eval.uncertainty import (
     Settings,
     Share,
     analyse,
+    measures,
     references,
 )
+from redundancy_eval.uncertainty.measures import Beside
 from redundancy_eval.uncertainty.need import needs
 
 FULL = "full model"
@@ -45,6 +48,7 @@ class Model:
     `stand_ins` is the same model with linear stand-ins in place of dropped outputs (ablation `predicted`), which alone
     says what is needed, and `needs` what both say together. `retrained` is what models that were trained without one
     encoder lack of the full score: (encoder, place) -> fraction.
+    `beside` is what was measured without labels, where it was.
     """
 
     name: str
@@ -53,12 +57,13 @@ class Model:
     stand_ins: "Model | None" = None
     needs: tuple[Need, ...] = ()
     retrained: Mapping[tuple[str, str], Number] = field(default_factory=dict)
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         if self.stand_ins is not None and self.stand_ins.table.ablation != stand_ins.PREDICTED:
             raise ValueError(f"stand-ins are runs with ablation={stand_ins.PREDICTED}")
 
-    def beside(self, other: "Model") -> "Model":
+    def with_stand_ins(self, other: "Model") -> "Model":
         """The model with the one with linear stand-ins beside it.
 
         Raises:
@@ -67,7 +72,7 @@ class Model:
         found = needs(self.table, other.table, self.analysis, other.analysis)
         return replace(self, stand_ins=other, needs=found)
 
-    def beside_retrained(self, others: Sequence[Other]) -> "Model":
+    def with_retrained(self, others: Sequence[Other]) -> "Model":
         """The model with those beside it that were trained without one of its encoders; of several, with none.
 
         Raises:
@@ -167,23 +172,30 @@ class Model:
         return {each.place: each for each in self.analysis.gaps}
 
 
-def models(tables: Sequence[ScoreTable], settings: Settings, others: Sequence[Other] = ()) -> tuple[Model, ...]:
+def models(
+    tables: Sequence[ScoreTable],
+    settings: Settings,
+    others: Sequence[Other] = (),
+    explained: Sequence[Explained | None] = (),
+) -> tuple[Model, ...]:
     """The models of a report, analysed; those under zeros with their stand-ins, which are models of their own too.
 
     Args:
         tables: of each model.
         settings: of the analysis.
         others: models of which some may have been trained without an encoder.
+        explained: what was measured of each without labels.
 
     Raises:
         SetupError: which stand-ins are a model's is not clear, or a model was asked in other tasks.
     """
     made = []
-    for name, table in zip(names(tables), tables, strict=True):
+    for name, table, own in zip(names(tables), tables, explained or [None] * len(tables), strict=True):
         analysis = analyse(table, settings, table.rerun, predicted=table.ablation == stand_ins.PREDICTED)
-        made.append(Model(name, table, analysis))
+        beside = None if own is None else measures.beside(own, table, settings)
+        made.append(Model(name, table, analysis, beside=beside))
     for zeros, predicted in stand_ins.partners(tables).items():
-        made[zeros] = made[zeros].beside(made[predicted]).beside_retrained(others)
+        made[zeros] = made[zeros].with_stand_ins(made[predicted]).with_retrained(others)
     return tuple(made)
 
 

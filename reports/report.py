@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from redundancy_eval.explain_file import Explained
 from redundancy_eval.options import Options
-from redundancy_eval.reports import captions, headline, of_encoders, of_need, of_scores, remarks
+from redundancy_eval.reports import captions, headline, of_encoders, of_measures, of_need, of_scores, remarks
 from redundancy_eval.reports.model import Model, Other, models
 from redundancy_eval.reports.tables import Table
 from redundancy_eval.table import ScoreTable
@@ -47,13 +48,19 @@ class Report:
         return found
 
 
-def build(scores: Sequence[ScoreTable], options: Options | None = None, others: Sequence[Other] = ()) -> Report:
+def build(
+    scores: Sequence[ScoreTable],
+    options: Options | None = None,
+    others: Sequence[Other] = (),
+    explained: Sequence[Explained | None] = (),
+) -> Report:
     """The report of some models.
 
     Args:
         scores: of each model.
         options: how the runs were read, and what is said of them.
         others: models without masks; those that were trained without one encoder stand beside what is needed.
+        explained: what was measured of each without labels (`api.explained`).
 
     Raises:
         DataError: a second run of a full model has other documents than the first.
@@ -61,7 +68,7 @@ def build(scores: Sequence[ScoreTable], options: Options | None = None, others: 
     """
     options = options or Options()
     settings = Settings(options.level, options.margin, options.seed)
-    found = models(scores, settings, others)
+    found = models(scores, settings, others, explained)
     said = tuple(
         Said(model, headline.need(model), headline.sentence(model), remarks.notes(model), _signature(model))
         for model in found
@@ -82,6 +89,7 @@ def _tables(found: Sequence[Model], settings: Settings) -> list[Table]:
         of_scores.selection(found), of_scores.keeps(found), of_encoders.floor(found), of_encoders.corrected(found),
         shapley, of_encoders.pairs(found), *([of_encoders.shared(found)] if shapley.is_empty else []),
         of_scores.router(found), of_encoders.changed(found), of_scores.benchmarks(found),
+        of_measures.explain(found), of_measures.agreement(found),
     ]  # fmt: skip
     kept = [table for table in made if table.rows and (table.stem in _ALWAYS or not table.is_empty)]
     return [_captioned(table, found, settings) for table in kept]

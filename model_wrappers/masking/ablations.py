@@ -29,7 +29,7 @@ from redundancy_eval.model_wrappers.masking.predicted import Predictor, Sums
 
 _SCHEMA = "2"  # 1 had no sums, and the outputs of all images
 _READ = ("1", _SCHEMA)
-_BY_IMAGE = ("noise", "shuffle")
+BY_IMAGE = ("noise", "shuffle")  # drawn for each image
 _OF_SUMS = "places/"  # begins their tensors' names
 Unit = tuple[str, int]  # what an encoder sees at once: hash of the image, number of the unit within it
 
@@ -61,7 +61,8 @@ class Calibration:
 
 def write(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors."""
-    metadata = {**calibration.identity, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
+    told = {key: value for key, value in calibration.identity.items() if key != "layout"}  # the sums' own
+    metadata = {**told, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
     tensors, sums = dict(calibration.tensors), calibration.sums
     if sums is not None:
         metadata, tensors = {**metadata, "layout": sums.layout.text}, {**tensors, **sums.tensors()}
@@ -124,12 +125,14 @@ class Ablation:
         calibration: needed by `mean`, `noise` and `shuffle`.
         seed: of the random ones.
         predictor: needed by `predicted`.
+        images: hashes of the calibration's images.
     """
 
     kind: str = "zero"
     calibration: Calibration | None = None
     seed: int = 0
     predictor: Predictor | None = None
+    images: frozenset[str] = frozenset()
     _moved: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +144,11 @@ class Ablation:
     @property
     def by_image(self) -> bool:
         """Whether it is drawn for each image."""
-        return self.kind in _BY_IMAGE
+        return self.kind in BY_IMAGE
+
+    def known(self, images: Sequence[Image.Image]) -> bool:
+        """Whether one of the images is of the calibration's sample."""
+        return bool(self.images) and any(image_hash(image) in self.images for image in images)
 
     @property
     def by_output(self) -> bool:

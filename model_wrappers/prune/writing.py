@@ -81,9 +81,6 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         raise SetupError(f"ablation={ablation} depends on the image: only {', '.join(PRUNED_TO)} can be pruned to")
     if slicing and ablation == "mean":
         raise SetupError("--slice: only what zeros met can be cut out of the fusion; leave ablation= or --slice out")
-    refitting = ablation == pruned.PREDICTED
-    if refitting and before is not None:
-        raise SetupError(f"{pretrained} was pruned of {before.label}: refit the whole model, {before.source}")
     own_settings = {
         key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key != "encoder_weights"
     }
@@ -107,7 +104,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         revision=given.get("revision", "") if before is None else before.revision,
     )
     calibration = given.get("calibration")
-    if refitting:
+    if ablation == pruned.PREDICTED:
         if not calibration:
             raise SetupError("ablation=predicted needs calibration=FILE (redundancy-eval calibrate makes one)")
         told = ablations.sample(ablations.identity(Path(calibration)))
@@ -117,11 +114,11 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint, stand_ins.settings(model_id, own_settings))
     instead = stand_ins.read_ablation(ablation, calibration, 0, wanted)
     mine = tuple(name for name in names if name in mask)
-    asked = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
+    found = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
     if instead.predictor is None:
-        return asked
-    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(asked, names)))
-    return replace(asked, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
+        return found
+    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(found, names)))
+    return replace(found, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:

@@ -108,18 +108,22 @@ class Native:
         self.encoded = 0  # images that went through the encoders
         self._near: dict[str, Outputs] = {}  # of the last batch, on the device
 
-    def ask(self, prompt: Prompt) -> Asked:
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready.
+
+        Args:
+            prompt: the prompt.
+            hashes: of its images, where they are known.
 
         Raises:
             DataError: it cannot be put to the model.
         """
-        hashes = tuple(map(ablations.image_hash, prompt.images))
-        first, moved = len(self.full.first), len(self.full.moved)
+        first, moved, whole = len(self.full.first), len(self.full.moved), prompt
         prompt = self.full.fitting(prompt)
         ids = self.full.prompt_ids(prompt)
         notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
-        return Asked(prompt, hashes, tuple(ids), notes)
+        shown = _hashes(whole, hashes)
+        return Asked(prompt, shown, tuple(ids), notes + _known(self.full, shown))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
@@ -191,10 +195,11 @@ class Looped:
         hooked = [place.module for place in full.places.values()]
         self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked))
 
-    def ask(self, prompt: Prompt) -> Asked:
-        """Make a prompt ready."""
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
+        """Make a prompt ready; see `Native.ask`."""
         moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
-        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
+        shown = _hashes(prompt, hashes)
+        return Asked(prompt, shown, notes=("moved",) * moved + _known(self.full, shown))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """Nothing is known of the model that a hook is on."""
@@ -212,6 +217,15 @@ class Looped:
             fed = tuple(self.views[label].feeds())
             replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]
+
+
+def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(map(ablations.image_hash, prompt.images) if known is None else known)
+
+
+def _known(full: MaskedModel | hf.HfMaskedModel, images: Sequence[str]) -> tuple[str, ...]:
+    """A note on a prompt with images of the calibration."""
+    return ("known",) * any(image in full.ablation.images for image in images)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     tables = api.read(args.runs, options, rerun=args.rerun)
     besides = api.additions(tables, options, args.cost, args.reference)
     usage.step("intervals and tests")
-    made = report.build(tables, options, besides.others)
+    made = report.build(tables, options, besides.others, api.explained(tables, args.explain))
     usage.step("tables, page and figures")
     files = [] if args.out is None else write.write(made, Path(args.out), args.runs, besides)
     usage.step("")

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     report_flags.check_inputs(options, args)
     tables = api.read(args.runs, options, rerun=args.rerun)
     besides = api.additions(tables, options, args.cost, args.reference)
-    made = report.build(tables, options, besides.others)
+    made = report.build(tables, options, besides.others, api.explained(tables, args.explain))
     numbers, files = comparison.verify(made, out, besides)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = comparison.told(made)

@@ -83,7 +83,7 @@ def with_stand_ins(subject, back=0.5):
     points = np.stack([100 * samples[b.name].scores.mean(axis=1) for b in subject.table.benchmarks], axis=1)
     made = replace(subject.table, ablation="predicted", samples=samples, points=points)
     other = Model(f"{subject.name}, predicted", made, analyse(made, subject.analysis.settings, predicted=True))
-    return replace(subject, model=subject.model.beside(other))
+    return replace(subject, model=subject.model.with_stand_ins(other))
 
 
 def like_the_paper(**more):

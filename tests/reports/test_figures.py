@@ -272,7 +272,7 @@ def test_what_is_needed_and_the_paper_s_numbers_stand_beside_a_cur(four):
 def test_a_dumbbell_runs_from_zeros_to_stand_ins(four):
     retrained = Other("without sam", ("clip", "convnext", "eva02"), table(seed=5))
     beside = with_stand_ins(four)
-    beside = replace(beside, model=beside.model.beside_retrained([retrained]))
+    beside = replace(beside, model=beside.model.with_retrained([retrained]))
     figure = figures.draw("need", [beside])
     for place in beside.places:
         for encoder in beside.encoders:

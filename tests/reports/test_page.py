@@ -315,7 +315,7 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
         Subject.of(made.model.stand_ins),
         {"eva02": (need, need), "sam": (red, need), "convnext": (need, need), "clip": (red, red)},
     )
-    both = replace(made, model=made.model.beside(predicted.model))
+    both = replace(made, model=made.model.with_stand_ins(predicted.model))
     first, more = verdict.headline(both)
     names = re.sub(r" \((?:CUR )?[\d.]+ %\)", "", first)
     assert names.startswith(

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -347,8 +347,14 @@ def test_released_sizes_cost_what_the_table_of_families_says():
     assert found.language.cache(2) == 2 * 32 * 4096 * 2
     tasks = [Task("t", 1, 1, 1, 0, {"100": 1}, 76.0, 1100.0)]
     subject = Subject("eagle_masked", {"pretrained": "demo"}, "cuda", torch.bfloat16, model, found, None, "")
-    told = plan._memory(subject, found, tasks, 8, 2**30)
+    labels = ["none", "clip", "all"]
+    told = plan._memory(subject, found, labels, tasks, 8, 2**30)
     assert told.cache_a_batch == 8 * 1200 * 2 * 32 * 4096 * 2 and told.images_kept == 2**30 // (1024 * 7680 * 2)
+    assert told.stand_ins == told.covariances == 0
+    subject = replace(subject, given={"pretrained": "demo", "ablation": "predicted"})
+    guessed = plan._memory(subject, found, labels, tasks, 8, 2**30)
+    assert guessed.stand_ins == 4 * 1024 * (7680 - 1024) and guessed.covariances == 2 * 8 * 7680**2
+    assert "linear stand-ins 26 MiB for all masks" in plan_text._memory_text(guessed, "bfloat16")
 
 
 # --- images --------------------------------------------------------------------------------------------------------
