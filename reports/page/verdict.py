@@ -178,7 +178,8 @@ def _many(names: Sequence[str]) -> bool:
 
 def doubts(subject: Subject) -> list[str]:
     """What to mind before a number is quoted, the most serious first."""
-    found = [note for note in subject.table.notes if note.startswith("warning (")]
+    told = [*subject.table.notes, *(subject.stand_ins.table.notes if subject.stand_ins else ())]
+    found = [note for note in dict.fromkeys(told) if note.startswith("warning (")]
     full, floor = subject.score((), subject.main), subject.floor(subject.main)
     if floor and floor.points.value >= full.value / 2:
         share = digits.plain(100 * floor.points.value / full.value, 0)

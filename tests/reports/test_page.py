@@ -339,6 +339,10 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
         assert zero == pytest.approx(100 * both.cell(name, OVERALL).cur.value, rel=1e-5)
         assert difference == pytest.approx(zero - stands_in, abs=1e-3)
     assert len(found.tables["m0-masks"][1]) == len(Elements(page.build([four])).tables["m0-masks"][1]) + 1
+    told = replace(both.model.stand_ins, table=replace(both.model.stand_ins.table, notes=("warning (limit): less",)))
+    warned = replace(both, model=replace(both.model, stand_ins=told))
+    assert verdict.doubts(warned)[0] == "warning (limit): less"
+    assert "with stand-ins: warning (limit): less" in page.build([warned])
     with pytest.raises(ValueError, match="ablation=predicted"):
         replace(four.model, stand_ins=four.model)
 
