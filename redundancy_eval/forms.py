@@ -202,8 +202,13 @@ class StoreHeader(TypedDict):
     identity: dict[str, Any]
 
 
-class Answer(TypedDict):
-    """A line of the response store."""
+class _Answer(TypedDict, total=False):
+    ids: list[int] | None
+    log_probability: float | None
+
+
+class Answer(_Answer):
+    """A line of the response store; versions before wrote neither ids nor log-probability."""
 
     identity: str
     task: str

@@ -19,7 +19,7 @@ from transformers import GenerationConfig
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.masking import ablations, hooks
+from redundancy_eval.model_wrappers.masking import ablations, generated, hooks
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prompt, not_numbers
 
 
@@ -157,13 +157,12 @@ class HfMaskedModel:
             inputs = self.inputs(asked)
             length = inputs["input_ids"].shape[1]
             numbers = Numbers([self.called(prompt) for prompt in asked], self.model.dtype, eos, length)
-            with self._masked(asked):
-                tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers])
-            for i, row, attention in zip(group, tokens[:, length:].tolist(), inputs["attention_mask"], strict=True):
-                stop = [place for place, token in enumerate(row) if token in eos]
-                new = row[: stop[0]] if stop else row
-                text = tokenizer.decode(new, skip_special_tokens=True).strip()
-                answers[i] = Answer(text, int(attention.sum()), len(new) + bool(stop), not stop)
+            with self._masked(asked), generated.Likelihood(self.model, settings) as likelihood:
+                tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers, likelihood])
+            given = generated.answers(
+                tokenizer, inputs["attention_mask"].sum(-1).tolist(), tokens[:, length:], eos, likelihood
+            )
+            answers |= dict(zip(group, given, strict=True))
         return [answers[i] for i in range(len(batch))]
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
-from redundancy_eval.model_wrappers.masking import ablations
+from redundancy_eval.model_wrappers.masking import ablations, generated
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
@@ -296,18 +296,13 @@ class MaskedModel:
         else:
             past, (inputs, attention) = None, self.batch(sequences)
             offsets = (attention == 0).sum(-1).tolist()
-        with self.model.prefill(visuals, offsets):
-            tokens = self.model.language_model.generate(
+        language_model = self.model.language_model
+        with self.model.prefill(visuals, offsets), generated.Likelihood(language_model, settings) as likelihood:
+            tokens = language_model.generate(
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
-                logits_processor=[Numbers(names, self.dtype, self.eos)],
+                logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
-        answers = []
-        for sequence, row in zip(sequences, tokens.tolist(), strict=True):
-            ends = [index for index, token in enumerate(row) if token in self.eos]
-            new = row[: ends[0]] if ends else row
-            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
-        return answers
+        return generated.answers(self.tokenizer, list(map(len, sequences)), tokens, self.eos, likelihood)
 
     def _prefixed(
         self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]

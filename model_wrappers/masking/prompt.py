@@ -1,7 +1,7 @@
 """What is put to a model under a mask and what comes back, whatever the model; and what is asked of all of them."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -40,12 +40,19 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated answer: its text, token counts, and whether it was stopped by the token limit."""
+    """A generated answer: its text, token counts, and whether it was stopped by the token limit.
+
+    `ids` are its `new_tokens` token ids, with the one that ended it. `log_probability` is the natural logarithm of the
+    model's own probability of exactly these (its raw logits, softmax in float32); None where the answer was drawn or
+    found by beams. It is left out of comparisons, because the same answer in another batch differs in the last digits.
+    """
 
     text: str
     prompt_tokens: int
     new_tokens: int
     capped: bool
+    ids: tuple[int, ...] = ()
+    log_probability: float | None = field(default=None, compare=False)
 
 
 class Masked(Protocol):

@@ -233,4 +233,5 @@ class Sweep:
         for question, one in job.questions:
             notes = (*one.notes, *reply.notes)
             counts = (answer.prompt_tokens, answer.new_tokens, answer.capped)
-            self.store.add(question.key(job.mask), Stored(answer.text, *counts, one.hashes, notes))
+            stored = Stored(answer.text, *counts, one.hashes, notes, answer.ids, answer.log_probability)
+            self.store.add(question.key(job.mask), stored)

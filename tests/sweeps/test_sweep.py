@@ -139,12 +139,12 @@ def alone(model, arguments, label, asked):
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])
         notes += tuple(subject.feeds()) if isinstance(subject, hf.HfMaskedModel) else ()
-        found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes)
+        found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes, answer.ids)
     return found
 
 
 def told(stored):
-    return stored.text, stored.prompt_tokens, stored.new_tokens, stored.capped, stored.notes
+    return stored.text, stored.prompt_tokens, stored.new_tokens, stored.capped, stored.notes, stored.ids
 
 
 @pytest.fixture(scope="module")
