@@ -29,7 +29,9 @@ from redundancy_eval.commands import (
 from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
 
-COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, explain, parity, demo, doctor)
+COMMANDS = (
+    sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, explain, parity, demo, doctor,
+)  # fmt: skip
 NAMES = tuple(command.__name__.rpartition(".")[2] for command in COMMANDS)
 _EPILOG = """\
 examples:

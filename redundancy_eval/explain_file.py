@@ -1,4 +1,4 @@
-"""`explain.json`: what masks change in a model without labels, as `redundancy-eval explain` writes it, reports read it."""
+"""`explain.json`: what masks change in a model without labels, from `redundancy-eval explain` to a report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -225,6 +225,4 @@ def check_fits(
         mine[name], theirs[name] = (each.get(name, _USUAL.get(name, "")) for each in (ours, runs))
     for name, own in mine.items():
         if own != theirs[name]:
-            raise DataError(
-                f"{where}: explains {name} {own or 'unset'}; the runs are of {theirs[name] or 'unset'}"
-            )
+            raise DataError(f"{where}: explains {name} {own or 'unset'}; the runs are of {theirs[name] or 'unset'}")

@@ -72,6 +72,19 @@ _ABOUT = {
         "right, which no router can attain; independent guessing would give as much as the last column says.",
         "",
     ),
+    "explain": (
+        "Means over documents, of categories and over these; CUR over the same categories. KL, Jensen-Shannon and "
+        "-log p are sums along the full model's answer, attention is of the last layer's, all with the encoder dropped "
+        "alone but where it is kept alone. None tells an encoder that harms from one that helps (docs/explain.md).",
+        "Brackets: {level} % intervals over questions, clustered by image, each for itself.",
+    ),
+    "agreement": (
+        "Rank correlation with CUR, which needs labels; kept alone, the least stands for the greatest CUR. By chance: "
+        "the share of orders of the encoders that agree as well. With few encoders an agreement says little about other "
+        "models.",
+        "Brackets: {level} % of draws of CUR and measure, as if other documents were asked; the encoders are taken as "
+        "given.",
+    ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip
 _ABOUT["ig"] = ("Largest minus smallest CUR.", _ABOUT["gaps"][1])

@@ -11,8 +11,7 @@ import numpy as np
 from redundancy_eval import masks, metrics, shown
 from redundancy_eval.explain_file import Explained
 from redundancy_eval.table import Mask, ScoreTable
-from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Settings, Share, analyse
-from redundancy_eval.uncertainty import measures
+from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Settings, Share, analyse, measures
 from redundancy_eval.uncertainty.measures import Beside
 
 FULL = "full model"

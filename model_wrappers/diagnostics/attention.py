@@ -44,8 +44,8 @@ def recording(language_model: Any, back: int) -> Iterator[Recorded]:
     """Within, the attention weights of the last layer's query `back` places before the end are kept.
 
     Queries and keys are taken where the layer hands them to its attention, after the rotary embedding, so that no
-    other layer and no other query pays for it: sequences * heads * tokens numbers. All tokens before the query count, so
-    sequences must not be padded.
+    other layer and no other query pays for it: sequences * heads * tokens numbers. All tokens before the query count,
+    so sequences must not be padded.
 
     Args:
         language_model: a causal language model of transformers.

@@ -111,7 +111,9 @@ class Native:
         prompts = [self.full.fitting(each.prompt()) for each in batch]
         ids = [tuple(self.full.prompt_ids(prompt)) for prompt in prompts]
         hashes = [tuple(map(ablations.image_hash, prompt.images)) for prompt in prompts]
-        pictures = {h: image for p, own in zip(prompts, hashes, strict=True) for h, image in zip(own, p.images, strict=True)}
+        pictures = {
+            h: image for p, own in zip(prompts, hashes, strict=True) for h, image in zip(own, p.images, strict=True)
+        }
         features = self._features(pictures)
         read = [
             Ready(prompt, own, mine, _joined([features[h] for h in mine]), ())

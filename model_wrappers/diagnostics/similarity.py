@@ -162,13 +162,10 @@ class Similarity:
 
 
 def resized(features: Tensor, side: int) -> Tensor:
-    """(units, tokens, channels) on a square grid -> rows (units * side * side, channels), by the mean of what they cover.
-
-    Tokens that are no square grid stay as they are where there are `side * side` of them.
-    """
+    """(units, tokens, channels) on a square grid -> (units * side * side, channels), means over what they cover."""
     units, tokens, channels = features.shape
     own = math.isqrt(tokens)
-    if own * own != tokens or own == side:
+    if own == side:
         return features.flatten(0, 1)
     grid = features.transpose(1, 2).reshape(units, channels, own, own).float()
     return functional.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2).flatten(0, 1)

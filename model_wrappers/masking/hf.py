@@ -173,20 +173,30 @@ class HfMaskedModel:
             ids = self.processor.tokenizer(continuation, add_special_tokens=False, return_tensors="pt").input_ids
             if not ids.numel():
                 raise DataError("a continuation without tokens has no likelihood")
-            inputs = self.inputs([prompt])
-            ids = ids.to(inputs["input_ids"])
-            for key, fill in (("input_ids", ids), ("attention_mask", torch.ones_like(ids))):
-                inputs[key] = torch.cat([inputs[key], fill], dim=1)
-            if "token_type_ids" in inputs:
-                inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(ids)], dim=1)
-            with self._masked([prompt]):
-                logits = self.model(**inputs).logits[0]
-            if not logits[-ids.shape[1] - 1 :].isfinite().all():
-                raise not_numbers(self.called(prompt), self.model.dtype)
-            predicted = logits[-ids.shape[1] - 1 : -1].float().log_softmax(-1)
+            predicted = self.along(prompt, ids[0].tolist())[:-1].float().log_softmax(-1)
+            ids = ids.to(predicted.device)
             total = predicted.gather(-1, ids[0][:, None]).sum().item()
             scored.append((total, bool((predicted.argmax(-1) == ids[0]).all())))
         return scored
+
+    @torch.inference_mode()
+    def along(self, prompt: Prompt, ids: Sequence[int]) -> Tensor:
+        """Logits (tokens + 1, vocabulary) that say each token of an answer to a prompt, and what comes after it.
+
+        Raises:
+            SetupError: they are not numbers.
+        """
+        inputs = self.inputs([prompt])
+        said = torch.tensor([list(ids)]).to(inputs["input_ids"])
+        for key, fill in (("input_ids", said), ("attention_mask", torch.ones_like(said))):
+            inputs[key] = torch.cat([inputs[key], fill], dim=1)
+        if "token_type_ids" in inputs:
+            inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(said)], dim=1)
+        with self._masked([prompt]):
+            logits: Tensor = self.model(**inputs).logits[0, -len(ids) - 1 :]
+        if not logits.isfinite().all():
+            raise not_numbers(self.called(prompt), self.model.dtype)
+        return logits
 
     @torch.inference_mode()
     def outputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:

@@ -86,6 +86,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     documents = [passes.Document(q.task, q.document, q.prompt, q.limit, q.settings) for q in questions]
     found = explaining.measure(subject, documents, labels, kinds, args.batch_size, _progress(len(documents)))
     similarity = found.similarity
+    out.parent.mkdir(parents=True, exist_ok=True)
     made = Explained(
         args.model,
         given.get("pretrained") or registry.family(args.model).default,
@@ -136,8 +137,7 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
 
     framework = FRAMEWORKS[taxonomy.LMMS_EVAL]
     told = ["--model", args.model, "--model_args", args.model_args, "--tasks", args.task, "--verbosity", "WARNING"]
-    device = ["--device", given["device"]] if "device" in given else []
-    route = framework.route([*told, *device, framework.out_flag, str(Path(args.out).parent)], str(args.batch_size))
+    route = framework.route([*told, framework.out_flag, str(Path(args.out).parent)], str(args.batch_size))
     found = [heard.question for heard in route.listen()]
     drawn = next((each for each in found if each.settings.get("do_sample")), None)
     if drawn is not None:
@@ -210,11 +210,10 @@ def _print(found: Explained) -> None:
 
     shown = [name for name in ("kl", "js", "surprise", "attention_kl", "attention_mass") if name in found.values]
     chosen = taxonomy.load()
-    for number, column in enumerate(shown and [measures.places(found, name, chosen)[-1] for name in shown][:1]):
-        assert number == 0
-        print(f"{column.name}: {column.documents} documents; intervals of 95 % over images\n")
     if shown:
-        columns = [measures.numbers(measures.places(found, name, chosen)[-1], 0.95) for name in shown]
+        last = [measures.places(found, name, chosen)[-1] for name in shown]
+        print(f"{last[0].name}, {last[0].documents} documents; in brackets 95 % intervals over images\n")
+        columns = [measures.numbers(place, 0.95) for place in last]
         lines = [["drop", *(f"{MEASURES[name].title} ({MEASURES[name].unit})" for name in shown)]]
         for row, mask in enumerate(found.masks):
             lines.append([masks.label(mask, found.encoders), *(_shown(column[row]) for column in columns)])

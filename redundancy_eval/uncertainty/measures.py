@@ -140,7 +140,9 @@ def beside(explained: Explained, table: ScoreTable, settings: Settings) -> Besid
 
 
 def places(explained: Explained, measure: str, taxonomy: Taxonomy, per: str = ANSWER) -> list[Asked]:
-    """A measure of all masks on every benchmark (of the taxonomy, else by its task's name), in categories, and over all.
+    """A measure of all masks on every benchmark, in categories, and over these.
+
+    A task that is in no benchmark of the taxonomy is a benchmark of its own name, in no category.
 
     Args:
         explained: what was measured.
@@ -317,7 +319,7 @@ def _drawn(found: Estimates, seed: int, label: str) -> Array:
 
 
 def _number(value: float, drawn: Array, level: float) -> Number:
-    """Percentiles of draws. Noise alone moves orders apart, so they lie low: the value is held by the interval anyway."""
+    """Percentiles of draws. Their noise moves orders apart, so they lie low: the interval holds the value anyway."""
     known = drawn[np.isfinite(drawn)]
     if math.isnan(value) or not len(known):
         return Number(value, reason="all are alike")

@@ -6,7 +6,7 @@ from typing import Any
 
 from redundancy_eval.reports import digits, remarks
 from redundancy_eval.reports.looks import Look
-from redundancy_eval.reports.page import charts, masks, texts, together, verdict
+from redundancy_eval.reports.page import charts, masks, texts, together, verdict, why
 from redundancy_eval.reports.page.drill import Sample
 from redundancy_eval.reports.page.parts import View, between, cell, encoder
 from redundancy_eval.reports.subject import Subject
@@ -43,6 +43,8 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "together_reason": texts.clip(together.why_not(subject)),
         "benchmarks": masks.benchmarks(subject),
         "routers": masks.routers(subject),
+        "why": why.tables(subject),
+        "why_note": why.note(subject),
         "examples": examples(subject, sample, looks),
         "sample": sample,
         "paper": against_paper(subject, looks),
