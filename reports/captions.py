@@ -80,8 +80,8 @@ _ABOUT = {
     ),
     "agreement": (
         "Rank correlation with CUR, which needs labels; kept alone, the least stands for the greatest CUR. By chance: "
-        "the share of orders of the encoders that agree as well. With few encoders an agreement says little about other "
-        "models.",
+        "the share of orders of the encoders that agree as well. With few encoders an agreement says little about "
+        "other models.",
         "Brackets: {level} % of draws of CUR and measure, as if other documents were asked; the encoders are taken as "
         "given.",
     ),

@@ -58,7 +58,7 @@ def explain(models: Sequence[Model]) -> Table:
             for each in beside.numbers
         ]  # fmt: skip
     columns = ("CUR (%)", *(column.title for column in shown))
-    return Table(EXPLAIN, "Measures without labels", "encoder", columns, tuple(rows), records=tuple(records))
+    return Table(EXPLAIN, "Inside the model, without labels", "encoder", columns, tuple(rows), records=tuple(records))
 
 
 def agreement(models: Sequence[Model]) -> Table:
@@ -82,7 +82,7 @@ def agreement(models: Sequence[Model]) -> Table:
             )  # fmt: skip
     columns = ("Kendall's tau", "Spearman's rho", "by chance", "rho over encoders in categories")
     return Table(
-        AGREEMENT, "Do measures without labels order encoders as CUR does?", "measure", columns, tuple(rows),
+        AGREEMENT, "Do these measures order encoders as CUR does?", "measure", columns, tuple(rows),
         records=tuple(records),
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.taxonomy import Taxonomy
 from redundancy_eval.uncertainty import encoders as of_encoders
 from redundancy_eval.uncertainty.join import Joined, join
-from redundancy_eval.uncertainty.numbers import few
+from redundancy_eval.uncertainty.numbers import NOT_KNOWN, few
 from redundancy_eval.uncertainty.results import Number, Settings
 
 MEAN = "Mean"  # over the categories that were asked; "Overall" is over all that the taxonomy has
@@ -241,7 +241,7 @@ def agreements(explained: Explained, joined: Joined, settings: Settings) -> list
         settings: level, and the seed of draws.
     """
     curs = {place.name: of_encoders.curs(joined, place) for place in joined.categories}
-    curs = {name: each for name, each in curs.items() if not np.isnan(each.df).any()}
+    curs = {name: each for name, each in curs.items() if not np.isnan(each.values).any()}
     if not curs or len(joined.encoders) < 2:
         return []
     found = []
@@ -310,9 +310,9 @@ def _correlated(
 
 
 def _drawn(found: Estimates, seed: int, label: str) -> Array:
-    """(draws, encoders) of the law of estimates."""
+    """(draws, encoders) of the law of estimates; NaN where it is not known."""
     if np.isnan(found.covariance).any():
-        return np.broadcast_to(found.values, (agreement.DRAWS, len(found.values)))
+        return np.full((agreement.DRAWS, len(found.values)), np.nan)
     rng = draws.generator(seed, f"agreement|{label}")
     noise = draws.of_draws(found.covariance, float(found.df.min()), rng, lambda each: each, agreement.DRAWS)
     return np.asarray(found.values + noise)
@@ -320,8 +320,9 @@ def _drawn(found: Estimates, seed: int, label: str) -> Array:
 
 def _number(value: float, drawn: Array, level: float) -> Number:
     """Percentiles of draws. Their noise moves orders apart, so they lie low: the interval holds the value anyway."""
-    known = drawn[np.isfinite(drawn)]
-    if math.isnan(value) or not len(known):
+    if math.isnan(value):
         return Number(value, reason="all are alike")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    if not np.isfinite(drawn).all():
+        return Number(value, reason=NOT_KNOWN)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Number(value, float(min(low, value)), float(max(high, value)), method="draws of CUR and measure")
