@@ -1,16 +1,13 @@
 """`redundancy-eval explain`: what masks change inside a model, without labels and from few documents."""
 
 import argparse
-import csv
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redundancy_eval import environment, explain_file, masks, taxonomy, usage
+from redundancy_eval import environment, masks, usage
 from redundancy_eval.errors import SetupError
-from redundancy_eval.explain_file import ENCODER_MEASURES, MEASURES, Explained
 
 if TYPE_CHECKING:
     from redundancy_eval.model_wrappers.sweeps.question import Question
@@ -61,7 +58,8 @@ def _flags(parser: usage.Parser) -> None:
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Measure, write, print; returns 0."""
-    from redundancy_eval import model_args
+    from redundancy_eval import explain_file, model_args, taxonomy
+    from redundancy_eval.reports import explained
 
     given, out = model_args.parse(args.model_args, "--model_args"), Path(args.out)
     if {"drop", "keep"} & set(given):
@@ -87,7 +85,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     found = explaining.measure(subject, documents, labels, kinds, args.batch_size, _progress(len(documents)))
     similarity = found.similarity
     out.parent.mkdir(parents=True, exist_ok=True)
-    made = Explained(
+    made = explain_file.Explained(
         args.model,
         given.get("pretrained") or registry.family(args.model).default,
         encoders,
@@ -105,8 +103,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         },
     )  # fmt: skip
     explain_file.write(made, out)
-    _write_csv(made, out.with_suffix(".csv"))
-    _print(made)
+    chosen = taxonomy.load()
+    out.with_suffix(".csv").write_text(explained.table(made, chosen), encoding="utf-8")
+    print(explained.text(made, chosen))
     return 0
 
 
@@ -135,7 +134,7 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
     """What lmms-eval asks in the tasks, as it asks in a sweep."""
     from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
 
-    framework = FRAMEWORKS[taxonomy.LMMS_EVAL]
+    framework = FRAMEWORKS["lmms-eval"]
     told = ["--model", args.model, "--model_args", args.model_args, "--tasks", args.task, "--verbosity", "WARNING"]
     route = framework.route([*told, framework.out_flag, str(Path(args.out).parent)], str(args.batch_size))
     found = [heard.question for heard in route.listen()]
@@ -165,72 +164,3 @@ def _progress(total: int) -> Any:
 
 def _dtype(full: Any) -> str:
     return str(getattr(full, "dtype", None) or full.model.dtype).removeprefix("torch.")
-
-
-def _write_csv(found: Explained, path: Path) -> None:
-    """Every number with its interval; an encoder's (or a pair's, `+`) stand in the column of masks."""
-    from redundancy_eval.uncertainty import measures
-
-    rows: list[list[object]] = []
-    for each in measures.everything(found, taxonomy.load(), 0.95):
-        number, unit = each.number, MEASURES[each.measure].unit
-        rows.append(
-            [
-                each.measure, f"{unit} per {each.per}" if each.per else unit,
-                f"drop={masks.label(each.mask, found.encoders)}", each.place, each.kind, number.value, number.low,
-                number.high, number.se, each.documents, number.clusters, number.reason or number.note,
-            ]
-        )  # fmt: skip
-    empty = [math.nan] * 3
-    for name, values in found.encoder_values.items():
-        for encoder, value in zip(found.encoders, values, strict=True):
-            rows.append([name, ENCODER_MEASURES[name].unit, encoder, "", "images", value, *empty, "", "", ""])
-    for i, row in enumerate(found.cka or ()):
-        for j in range(i):
-            pair = f"{found.encoders[j]}+{found.encoders[i]}"
-            rows.append(["cka", "share", pair, "", "images", row[j], *empty, "", "", ""])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["measure", "unit", "of", "place", "kind", "value", "low", "high", "se", "documents", "images", "note"]
-        )
-        writer.writerows([[_cell(value) for value in row] for row in rows])
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
-
-
-def _print(found: Explained) -> None:
-    """Means over the categories that were asked (over each benchmark where none is of a category)."""
-    from redundancy_eval.reports import markdown
-    from redundancy_eval.uncertainty import measures
-
-    shown = [name for name in ("kl", "js", "surprise", "attention_kl", "attention_mass") if name in found.values]
-    chosen = taxonomy.load()
-    if shown:
-        last = [measures.places(found, name, chosen)[-1] for name in shown]
-        print(f"{last[0].name}, {last[0].documents} documents; in brackets 95 % intervals over images\n")
-        columns = [measures.numbers(place, 0.95) for place in last]
-        lines = [["drop", *(f"{MEASURES[name].title} ({MEASURES[name].unit})" for name in shown)]]
-        for row, mask in enumerate(found.masks):
-            lines.append([masks.label(mask, found.encoders), *(_shown(column[row]) for column in columns)])
-        print(markdown.grid(lines, 1))
-    if found.cka is not None:
-        titles = [ENCODER_MEASURES[name].title for name in found.encoder_values]
-        lines = [["encoder", *titles, *(f"CKA with {name}" for name in found.encoders)]]
-        for i, name in enumerate(found.encoders):
-            own = [values[i] for values in found.encoder_values.values()]
-            lines.append([name, *(_short(value) for value in (*own, *found.cka[i]))])
-        print(("\n" if shown else "") + markdown.grid(lines, 1))
-
-
-def _shown(number: Any) -> str:
-    ends = "" if math.isnan(number.low) else f" [{number.low:.3g}, {number.high:.3g}]"
-    return _short(number.value) + ends
-
-
-def _short(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3g}"

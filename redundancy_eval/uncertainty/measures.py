@@ -184,7 +184,7 @@ def _benchmark(explained: Explained, measure: str, columns: Sequence[int], per: 
     """Mean over documents that have the measure, in clusters of equal images."""
     values = explained.values[measure][:, columns]
     ran = np.isfinite(values).any(axis=1)  # a measure of the full model alone has no other rows
-    there = np.isfinite(values[ran]).all(axis=0) & ran.any()
+    there = (np.isfinite(values) | ~ran[:, None]).all(axis=0) & ran.any()
     chosen = [explained.documents[column] for column, has in zip(columns, there, strict=True) if has]
     if not chosen:
         return covariance.unknown(np.full(len(values), np.nan)), 0
