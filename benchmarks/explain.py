@@ -36,7 +36,7 @@ MEASURES = (
 
 
 def scores(table: ScoreTable, explained: Explained) -> tuple[Array, NDArray[np.int64]]:
-    """(masks, documents) scores in the order of the explained masks and documents, and the category of each document."""
+    """(masks, documents) scores in the order of the explained ones, and the category of each document."""
     place = {task: i for i, task in enumerate(table.tasks)}
     columns, categories = [], []
     for each in explained.documents:
@@ -72,7 +72,8 @@ def main() -> None:
 
     def curs(on: NDArray[np.int64]) -> Array:
         found = means(given[:, on], categories[on])
-        return np.asarray((found[full] - found[single]) / found[full])
+        with np.errstate(divide="ignore", invalid="ignore"):  # none of five answers right
+            return np.asarray((found[full] - found[single]) / found[full])
 
     def measured(name: str, per_token: bool, kept: bool, on: NDArray[np.int64]) -> Array:
         values = explained.values[name][alone if kept else single][:, on]
@@ -84,22 +85,20 @@ def main() -> None:
     order = np.argsort(truth.mean(1))
     print("CUR, %:", {name: round(100 * float(value), 2) for name, value in zip(names, truth.mean(1), strict=True)})
     rng = np.random.default_rng(0)
-    rows = {"CUR with labels": [curs], **{title: [] for title, *_ in MEASURES}}
-    found = {title: {} for title in rows}
+    found: dict[str, dict[int, Array]] = {title: {} for title in ("CUR with labels", *(row[0] for row in MEASURES))}
     for count in COUNTS:
-        each = count // len(np.unique(categories))
-        right: dict[str, list[tuple[bool, bool]]] = {title: [] for title in rows}
+        of_each = count // len(np.unique(categories))
+        right: dict[str, list[tuple[bool, bool]]] = {title: [] for title in found}
         for _ in range(args.draws):
             on = np.concatenate(
-                [rng.choice(np.flatnonzero(categories == c), each, replace=False) for c in np.unique(categories)]
+                [rng.choice(np.flatnonzero(categories == c), of_each, replace=False) for c in np.unique(categories)]
             )
             values = {"CUR with labels": curs(on)}
             values |= {title: measured(name, per, kept, on) for title, name, per, kept in MEASURES}
             for title, value in values.items():
                 mine = np.argsort(value.mean(1), kind="stable")
                 right[title].append((bool((mine == order).all()), bool(mine[0] == order[0])))
-        for title, each_draw in right.items():
-            found[title][count] = np.mean(each_draw, 0)
+        found = {title: found[title] | {count: np.mean(each, 0)} for title, each in right.items()}
     print(f"\nright order / least found, {args.draws} draws")
     print(f"{'documents':28s}" + "".join(f"{count:>13d}" for count in COUNTS))
     for title, of_count in found.items():
@@ -129,6 +128,12 @@ def main() -> None:
     print("\nfeatures of the images: Kendall's tau with CUR")
     for name, of_encoders in explained.encoder_values.items():
         print(f"{name:28s}{stats.kendalltau(of_encoders, truth.mean(1))[0]:8.2f}", np.round(of_encoders, 3))
+    cells = measured("kl", False, False, every)
+    print("\nKL (nats) / CUR (%), encoder in category")
+    present = [table.taxonomy.categories[c] for c in np.unique(categories)]
+    print(f"{'':14s}" + "".join(f"{name:>18s}" for name in present))
+    for name, nats, share in zip(names, cells, truth, strict=True):
+        print(f"{name:14s}" + "".join(f"{a:9.3f} /{100 * b:6.1f} " for a, b in zip(nats, share, strict=True)))
     small = [(a, b) for (a, b), drop in zip(steps, of_steps, strict=True) if abs(drop) < 0.02 and a != full]
     kl = means(explained.values["kl"], categories).mean(1)
     print("\nsteps between masked models that change the score by less than two points, and KL by most:")

@@ -107,9 +107,9 @@ def _cell(number: Number | None, digits: int) -> Cell:
 
 
 def _decimals(numbers: Iterable[Number]) -> int:
-    """So many that the largest number of a column has three digits that count."""
+    """So many that the largest number of a column has four digits that count."""
     largest = max((abs(each.value) for each in numbers if math.isfinite(each.value)), default=0.0)
-    return 2 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+    return 2 if largest == 0 else min(6, max(0, 3 - math.floor(math.log10(largest))))
 
 
 def _ends(number: Number, name: str) -> Mapping[str, float]:
