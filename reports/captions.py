@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from redundancy_eval.reports import without_labels
 from redundancy_eval.reports.model import Model
+from redundancy_eval.statistics.changes import RESAMPLES
 from redundancy_eval.uncertainty import Settings
 from redundancy_eval.uncertainty.join import UNPAIRED
 
@@ -72,6 +74,12 @@ _ABOUT = {
         "right, which no router can attain; independent guessing would give as much as the last column says.",
         "",
     ),
+    "without_labels": (without_labels.LIMITS + " {compared}", _SINGLE),
+    "agreement": (
+        "Of the two measures, overall and in every category, with CUR. Over few encoders a single number can be "
+        "anything: read the interval.",
+        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group.",
+    ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip
 _ABOUT["ig"] = ("Largest minus smallest CUR.", _ABOUT["gaps"][1])
@@ -96,7 +104,17 @@ def of(stem: str, models: Sequence[Model], settings: Settings) -> tuple[str, str
     given = {
         "level": f"{100 * settings.level:g}",
         "margin": f"{100 * settings.margin:g}",
+        "resamples": f"{RESAMPLES:,}",
+        "compared": _compared(models),
         "relied": _RELIED.format(ablation=replaced) if ablations else "",
     }
     more = _UNPAIRED.format(names=unpaired) if unpaired and brackets else ""
     return about.format(**given), brackets.format(**given) + more
+
+
+def _compared(models: Sequence[Model]) -> str:
+    """In what form answers are compared."""
+    names = {name for model in models for name in model.analysis.without_labels.as_scored}
+    if not names:
+        return "Answers are compared as they were given."
+    return f"Answers are compared as they were given, but as the scoring read them on {', '.join(sorted(names))}."
