@@ -12,7 +12,7 @@ from redundancy_eval.reports.tables import Row, Table
 from redundancy_eval.uncertainty import Number
 from redundancy_eval.uncertainty.measures import MEAN, Beside
 
-STEMS = EXPLAIN, AGREEMENT = ("explain", "agreement")
+STEMS = EXPLAIN, AGREEMENT = ("explain", "explain_agreement")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def agreement(models: Sequence[Model]) -> Table:
             )  # fmt: skip
     columns = ("Kendall's tau", "Spearman's rho", "by chance", "rho over encoders in categories")
     return Table(
-        AGREEMENT, "Do these measures order encoders as CUR does?", "measure", columns, tuple(rows),
+        AGREEMENT, "Inside the model: rank correlation with CUR", "measure", columns, tuple(rows),
         records=tuple(records),
     )  # fmt: skip
 
