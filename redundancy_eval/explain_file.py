@@ -79,7 +79,7 @@ MEASURES = {
     "attention_kl": Measure("attention KL from the full model", "nats"),
     "attention_js": Measure("attention Jensen-Shannon divergence", "nats"),
     "attention_mass": Measure("attention on visual tokens", "share"),
-    "attention_infinite": Measure("attention KL infinite in float16", "share of documents"),
+    "attention_infinite": Measure("attention KL of a head infinite in float16", "share of documents"),
 }
 # Of an encoder.
 ENCODER_MEASURES = {

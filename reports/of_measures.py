@@ -107,9 +107,9 @@ def _cell(number: Number | None, digits: int) -> Cell:
 
 
 def _decimals(numbers: Iterable[Number]) -> int:
-    """So many that the largest number of a column has four digits that count."""
-    largest = max((abs(each.value) for each in numbers if math.isfinite(each.value)), default=0.0)
-    return 2 if largest == 0 else min(6, max(0, 3 - math.floor(math.log10(largest))))
+    """So many, from two to four, that the smallest number of a column has two digits that count."""
+    smallest = min((abs(each.value) for each in numbers if math.isfinite(each.value) and each.value), default=1.0)
+    return min(4, max(2, 1 - math.floor(math.log10(smallest))))
 
 
 def _ends(number: Number, name: str) -> Mapping[str, float]:

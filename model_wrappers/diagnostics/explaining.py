@@ -113,5 +113,5 @@ def _compared(full: Pass, one: Pass, ready: Ready, names: Sequence[str]) -> dict
         a, b = full.look.weights, one.look.weights
         found["attention_kl"], found["attention_js"] = attention.kl(a, b), attention.js(a, b)
         found["attention_mass"] = one.look.mass
-        found["attention_infinite"] = float(attention.infinite_in_half(a, b))
+        found["attention_infinite"] = float(attention.infinite_in_half(full.look.heads, one.look.heads))
     return found
