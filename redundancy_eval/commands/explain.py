@@ -79,12 +79,12 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     encoders = presets.encoders_of(args.model, given)
     labels = _labels(args.masks, encoders)
     questions = _spread(_questions(args, given), args.count)
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, not when all is measured
     full = loading.load(args.model, **{**given, "drop": "none"})
     subject = passes.subject(full, {label: masks.dropped(encoders, label) for label in labels})
     documents = [passes.Document(q.task, q.document, q.prompt, q.limit, q.settings) for q in questions]
     found = explaining.measure(subject, documents, labels, kinds, args.batch_size, _progress(len(documents)))
     similarity = found.similarity
-    out.parent.mkdir(parents=True, exist_ok=True)
     made = explain_file.Explained(
         args.model,
         given.get("pretrained") or registry.family(args.model).default,
