@@ -14,7 +14,7 @@ WORDS = {"changed": "answers that change", "expected": "confidence x change"}
 LIMITS = (
     "Answers that change: share of documents whose answer is another than the full model's. Confidence x change: the "
     "mean over documents of the full model's own probability of its answer where that changes, an estimate of the "
-    "points lost. Neither needs labels, and neither is below 0: a harmful encoder looks like a needed one. Questions "
+    "points lost. Neither needs labels, and neither is below 0: a harmful encoder looks like one that is relied on. Questions "
     "that the model guesses change their answers without any loss, which inflates the first; the second is as good as "
     "the model's probabilities are calibrated (compare its mean confidence with its score on a labelled part)."
 )
@@ -23,6 +23,7 @@ LIMITS = (
 def without_labels(models: Sequence[Model]) -> Table:
     """Of each encoder dropped alone, overall; the records hold every mask at every benchmark and category."""
     rows, records = [], []
+    known = any(math.isfinite(e.changed.value) for model in models for e in model.analysis.without_labels.masks)
     noise = any(_overall_noise(model) for model in models)
     for model in models:
         found = model.analysis.without_labels
@@ -46,7 +47,8 @@ def without_labels(models: Sequence[Model]) -> Table:
         columns = (*columns[:3], columns[4])
         rows = [Row(row.model, row.label, (*row.cells[:3], row.cells[4])) for row in rows]
     return Table(
-        "without_labels", "Without labels (overall)", "encoder", columns, tuple(rows), records=tuple(records)
+        "without_labels", "Without labels (overall)", "encoder", columns, tuple(rows if known else ()),
+        records=tuple(records),
     )  # fmt: skip
 
 
