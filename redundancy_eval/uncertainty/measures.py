@@ -98,7 +98,7 @@ class OfEncoder:
 
 @dataclass(frozen=True)
 class Beside:
-    """What was measured of a model's encoders, beside their CUR.
+    """What was measured of a model's encoders in categories and over these, beside their CUR.
 
     `cur` is the mean over the same categories as `MEAN` of the measures; `made_with` is the file's.
     """
@@ -126,7 +126,7 @@ def beside(explained: Explained, table: ScoreTable, settings: Settings) -> Besid
             found += [
                 OfEncoder(name, each.measure, kept, each.per, each.place, each.number)
                 for each in asked
-                if each.mask == mask and each.measure != "again"
+                if each.mask == mask and each.measure != "again" and each.kind != "benchmark"
             ]
     for measure, values in explained.encoder_values.items():
         reason = "one number for all images"
@@ -186,7 +186,7 @@ def _benchmark(explained: Explained, measure: str, name: str, columns: Sequence[
     """Mean over documents that have the measure, in clusters of equal images."""
     values = explained.values[measure][:, columns]
     ran = np.isfinite(values).any(axis=1)  # a measure of the full model alone has no other rows
-    there = (np.isfinite(values) | ~ran[:, None]).all(axis=0) & ran.any()
+    there = np.isfinite(values[ran]).all(axis=0) if ran.any() else np.zeros(len(columns), dtype=bool)
     chosen = [explained.documents[column] for column, has in zip(columns, there, strict=True) if has]
     if not chosen:
         return Asked(name, "benchmark", covariance.unknown(np.full(len(values), np.nan)), 0)
