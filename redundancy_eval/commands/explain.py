@@ -39,7 +39,12 @@ def _flags(parser: usage.Parser) -> None:
         help="lmms-eval tasks or groups whose documents are asked",
     )  # fmt: skip
     usage.add(
-        parser, "--count", type=int, default=64, metavar="N", help="documents of each task, evenly spread (default 64)"
+        parser,
+        "--count",
+        type=int,
+        default=64,
+        metavar="N",
+        help="documents of each task, from all over it (default 64)",
     )
     usage.add(
         parser, "--masks", default=_SINGLE, metavar="MASKS",
@@ -145,15 +150,23 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
 
 
 def _spread(questions: "Sequence[Question]", count: int) -> "list[Question]":
-    """So many questions of each task, evenly spread over it."""
+    """So many questions of each task: one, drawn with a fixed seed, from each of as many equal stretches.
+
+    At a fixed distance they could all be of one kind, as kinds of questions often take turns in a data set.
+    """
+    from redundancy_eval.statistics import draws
+
     of_task: dict[str, list[Question]] = {}
     for each in questions:
         of_task.setdefault(each.task, []).append(each)
-    return [
-        each
-        for mine in of_task.values()
-        for each in (mine if len(mine) <= count else [mine[i * len(mine) // count] for i in range(count)])
-    ]
+    chosen: list[Question] = []
+    for task, mine in of_task.items():
+        drawn = list(range(len(mine)))
+        if len(mine) > count:
+            ends = [i * len(mine) // count for i in range(count + 1)]
+            drawn = draws.generator(0, f"explain|{task}").integers(ends[:-1], ends[1:]).tolist()
+        chosen += [mine[i] for i in drawn]
+    return chosen
 
 
 def _progress(total: int) -> Any:

@@ -186,10 +186,10 @@ def _benchmark(explained: Explained, measure: str, name: str, columns: Sequence[
     """Mean over documents that have the measure, in clusters of equal images."""
     values = explained.values[measure][:, columns]
     ran = np.isfinite(values).any(axis=1)  # a measure of the full model alone has no other rows
-    there = np.isfinite(values[ran]).all(axis=0) if ran.any() else np.zeros(len(columns), dtype=bool)
-    chosen = [explained.documents[column] for column, has in zip(columns, there, strict=True) if has]
-    if not chosen:
+    there = np.flatnonzero(np.isfinite(values).sum(axis=0) == ran.sum())
+    if not len(there) or not ran.any():
         return Asked(name, "benchmark", covariance.unknown(np.full(len(values), np.nan)), 0)
+    chosen = [explained.documents[columns[i]] for i in there.tolist()]
     images, cluster = np.unique([each.images for each in chosen], return_inverse=True)
     numerators, denominators = np.zeros((len(values), len(images))), np.zeros(len(images))
     np.add.at(numerators.T, cluster, values[:, there].T)
