@@ -168,7 +168,7 @@ def test_a_report_shows_it_beside_cur_and_verify_wants_it(explained, tmp_path, c
     text, page = (out / "report.md").read_text(), (out / "report.html").read_text()
     for shown in (text, page):
         assert "Inside the model, without labels" in shown and "attention KL from the full model, kept alone" in shown
-    assert "Spearman" in (out / "agreement.tex").read_text()
+    assert "Spearman" in (out / "explain_agreement.tex").read_text()
     content = json.loads((out / "report.json").read_text())
     assert content["options"]["explain"] and content["models"][0]["explain"]["agreement"]
     with (out / "explain.csv").open() as handle:
