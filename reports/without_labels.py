@@ -14,9 +14,9 @@ WORDS = {"changed": "answers that change", "expected": "confidence x change"}
 LIMITS = (
     "Answers that change: share of documents whose answer is another than the full model's. Confidence x change: the "
     "mean over documents of the full model's own probability of its answer where that changes, an estimate of the "
-    "points lost. Neither needs labels, and neither is below 0: a harmful encoder looks like one that is relied on. Questions "
-    "that the model guesses change their answers without any loss, which inflates the first; the second is as good as "
-    "the model's probabilities are calibrated (compare its mean confidence with its score on a labelled part)."
+    "points lost. Neither needs labels, and neither is below 0: a harmful encoder looks like one that is relied on. "
+    "Questions that the model guesses change their answers without any loss, which inflates the first; the second is "
+    "as good as the model's probabilities are calibrated (compare mean confidence and score on a labelled part)."
 )
 
 

@@ -28,7 +28,7 @@ def unlabelled(subject: Subject, looks: Mapping[str, Look]) -> View | None:
     if itself is not None and math.isfinite(itself.confidence.value):
         score = subject.score((), subject.main)
         said.append(
-            f"Its mean confidence is {digits.value(itself.confidence)}, its score {digits.value(score)} points."
+            f"The full model’s mean confidence is {digits.value(itself.confidence)}, its score {digits.value(score)} points."
         )
     for agreement in found.agreements:
         if math.isfinite(agreement.spearman.value):

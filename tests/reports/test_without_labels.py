@@ -19,10 +19,8 @@ def test_every_form_shows_it_beside_cur(table):
     text = markdown.text(made)
     (line,) = (line for line in text.splitlines() if line.startswith("| full model, asked again"))
     assert "### Without labels" in text and "### Rank correlation with CUR" in text and line.count("–") == 4
-    assert (
-        "a harmful encoder looks like one that is relied on" in text
-        and "Answers are compared as they were given" in text
-    )
+    assert "a harmful encoder looks like one that is relied on" in text
+    assert "Answers are compared as they were given." in text
     records = made.table("without_labels").records
     places = {(each["mask"], each["place"]) for each in records}
     masks, named = len(table.masks), 2 * len(table.benchmarks) + 1
