@@ -13,6 +13,7 @@ from redundancy_eval import files, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 
 NAME, SCHEMA = "explain.json", 1
+KINDS = ("divergence", "attention", "similarity")  # of what is measured
 _DIGITS = 7  # significant ones of a value; float32 holds no more
 # Arguments that name places, which the checkpoint's name and the sample stand for.
 _PLACES = ("pretrained", "encoder_weights", "calibration")

@@ -14,7 +14,6 @@ from redundancy_eval.model_wrappers.diagnostics import attention, divergence
 from redundancy_eval.model_wrappers.diagnostics.passes import FULL, Document, Pass, Ready, Subject
 from redundancy_eval.model_wrappers.diagnostics.similarity import Similarity
 
-KINDS = ("divergence", "attention", "similarity")
 _DIVERGENCE = ("kl", "reverse_kl", "js", "surprise")
 _ATTENTION = ("attention_kl", "attention_js", "attention_mass", "attention_infinite")
 
@@ -42,7 +41,7 @@ def measure(
         subject: the model.
         documents: what is asked.
         labels: of the masks, the full model (`none`) among them.
-        kinds: of KINDS.
+        kinds: of explain_file.KINDS.
         batch_size: documents that are answered together, then masks of a document that are passed together.
         done: told after every document how many were done.
 

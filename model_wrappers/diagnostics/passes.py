@@ -67,7 +67,7 @@ class Subject(Protocol):
     """A loaded model under all masks.
 
     Attributes:
-        half: whether it runs in half precision, where the same sequence in another batch gives other last digits.
+        half: whether the same sequence in another batch gives other digits, as in half precision.
         encoders: names, in its order.
     """
 
@@ -184,7 +184,7 @@ class Hooked:
 
     def __init__(self, full: HfMaskedModel, views: Mapping[str, HfMaskedModel]):
         self.full, self.views = full, dict(views)
-        self.half, self.encoders = full.model.dtype != torch.float32, full.encoder_names
+        self.half, self.encoders = False, full.encoder_names  # every pass is of one sequence, in the same way
 
     def read(self, batch: Sequence[Document], answers: bool) -> list[Ready]:
         """See Subject."""

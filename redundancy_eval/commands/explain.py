@@ -17,7 +17,6 @@ redundancy-eval explain --model eagle_masked --model_args pretrained=NVEagle/Eag
     --task redundancy_gqa,redundancy_textvqa --count 64 -o explain.json
 redundancy-eval report runs/x5 -o tables/x5 --explain explain.json"""
 _SINGLE = "single"
-_KINDS = ("divergence", "attention", "similarity")
 
 
 def add(commands: Any) -> None:
@@ -32,6 +31,8 @@ def add(commands: Any) -> None:
 
 
 def _flags(parser: usage.Parser) -> None:
+    from redundancy_eval.explain_file import KINDS
+
     usage.add(parser, "--model", required=True, metavar="MODEL", help="eagle_masked, hf_masked, ...")
     usage.add(parser, "--model_args", default="", metavar="ARGS", help="pretrained=...,...; without drop= and keep=")
     usage.add(
@@ -51,8 +52,8 @@ def _flags(parser: usage.Parser) -> None:
         help=f"{_SINGLE} (each encoder dropped alone and kept alone, and all dropped; default), or as for `sweep`",
     )  # fmt: skip
     usage.add(
-        parser, "--only", default=",".join(_KINDS), metavar="KIND,...",
-        help=f"of {', '.join(_KINDS)} (default: all; of hf_masked divergence)",
+        parser, "--only", default=",".join(KINDS), metavar="KIND,...",
+        help=f"of {', '.join(KINDS)} (default: all; of hf_masked divergence)",
     )  # fmt: skip
     usage.add(
         parser, "--batch_size", type=int, default=8, metavar="N",
@@ -115,13 +116,15 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _chosen(text: str, hooked: bool) -> list[str]:
+    from redundancy_eval.explain_file import KINDS
+
     kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
-    unknown = [kind for kind in kinds if kind not in _KINDS]
+    unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
-        raise SetupError(f"--only knows {', '.join(_KINDS)}; not {unknown[0] if unknown else text!r}")
+        raise SetupError(f"--only knows {', '.join(KINDS)}; not {unknown[0] if unknown else text!r}")
     if not hooked:
         return kinds
-    if kinds not in ([*_KINDS], ["divergence"]):
+    if kinds not in ([*KINDS], ["divergence"]):
         raise SetupError("hf_masked: where the images stand and what its encoders give is not known; --only divergence")
     return ["divergence"]
 

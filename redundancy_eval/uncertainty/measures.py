@@ -15,7 +15,7 @@ import numpy as np
 from redundancy_eval import metrics
 from redundancy_eval.explain_file import MEASURES, Explained
 from redundancy_eval.statistics import agreement, changes, covariance, draws, intervals
-from redundancy_eval.statistics.covariance import Array, Estimates, Scores
+from redundancy_eval.statistics.covariance import Array, Scores
 from redundancy_eval.statistics.cur import overall_curs
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.taxonomy import Taxonomy
@@ -200,7 +200,8 @@ def _benchmark(explained: Explained, measure: str, name: str, columns: Sequence[
 
 def numbers(found: Asked, level: float) -> list[Number]:
     """A place's measure of each mask, with t intervals that end at 0."""
-    estimates = _plain(found.scores)
+    # Without the pseudo unit, which is that of answers that are right or wrong.
+    estimates = covariance.linear(found.scores, np.eye(len(found.scores.values)), pseudo_unit=False)
     low, high = intervals.t_interval(estimates, level)
     made = []
     for i, value in enumerate(estimates.values.tolist()):
@@ -214,12 +215,6 @@ def numbers(found: Asked, level: float) -> list[Number]:
             se, clusters = float(estimates.se[i]), found.scores.clusters
             made.append(Number(value, *ends, se, df, clusters, _METHOD, note=few(df)))
     return made
-
-
-def _plain(scores: Scores, rows: Sequence[int] | None = None) -> Estimates:
-    """Without the pseudo unit, which is that of answers that are right or wrong."""
-    contrasts = np.eye(len(scores.values))
-    return covariance.linear(scores, contrasts if rows is None else contrasts[list(rows)], pseudo_unit=False)
 
 
 def everything(explained: Explained, taxonomy: Taxonomy, level: float) -> list[Measured]:

@@ -55,7 +55,7 @@ def subject_of(model_id, given, **more):
 @pytest.mark.parametrize("model_id", list(registry.FAMILIES))
 def test_every_family(checkpoints, model_id):
     subject, labels = subject_of(model_id, checkpoints[model_id])
-    found = explaining.measure(subject, DOCUMENTS, labels, explaining.KINDS, 3)
+    found = explaining.measure(subject, DOCUMENTS, labels, explain_file.KINDS, 3)
     values = found.values
     assert [document.document for document in found.documents] == ["0", "1"]
     assert "again" not in values and all(np.isfinite(each).all() for each in values.values())
@@ -115,7 +115,7 @@ def test_half_precision_tells_its_own_noise(checkpoints):
 def test_a_document_without_images_is_looked_at_by_no_encoder(checkpoints):
     subject, labels = subject_of("eagle_masked", checkpoints["eagle_masked"])
     text = passes.Document("task", "9", lambda: Prompt("What is two and two?"), 5)
-    found = explaining.measure(subject, [text, DOCUMENTS[0]], labels, explaining.KINDS, 2)
+    found = explaining.measure(subject, [text, DOCUMENTS[0]], labels, explain_file.KINDS, 2)
     assert np.allclose(found.values["kl"][:, 0], 0, atol=1e-5) and np.isnan(found.values["attention_kl"][:, 0]).all()
     assert found.documents[0].images == "task 9" and found.similarity.units == 1
 
