@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from redundancy_eval import masks, metrics, taxonomy, uncertainty
-from redundancy_eval.table import SampleScores, ScoreTable
+from redundancy_eval.table import Said, SampleScores, ScoreTable
 
 ENCODERS = ("clip", "convnext", "sam", "eva02", "pix2struct", "siglip", "dinov2")
 
@@ -39,6 +39,7 @@ def table(documents: int, encoders: tuple[str, ...]) -> ScoreTable:
             scores.astype(np.float64),
             np.char.add("image ", (number // 2).astype(str)),
             names[number // 2 % len(names)],
+            Said(1 + scores.astype(np.uint64), False, np.log(rng.random(documents)), np.zeros(documents)),
         )
         sums = metrics.cluster_sums(made.scores, made.clusters, made.strata, benchmark.rule)
         points.append(100 * metrics.benchmark_score(sums, benchmark.weights))

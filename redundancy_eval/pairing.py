@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, masks, scoring
+from redundancy_eval import compare, confidence, masks, scoring
 from redundancy_eval.grouping import Model
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Samples
 from redundancy_eval.scoring import Scored
-from redundancy_eval.table import Mask, SampleScores
+from redundancy_eval.table import Mask, Said, SampleScores
 from redundancy_eval.taxonomy import CSV, VLMEVALKIT, Benchmark, Part
 
 
@@ -64,7 +64,7 @@ def column(model: Model, benchmark: Benchmark, parts: Sequence[Part], lenient: L
     for task, of_mask in answers.items():
         compare.check_documents(list(of_mask.values()), task, lenient)
     whole = logged and not any(s.reason for found in logged.values() for s in found)
-    samples = _paired(model.masks, logged) if whole else None
+    samples = _paired([part.task for part in parts], model.masks, logged) if whole else None
     rerun, more = _rerun(model, benchmark, parts, logged.get(()), lenient)
     return Column(
         np.array([scored[mask].points if mask in scored else np.nan for mask in model.masks]),
@@ -94,7 +94,7 @@ def _rerun(
     for part, one, other in zip(parts, first, found.samples, strict=False):
         compare.check_documents([one, other], part.task, lenient)
     whole = found.samples and not any(each.reason for each in (*found.samples, *first))
-    return (_paired([()], {(): found.samples}) if whole else None), found.notes
+    return (_paired([part.task for part in parts], [()], {(): found.samples}) if whole else None), found.notes
 
 
 def _not_run(model: Model, mask: Mask, benchmark: Benchmark, absent: Sequence[str]) -> str:
@@ -122,7 +122,7 @@ def _unchecked(model: Model, benchmark: Benchmark, scored: Mapping[Mask, Scored]
     return notes
 
 
-def _paired(rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
+def _paired(tasks: Sequence[str], rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> SampleScores:
     """Scores of the documents that all logged masks share (all of them, unless that was excused)."""
     first, *others = logged.values()
     kept = [
@@ -132,10 +132,12 @@ def _paired(rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> S
         for part, one in enumerate(first)
     ]
     scores = np.full((len(rows), sum(map(len, kept))), np.nan)
+    answers = np.zeros(scores.shape, dtype=np.uint64)
     for mask, found in logged.items():
         places = [_places(s.documents, documents) for s, documents in zip(found, kept, strict=True)]
-        picked = [np.where(s.missing, np.nan, s.scores)[at] for s, at in zip(found, places, strict=True)]
-        scores[rows.index(mask)] = np.concatenate(picked)
+        row, picked = rows.index(mask), list(zip(found, places, strict=True))
+        scores[row] = np.concatenate([np.where(s.missing, np.nan, s.scores)[at] for s, at in picked])
+        answers[row] = np.concatenate([np.where(s.missing, np.uint64(0), s.answers)[at] for s, at in picked])
     places = [_places(s.documents, documents) for s, documents in zip(first, kept, strict=True)]
     prefix = [f"{number}:" if len(first) > 1 else "" for number in range(len(first))]
     names = [np.char.add(p, documents.astype(np.str_)) for p, documents in zip(prefix, kept, strict=True)]
@@ -144,7 +146,28 @@ def _paired(rows: Sequence[Mask], logged: Mapping[Mask, Sequence[Samples]]) -> S
         scores,
         np.concatenate([s.clusters[at] for s, at in zip(first, places, strict=True)]),
         np.concatenate([s.strata[at] for s, at in zip(first, places, strict=True)]),
+        _said(tasks, logged, kept, answers),
     )
+
+
+def _said(
+    tasks: Sequence[str],
+    logged: Mapping[Mask, Sequence[Samples]],
+    kept: Sequence[NDArray[Any]],
+    answers: NDArray[np.uint64],
+) -> Said:
+    """What was answered to the documents that all masks share; the model's own probabilities where a store has them."""
+    full = logged.get((), ())
+    known = [confidence.of(task, samples) for task, samples in zip(tasks, full, strict=False)]
+    places = [_places(s.documents, documents) for s, documents in zip(full, kept, strict=False)]
+
+    def joined(name: str) -> NDArray[np.float64]:
+        found = [getattr(each, name)[at] for each, at in zip(known, places, strict=True)]
+        return np.concatenate(found) if found else np.full(answers.shape[1], np.nan)
+
+    as_scored = all(samples.as_scored for found in logged.values() for samples in found)
+    reason = next((each.reason for each in known if each.reason), "")
+    return Said(answers, as_scored, joined("log_probability"), joined("alone"), reason)
 
 
 def _places(documents: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:

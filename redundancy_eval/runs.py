@@ -20,7 +20,8 @@ class Samples:
     `lines` are line (or row) numbers in `path`, `digests` hashes of what was asked and what is right, `scores` (0..1)
     the framework's, `missing` marks answers that could not be had (wrong to the framework), `capped` those that reached
     the token limit. `replies` are `reply_digest`s of what was answered (0: not known), `empty` marks replies that are
-    blank. Where samples hold no scores, `reason` says why.
+    blank; `answers` are hashes of what was compared with the right answer, as far as samples tell that (`as_scored`),
+    else the replies'. Where samples hold no scores, `reason` says why.
     """
 
     path: Path
@@ -34,6 +35,8 @@ class Samples:
     capped: NDArray[np.bool_]
     replies: NDArray[np.uint64]
     empty: NDArray[np.bool_]
+    answers: NDArray[np.uint64]
+    as_scored: bool = False
     reason: str = ""
 
 

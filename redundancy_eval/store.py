@@ -12,7 +12,7 @@ import secrets
 import socket
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -25,6 +25,7 @@ from redundancy_eval.files import parse_json, read_json
 
 HEADER = "store.json"
 SCHEMA = 1
+ALONE = "none (alone)"  # in the place of a mask: the full model once more, sharing nothing, see docs/sweep.md
 _SHARDS = "answers-*.jsonl"
 _TAIL = len(b',"crc":"00000000"}\n')
 
@@ -219,6 +220,32 @@ class Store:
             self.close()
 
 
+def under(folder: Path, masks: Sequence[str]) -> Iterator[tuple[Key, Stored]]:
+    """Answers of a store under some masks, whoever's it is, to be read beside finished results.
+
+    Of two answers to one key the first comes first. Half a line at the end of a shard is passed over.
+
+    Raises:
+        SetupError: another version wrote it.
+        DataError: a line of these masks is damaged.
+    """
+    _check_schema(read_json(folder / HEADER), folder / HEADER)
+    wanted = [f'"mask":{json.dumps(mask)},'.encode() for mask in masks]
+    same: dict[Any, Any] = {}
+    for path in sorted(folder.glob(_SHARDS)):
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if any(mask in line for mask in wanted) and line.endswith(b"\n"):
+                    _, key, stored = _parse(line, path, number, same)
+                    if key.mask in masks:  # a text may hold such words
+                        yield key, stored
+
+
+def stamp(folder: Path) -> str:
+    """What changes whenever answers are added: names and sizes of the shards."""
+    return canonical([[path.name, path.stat().st_size] for path in sorted(folder.glob(_SHARDS))])
+
+
 def _question(key: Key) -> tuple[str, ...]:
     return key.task, key.split, key.document, key.prompt, key.generation
 
@@ -275,10 +302,7 @@ def _check_header(folder: Path, identity: Mapping[str, Any], renew: bool) -> Non
     if not path.exists():
         _create(path, text)
     found = read_json(path)
-    if found.get("schema") != SCHEMA:
-        raise SetupError(
-            f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}: use another output folder"
-        )
+    _check_schema(found, path)
     other = difference(forms.check(found, forms.StoreHeader, path)["identity"], identity)
     if other and renew and not any(shard.stat().st_size for shard in folder.glob(_SHARDS)):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -286,6 +310,13 @@ def _check_header(folder: Path, identity: Mapping[str, Any], renew: bool) -> Non
         os.replace(temporary, path)
     elif other:
         raise SetupError(f"{folder} holds answers of another model: {other}; use another output folder")
+
+
+def _check_schema(header: Mapping[str, Any], path: Path) -> None:
+    if header.get("schema") != SCHEMA:
+        raise SetupError(
+            f"{path}: schema {header.get('schema')!r}; this version reads {SCHEMA}: use another output folder"
+        )
 
 
 def difference(there: Any, here: Any) -> str:

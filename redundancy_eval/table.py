@@ -1,7 +1,7 @@
 """Scores of one model under its masks: data only, what statistics and reports look at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,42 @@ Mask = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Said:
+    """What was answered to the documents of one benchmark, paired across masks.
+
+    `answers` are hashes (masks, documents), 0 where an answer is not known; `as_scored` tells that they are of what
+    the framework's scoring read from the replies, else of the replies. Of the full model's answers (documents,):
+    `log_probability` is the model's own, natural, NaN where it is not known, and `alone` 1 where the same model gave
+    another answer in a batch of its own, 0 where it gave the same, NaN where it was not asked twice. `reason` says why
+    log-probabilities are missing.
+    """
+
+    answers: NDArray[np.uint64]
+    as_scored: bool
+    log_probability: NDArray[np.float64]
+    alone: NDArray[np.float64]
+    reason: str = ""
+
+    def take(self, order: NDArray[np.intp]) -> "Said":
+        """Its documents in another order."""
+        return replace(
+            self, answers=self.answers[:, order], log_probability=self.log_probability[order], alone=self.alone[order]
+        )
+
+
+@dataclass(frozen=True)
 class SampleScores:
     """Paired per-document scores (0..1) of one benchmark.
 
     `scores` is (masks, documents) with NaN where a mask was not run or an answer is missing; `clusters` and `strata`
-    are (documents,).
+    are (documents,). `said` is what was answered, where that is known.
     """
 
     documents: NDArray[np.str_]
     scores: NDArray[np.float64]
     clusters: NDArray[np.str_]
     strata: NDArray[np.str_]
+    said: Said | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from redundancy_eval.reports import without_labels
 from redundancy_eval.reports.model import Model
+from redundancy_eval.statistics.changes import RESAMPLES
 from redundancy_eval.uncertainty import Settings
 from redundancy_eval.uncertainty.join import UNPAIRED
 
@@ -89,12 +91,18 @@ _ABOUT = {
         "alone but where it is kept alone. None tells an encoder that harms from one that helps (docs/explain.md).",
         "Brackets: {level} % intervals over questions, clustered by image, each for itself.",
     ),
-    "agreement": (
+    "explain_agreement": (
         "Rank correlation with CUR, which needs labels; kept alone, the least stands for the greatest CUR. By chance: "
         "the share of orders of the encoders that agree as well. With few encoders an agreement says little about "
         "other models.",
-        "Brackets: {level} % of draws of CUR and measure, as if other documents were asked; the encoders are taken as "
-        "given.",
+        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group; the "
+        "encoders are taken as given.",
+    ),
+    "without_labels": (without_labels.LIMITS + " {compared}", _SINGLE),
+    "agreement": (
+        "Of the two measures, overall and in every category, with CUR. Over few encoders a single number can be "
+        "anything: read the interval.",
+        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group.",
     ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip
@@ -131,7 +139,17 @@ def of(stem: str, models: Sequence[Model], settings: Settings) -> tuple[str, str
         "margin": f"{100 * settings.margin:g}",
         "need": _NEED.format(margin=f"{100 * settings.margin:g}")
         + _RETRAINED * any(model.retrained for model in models),
+        "resamples": f"{RESAMPLES:,}",
+        "compared": _compared(models),
         "relied": _RELIED.format(ablation=replaced) if ablations else "",
     }
     more = _UNPAIRED.format(names=unpaired) if unpaired and brackets else ""
     return about.format(**given), brackets.format(**given) + more
+
+
+def _compared(models: Sequence[Model]) -> str:
+    """In what form answers are compared."""
+    names = {name for model in models for name in model.analysis.without_labels.as_scored}
+    if not names:
+        return "Answers are compared as they were given."
+    return f"Answers are compared as they were given, but as the scoring read them on {', '.join(sorted(names))}."

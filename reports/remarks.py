@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from redundancy_eval.reports import cells
 from redundancy_eval.reports.model import Model
-from redundancy_eval.uncertainty import OVERALL, Number, Rerun
+from redundancy_eval.uncertainty import OVERALL, Itself, Number, Rerun
 from redundancy_eval.uncertainty.numbers import FEW
 
 # Scores that are not there: the table's own notes tell of each.
@@ -36,7 +36,20 @@ def notes(model: Model) -> tuple[str, ...]:
         listed = ", ".join(f"{place} (df {df:.1f})" for place, df in few.items())
         said.append(f"few images or groups, so that intervals are rough: {listed}")
     again = [_second_run(each) for each in model.analysis.reruns if each.place == OVERALL and not each.share.reason]
-    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *again, *said)))
+    confident = [_confidence(model, each) for each in model.analysis.without_labels.full if each.place == OVERALL]
+    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *again, *filter(None, confident), *said)))
+
+
+def _confidence(model: Model, full: Itself) -> str:
+    """The full model's confidence beside its score; "" where it is not known."""
+    if not math.isfinite(full.confidence.value):
+        return ""
+    confidence, score = (cells.of(each) for each in (full.confidence, model.score((), OVERALL, "overall")))
+    return (
+        f"the full model's mean probability of its own answers is {cells.figure(confidence)} % "
+        f"{cells.interval(confidence)}, its score {cells.figure(score)} points: confidence x change is as good as "
+        "these agree, in every category"
+    )
 
 
 def _second_run(again: Rerun) -> str:
@@ -72,6 +85,10 @@ def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
         yield "what keeps a share", OVERALL, Number(math.nan, reason=keeps.reason)
     for again in found.reruns:
         yield "the second run", again.place, again.share
+    for each in found.without_labels.masks:
+        if each.place == OVERALL:
+            yield "answers that change", each.place, each.changed
+            yield "confidence x change", each.place, each.expected
     for router in found.routers:
         if router.kind != "benchmark":
             yield "what choosing masks could gain", router.place, Number(math.nan, reason=router.reason)

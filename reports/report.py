@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 
 from redundancy_eval.explain_file import Explained
 from redundancy_eval.options import Options
-from redundancy_eval.reports import captions, headline, of_encoders, of_measures, of_need, of_scores, remarks
+from redundancy_eval.reports import (
+    captions,
+    headline,
+    of_encoders,
+    of_measures,
+    of_need,
+    of_scores,
+    remarks,
+    without_labels,
+)
 from redundancy_eval.reports.model import Model, Other, models
 from redundancy_eval.reports.tables import Table
 from redundancy_eval.table import ScoreTable
@@ -88,8 +97,9 @@ def _tables(found: Sequence[Model], settings: Settings) -> list[Table]:
         of_encoders.information_gap(found), of_scores.scores(found), of_scores.variants(found),
         of_scores.selection(found), of_scores.keeps(found), of_encoders.floor(found), of_encoders.corrected(found),
         shapley, of_encoders.pairs(found), *([of_encoders.shared(found)] if shapley.is_empty else []),
-        of_scores.router(found), of_encoders.changed(found), of_scores.benchmarks(found),
-        of_measures.explain(found), of_measures.agreement(found),
+        of_scores.router(found), of_encoders.changed(found), without_labels.without_labels(found),
+        without_labels.agreement(found), of_measures.explain(found),
+        of_measures.agreement(found), of_scores.benchmarks(found),
     ]  # fmt: skip
     kept = [table for table in made if table.rows and (table.stem in _ALWAYS or not table.is_empty)]
     return [_captioned(table, found, settings) for table in kept]

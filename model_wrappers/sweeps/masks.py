@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from redundancy_eval import masks
+from redundancy_eval import masks, store
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import registry
 
 PRESETS = {"every": masks.every, "leave-one-out": masks.leave_one_out, "keep-one": masks.keep_one}
 FULL = "none"
 # The full model once more, in batches of its own: how far half precision alone makes answers differ.
-ALONE = "none (alone)"
+ALONE = store.ALONE
 
 
 def encoders_of(model: str, given: Mapping[str, str]) -> tuple[str, ...]:

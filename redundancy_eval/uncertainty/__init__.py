@@ -13,10 +13,11 @@ import numpy as np
 
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.table import SampleScores, ScoreTable
-from redundancy_eval.uncertainty import encoders, noise, subsets, together
+from redundancy_eval.uncertainty import encoders, noise, subsets, together, without_labels
 from redundancy_eval.uncertainty.join import Joined, join
 from redundancy_eval.uncertainty.results import (
     OVERALL,
+    Agreement,
     Analysis,
     Best,
     Cell,
@@ -24,6 +25,7 @@ from redundancy_eval.uncertainty.results import (
     Everywhere,
     Floor,
     Gap,
+    Itself,
     Keeps,
     Moebius,
     Need,
@@ -35,12 +37,15 @@ from redundancy_eval.uncertainty.results import (
     Settings,
     Share,
     Shared,
+    Unlabelled,
+    WithoutLabels,
     plain,
 )
 
 __all__ = [
-    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Keeps", "Moebius", "Need",
-    "Number", "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "analyse", "plain",
+    "OVERALL", "Agreement", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Itself", "Keeps",
+    "Moebius", "Need", "Number", "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "Unlabelled",
+    "WithoutLabels", "analyse", "plain",
 ]  # fmt: skip
 
 
@@ -86,6 +91,7 @@ def analyse(
         routers=tuple(subsets.routers(joined, settings)),
         changed=tuple(changed),
         reruns=tuple(reruns),
+        without_labels=without_labels.analyse(joined, settings),
         notes=tuple(_notes(joined, rerun is not None)),
         signature=_signature(joined, settings),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from redundancy_eval import masks, metrics
 from redundancy_eval.statistics import covariance
 from redundancy_eval.statistics.covariance import Array, Scores
-from redundancy_eval.table import Mask, SampleScores, ScoreTable
+from redundancy_eval.table import Mask, Said, SampleScores, ScoreTable
 from redundancy_eval.taxonomy import Benchmark
 from redundancy_eval.uncertainty.results import OVERALL
 
@@ -165,7 +165,8 @@ def _answers(samples: SampleScores, source: Sequence[int], benchmark: Benchmark)
     order = np.lexsort((samples.documents, samples.clusters, samples.strata))
     scores = np.stack([samples.scores[at] if at >= 0 else np.full(len(order), np.nan) for at in source])[:, order]
     clusters, strata = samples.clusters[order], samples.strata[order]
-    ordered = SampleScores(samples.documents[order], scores, clusters, strata)
+    said = None if samples.said is None else _said(samples.said, source, order)
+    ordered = SampleScores(samples.documents[order], scores, clusters, strata, said)
     sums = metrics.cluster_sums(scores, clusters, strata, benchmark.rule)
     ran = ~np.isnan(scores).all(axis=1)
     if not np.isnan(scores[ran]).any():
@@ -180,6 +181,12 @@ def _answers(samples: SampleScores, source: Sequence[int], benchmark: Benchmark)
         denominators = np.where(lost, 0.0, sums.denominators)
     numerators = np.where(ran[:, None], numerators, np.nan)
     return Answers(ordered, sums.strata, numerators, np.where(ran[:, None], denominators, sums.denominators))
+
+
+def _said(said: Said, source: Sequence[int], order: NDArray[np.intp]) -> Said:
+    """Answers of the masks' rows, in the order of the items; none of a mask that was not run."""
+    rows = [said.answers[at] if at >= 0 else np.zeros(len(order), dtype=np.uint64) for at in source]
+    return replace(said, answers=np.stack(rows)).take(order)
 
 
 def mean_place(name: str, kind: str, parts: Sequence[Place], rows: int) -> Place:

@@ -237,6 +237,60 @@ class Rerun:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """What a mask changes on a benchmark, in a category or overall (`kind`), as far as no label is needed.
+
+    `changed` is the share of documents whose answer is another than the full model's, `above_noise` that less the share
+    that changes where the full model is only asked again in other batches, `expected` confidence x change in points;
+    `lost` are the points that it does lose, which needs labels.
+    """
+
+    mask: Mask
+    place: str
+    kind: str
+    changed: Number
+    above_noise: Number
+    expected: Number
+    lost: Number
+
+
+@dataclass(frozen=True)
+class Itself:
+    """The full model: the share of answers that differ when it is asked alone, and its mean confidence, in points."""
+
+    place: str
+    kind: str
+    alone: Number
+    confidence: Number
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations of a measure (`changed` or `expected`) with CUR over encoders, or encoders x categories."""
+
+    measure: str
+    over: str
+    count: int
+    spearman: Number
+    kendall: Number
+
+
+@dataclass(frozen=True)
+class WithoutLabels:
+    """What is known without labels; on benchmarks of `as_scored`, answers are compared as their scoring read them."""
+
+    masks: tuple[Unlabelled, ...]
+    full: tuple[Itself, ...]
+    agreements: tuple[Agreement, ...]
+    as_scored: tuple[str, ...]
+
+    def of(self, mask: Iterable[str], place: str) -> Unlabelled | None:
+        """A mask (encoders in any order) at a benchmark, category or OVERALL; None where it was not run."""
+        wanted = tuple(sorted(mask))
+        return next((each for each in self.masks if each.mask == wanted and each.place == place), None)
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Everything that is said about the numbers of one table."""
 
@@ -257,6 +311,7 @@ class Analysis:
     routers: tuple[Router, ...]
     changed: tuple[Changed, ...]
     reruns: tuple[Rerun, ...]
+    without_labels: WithoutLabels
     notes: tuple[str, ...]
     signature: str
 

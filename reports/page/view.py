@@ -6,7 +6,7 @@ from typing import Any
 
 from redundancy_eval.reports import digits, remarks
 from redundancy_eval.reports.looks import Look
-from redundancy_eval.reports.page import charts, masks, need, texts, together, verdict, why
+from redundancy_eval.reports.page import charts, masks, need, texts, together, unlabelled, verdict, why
 from redundancy_eval.reports.page.drill import Sample
 from redundancy_eval.reports.page.parts import View, between, cell, encoder
 from redundancy_eval.reports.subject import Subject
@@ -46,6 +46,7 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "pairs": together.pairs(subject),
         "shared": together.shared(subject),
         "together_reason": texts.clip(together.why_not(subject)),
+        "unlabelled": unlabelled.unlabelled(subject, looks),
         "benchmarks": masks.benchmarks(subject),
         "routers": masks.routers(subject),
         "why": why.tables(subject),

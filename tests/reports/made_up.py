@@ -7,7 +7,7 @@ import numpy as np
 
 from redundancy_eval.reports.model import Model
 from redundancy_eval.reports.subject import Costs, Subject
-from redundancy_eval.table import SampleScores, ScoreTable
+from redundancy_eval.table import Said, SampleScores, ScoreTable
 from redundancy_eval.taxonomy import Benchmark, Taxonomy
 from redundancy_eval.uncertainty import Settings, analyse
 
@@ -44,7 +44,8 @@ def table(encoders=ENCODERS[:4], categories=CATEGORIES, documents=60, masks=None
         flips = rng.uniform(size=scores.shape) < 0.01
         scores = np.where(flips, 1 - scores, scores)
         names = np.array([str(i) for i in range(documents)])
-        held[bench.name] = SampleScores(names, scores, names, np.full(documents, ""))
+        said = Said(1 + scores.astype(np.uint64), False, np.log(np.clip(1 - hard, 0.05, 1)), hard < 0.02)
+        held[bench.name] = SampleScores(names, scores, names, np.full(documents, ""), said)
         points[:, b] = 100 * scores.mean(axis=1)
     return ScoreTable(
         model, f"org/{model}", "lmms-eval", tuple(encoders), tuple(masks),

@@ -41,9 +41,10 @@ def read(
     if path is None:
         return None
     score, cluster, stratum = _score(part), _text(part.cluster), _text(part.stratum)
+    read_as = _as_scored(part)
     where = part.where
     lines: dict[str, int] = {}
-    rows: dict[str, tuple[int, float, str, str, bool, str | None]] = {}
+    rows: dict[str, tuple[int, float, str, str, bool, str | None, str | None]] = {}
     for number, record in _records(path, lenient):
         if record is None:
             return None
@@ -62,7 +63,9 @@ def read(
         used = (counts[0] or {}).get("output_tokens") or 0
         key = cluster(record) or f"document {doc_id}"
         capped = tokens is not None and used >= tokens
-        rows[doc_id] = (_digest(record), value, key, stratum(record), capped, _reply(record))
+        reply = _text_of(record, "resps", "filtered_resps")
+        answer = _text_of(record, "filtered_resps", "resps") if read_as is None else read_as(record)
+        rows[doc_id] = (_digest(record), value, key, stratum(record), capped, reply, answer)
     if documents is not None and len(lines) != documents:
         lenient.refuse("truncated", f"{path}:{len(lines)}: {len(lines)} samples, but {results.name} counts {documents}")
         return None
@@ -81,6 +84,8 @@ def read(
         np.array([rows[doc_id][4] for doc_id in order], dtype=np.bool_),
         np.array([reply_digest(rows[doc_id][5]) for doc_id in order], dtype=np.uint64),
         np.array([_is_blank(rows[doc_id][5]) for doc_id in order], dtype=np.bool_),
+        np.array([reply_digest(rows[doc_id][6]) for doc_id in order], dtype=np.uint64),
+        read_as is not None,
         "" if score else part.reason or "its samples hold no scores",
     )
 
@@ -135,9 +140,9 @@ def _sample(line: bytes, where: str) -> dict[str, Any]:
         raise _Damaged(f"{where}: truncated or damaged sample ({str(error).removeprefix(f'{where}: ')})") from None
 
 
-def _reply(record: Mapping[str, Any]) -> str | None:
-    """The first text that was answered; lmms-eval leaves out `resps` where its filters changed nothing."""
-    found = record.get("resps", record.get("filtered_resps"))
+def _text_of(record: Mapping[str, Any], *fields: str) -> str | None:
+    """The first text in the first field there is; lmms-eval leaves out `resps` where its filters changed nothing."""
+    found = next((record[field] for field in fields if field in record), None)
     while isinstance(found, list) and found:
         found = found[0]
     return found if isinstance(found, str) else None
@@ -167,6 +172,19 @@ def _score(part: Part) -> Callable[[Mapping[str, Any]], float] | None:
         return lambda record: judge(get(record))
     get = _value(part.score)
     return lambda record: _number(get(record))
+
+
+def _as_scored(part: Part) -> Callable[[Mapping[str, Any]], str] | None:
+    """What is compared with the right answer, where samples hold it; None where replies alone are known."""
+    rule, colon, path = part.score.partition(": ")
+    if colon and rule == "mmmu":
+        readings = _value(path)
+        return lambda record: repr(readings(record)["parsed_pred"])
+    left, equals, _ = part.score.partition(" == ")
+    if not equals:
+        return None
+    compared = _value(left)
+    return lambda record: str(compared(record)).strip().lower()
 
 
 def _number(value: Any) -> float:

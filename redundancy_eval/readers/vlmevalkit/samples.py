@@ -103,6 +103,7 @@ def _samples(
     column = part.stratum.removeprefix("=")
     strata = [column if part.stratum.startswith("=") else document.row.get(column, "") for document in found]
     replies = [_replies(document) for document in found]
+    digests = np.array([_reply_digest(texts) for texts in replies], dtype=np.uint64)
     return Samples(
         path,
         np.array([document.index for document in found], dtype=np.str_),
@@ -113,9 +114,10 @@ def _samples(
         np.array([_short(name) for name in strata], dtype=np.str_),
         missing,
         np.zeros(len(found), dtype=np.bool_),  # VLMEvalKit does not count tokens
-        np.array([_reply_digest(texts) for texts in replies], dtype=np.uint64),
+        digests,
         np.array([not any(text.strip() for text in texts) for texts in replies], dtype=np.bool_),
-        reason,
+        digests,
+        reason=reason,
     )
 
 
