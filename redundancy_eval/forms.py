@@ -185,6 +185,7 @@ class ReportOptions(TypedDict):
     cost: bool
     compare: str
     references: list[str]
+    explain: bool
 
 
 class Report(TypedDict):

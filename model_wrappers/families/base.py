@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import language_models, slow_tokens
 from redundancy_eval.model_wrappers.families.card import Family
@@ -80,6 +81,9 @@ class MultiEncoder(Protocol):
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder."""
+
+    def place_sides(self) -> dict[str, int]:
+        """Of each encoder, the side of its squares of tokens that lie at one place."""
 
     def layouts(self, images: Sequence[Image.Image]) -> list[Any]:
         """What the fusion must know of each image."""
@@ -217,6 +221,21 @@ class FamilyModel(nn.Module):
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder, at a site."""
         raise NotImplementedError
+
+    def place_sides(self) -> dict[str, int]:
+        """Of each encoder at site `encoder`, the side of its squares of tokens that lie at one place of the image.
+
+        By it one encoder's output is guessed from others' (masking/predicted.py). 1 everywhere, as here, is one grid
+        for all, with a token of each encoder at a place; a family whose grids are parts of each other says how.
+
+        Raises:
+            SetupError: encoders' tokens do not lie at the same places.
+        """
+        counts = {name: tokens for name, (tokens, _) in self.shapes("encoder").items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {tokens}" for name, tokens in counts.items())
+            raise SetupError(f"the encoders' tokens do not lie at the same places: {told}")
+        return dict.fromkeys(counts, 1)
 
     def layouts(self, images: Sequence[Image.Image]) -> list[Any]:
         """For each image, what the fusion must know of it (tiles, sizes); cheap."""

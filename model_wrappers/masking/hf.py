@@ -9,17 +9,18 @@ The prompt is the model's own chat template, the pixels are its own processor's.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig
 
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.masking import ablations, generated, hooks
+from redundancy_eval.model_wrappers.masking.places import Place
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prompt, not_numbers
 
 
@@ -36,7 +37,7 @@ class HfMaskedModel:
     Args:
         model: an image-text-to-text model.
         processor: its processor, with a chat template.
-        modules: encoder -> the module whose output is the encoder's.
+        places: encoder -> where its features are.
         mask: names of the dropped encoders.
         ablation: what stands in for their outputs.
     """
@@ -47,12 +48,12 @@ class HfMaskedModel:
         self,
         model: Any,
         processor: Any,
-        modules: Mapping[str, nn.Module],
+        places: Mapping[str, Place],
         mask: Sequence[str] = (),
         ablation: ablations.Ablation | None = None,
     ):
         self.feeding = Feeding()  # shared by the model's masks
-        self.model, self.processor, self.modules, self.mask = model, processor, dict(modules), tuple(mask)
+        self.model, self.processor, self.places, self.mask = model, processor, dict(places), tuple(mask)
         self.ablation = ablation or ablations.Ablation()
         self.cut: list[str] = []
         self.moved: list[str] = []
@@ -69,16 +70,21 @@ class HfMaskedModel:
     @property
     def encoder_names(self) -> tuple[str, ...]:
         """Names of all encoders, as given."""
-        return tuple(self.modules)
+        return tuple(self.places)
 
     @property
     def mask_label(self) -> str:
         """Canonical text of the mask."""
         return masks.label(self.mask, self.encoder_names)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's parameters."""
+        return cast(torch.dtype, self.model.dtype)
+
     def hooks(self) -> hooks.Hooks:
         """The hooks that drop the masked encoders."""
-        return hooks.Hooks({name: self.modules[name] for name in self.mask}, self._stand_in)
+        return hooks.Hooks({name: self.places[name] for name in self.mask}, self._stand_in)
 
     def feeds(self) -> list[str]:
         """What is known of dropped encoders that kept ones see through, `sam feeds clip`."""
@@ -91,9 +97,7 @@ class HfMaskedModel:
             once = GenerationConfig(
                 max_new_tokens=1, do_sample=False, pad_token_id=self.processor.tokenizer.pad_token_id
             )
-            self.feeding.known = hooks.feeds(
-                self.modules, lambda: self.model.generate(**inputs, generation_config=once)
-            )
+            self.feeding.known = hooks.feeds(self.places, lambda: self.model.generate(**inputs, generation_config=once))
         return self.feeding.known or {}
 
     def _stand_in(self, name: str, number: int, output: Tensor) -> Tensor:
@@ -173,20 +177,30 @@ class HfMaskedModel:
             ids = self.processor.tokenizer(continuation, add_special_tokens=False, return_tensors="pt").input_ids
             if not ids.numel():
                 raise DataError("a continuation without tokens has no likelihood")
-            inputs = self.inputs([prompt])
-            ids = ids.to(inputs["input_ids"])
-            for key, fill in (("input_ids", ids), ("attention_mask", torch.ones_like(ids))):
-                inputs[key] = torch.cat([inputs[key], fill], dim=1)
-            if "token_type_ids" in inputs:
-                inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(ids)], dim=1)
-            with self._masked([prompt]):
-                logits = self.model(**inputs).logits[0]
-            if not logits[-ids.shape[1] - 1 :].isfinite().all():
-                raise not_numbers(self.called(prompt), self.model.dtype)
-            predicted = logits[-ids.shape[1] - 1 : -1].float().log_softmax(-1)
+            predicted = self.along(prompt, ids[0].tolist())[:-1].float().log_softmax(-1)
+            ids = ids.to(predicted.device)
             total = predicted.gather(-1, ids[0][:, None]).sum().item()
             scored.append((total, bool((predicted.argmax(-1) == ids[0]).all())))
         return scored
+
+    @torch.inference_mode()
+    def along(self, prompt: Prompt, ids: Sequence[int]) -> Tensor:
+        """Logits (tokens + 1, vocabulary) that say each token of an answer to a prompt, and what comes after it.
+
+        Raises:
+            SetupError: they are not numbers.
+        """
+        inputs = self.inputs([prompt])
+        said = torch.tensor([list(ids)]).to(inputs["input_ids"])
+        for key, fill in (("input_ids", said), ("attention_mask", torch.ones_like(said))):
+            inputs[key] = torch.cat([inputs[key], fill], dim=1)
+        if "token_type_ids" in inputs:
+            inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(said)], dim=1)
+        with self._masked([prompt]):
+            logits: Tensor = self.model(**inputs).logits[0, -len(ids) - 1 :]
+        if not logits.isfinite().all():
+            raise not_numbers(self.called(prompt), self.model.dtype)
+        return logits
 
     @torch.inference_mode()
     def outputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -202,7 +216,7 @@ class HfMaskedModel:
             found[f"{name}.{number}"] = output.detach().clone()
             return output
 
-        with hooks.Hooks(self.modules, record):
+        with hooks.Hooks(self.places, record):
             self.model(**self.inputs([Prompt("?", (image,))]))
         counts = {len(output) if output.ndim > 1 else 0 for output in found.values()}
         if len(counts) != 1 or 0 in counts:

@@ -1,4 +1,4 @@
-"""Mask encoders of any torch model by hooks: the output of a named module is replaced.
+"""Mask encoders of any torch model by hooks: what goes out of a named module, or into it, is replaced.
 
 For models that no family here knows. What a zeroed output means depends on the module that is named: after it may
 come layers with biases. A replaced encoder still runs. A hook that never fires, or that changes nothing, is an error.
@@ -12,45 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.model_wrappers.masking.places import Place
 
-Replace = Callable[[str, int, Tensor], Tensor]  # encoder, number of the tensor within the output, tensor -> stand-in
-
-
-def find(root: Any, path: str) -> nn.Module:
-    """The module at a dotted path below an object (attributes, and numbers within lists).
-
-    Raises:
-        SetupError: there is none; with what is there.
-    """
-    here = root
-    for depth, part in enumerate(path.split(".")):
-        if part.isdigit() and hasattr(here, "__getitem__") and int(part) < len(here):
-            here = here[int(part)]
-            continue
-        if not hasattr(here, part):
-            children = [name for name, _ in here.named_children()] if isinstance(here, nn.Module) else []
-            where = ".".join(path.split(".")[:depth]) or type(root).__name__
-            raise SetupError(
-                f"no module {path!r}: {where} has no {part!r}; it has {', '.join(children) or 'no modules'}"
-            )
-        here = getattr(here, part)
-    if not isinstance(here, nn.Module):
-        raise SetupError(f"{path!r} is no module but a {type(here).__name__}")
-    return here
-
-
-def modules_at(root: Any, paths: Mapping[str, str]) -> dict[str, nn.Module]:
-    """The modules at paths below an object, by encoder.
-
-    Raises:
-        SetupError: there is no such module, or two encoders have the same.
-    """
-    found = {name: find(root, path) for name, path in paths.items()}
-    for name, module in found.items():
-        twin = next((other for other in found if other != name and found[other] is module), None)
-        if twin is not None:
-            raise SetupError(f"encoders: {name} and {twin} name the same module, {paths[name]}")
-    return found
+Replace = Callable[[str, int, Tensor], Tensor]  # encoder, number of the tensor at its place, its channels -> stand-in
 
 
 @dataclass
@@ -63,21 +27,25 @@ class Seen:
 
 
 class Hooks:
-    """A context in which the outputs of named modules are replaced; the hooks are gone after it, also after an error.
+    """A context in which what is at named places is replaced; the hooks are gone after it, also after an error.
 
     Args:
-        modules: encoder -> module.
+        places: encoder -> where its features are.
         replace: makes the stand-in of a tensor.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], replace: Replace):
-        self.modules, self.replace = dict(modules), replace
-        self.seen = {name: Seen() for name in modules}
+    def __init__(self, places: Mapping[str, Place], replace: Replace):
+        self.places, self.replace = dict(places), replace
+        self.seen = {name: Seen() for name in places}
         self._handles: list[Any] = []
 
     def __enter__(self) -> "Hooks":
-        for name, module in self.modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(name)))
+        for name, place in self.places.items():
+            if place.side == "input":
+                hook: Any = place.module.register_forward_pre_hook(self._before(name), with_kwargs=True)
+            else:
+                hook = place.module.register_forward_hook(self._after(name))
+            self._handles.append(hook)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,28 +53,31 @@ class Hooks:
             handle.remove()
         self._handles.clear()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            seen = self.seen[name]
-            seen.calls += 1
-            try:
-                numbers = iter(range(10**9))
-                return self._replaced(name, output, numbers, seen)
-            except BaseException as error:
-                seen.error = seen.error or error
-                raise
+    def _after(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda module, inputs, output: self._noted(name, output)
 
-        return hook
+    def _before(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda module, inputs, named: self._noted(name, (inputs, named))
+
+    def _noted(self, name: str, found: Any) -> Any:
+        seen = self.seen[name]
+        seen.calls += 1
+        try:
+            return self._replaced(name, found, iter(range(10**9)), seen)
+        except BaseException as error:
+            seen.error = seen.error or error
+            raise
 
     def _replaced(self, name: str, output: Any, numbers: Any, seen: Seen) -> Any:
         if isinstance(output, Tensor):
             if not output.is_floating_point():
                 return output
-            stand_in = self.replace(name, next(numbers), output)
-            if stand_in.shape != output.shape:
-                raise SetupError(f"{name}: the stand-in is {tuple(stand_in.shape)}, the output {tuple(output.shape)}")
-            seen.changed = seen.changed or not torch.equal(stand_in, output)
-            return stand_in
+            own = self.places[name].of(output)
+            stand_in = self.replace(name, next(numbers), own)
+            if stand_in.shape != own.shape:
+                raise SetupError(f"{name}: the stand-in is {tuple(stand_in.shape)}, the output {tuple(own.shape)}")
+            seen.changed = seen.changed or not torch.equal(stand_in, own)
+            return self.places[name].put(output, stand_in)
         if isinstance(output, dict):  # transformers' ModelOutput is one
             for key in list(output):
                 output[key] = self._replaced(name, output[key], numbers, seen)
@@ -138,21 +109,21 @@ class Hooks:
                 raise DataError(f"dropping {name} changed nothing: its output was the same as what replaced it")
 
 
-def feeds(modules: Mapping[str, nn.Module], ask: Callable[[], object]) -> dict[str, tuple[str, ...]]:
+def feeds(places: Mapping[str, Place], ask: Callable[[], object]) -> dict[str, tuple[str, ...]]:
     """For each encoder that others see through, these others: their outputs change when its own is zeros.
 
     Args:
-        modules: encoder -> module.
+        places: encoder -> where its features are.
         ask: puts one prompt with an image to the unmasked model; called once more for each encoder.
     """
-    if len(modules) < 2:
+    if len(places) < 2:
         return {}
-    usual = _outputs(modules, "", ask)
+    usual = _outputs(places, "", ask)
     found = {}
-    for name in modules:
-        seen = _outputs(modules, name, ask)
+    for name in places:
+        seen = _outputs(places, name, ask)
         found[name] = tuple(
-            other for other in modules if other != name and not _alike(usual.get(other, []), seen.get(other, []))
+            other for other in places if other != name and not _alike(usual.get(other, []), seen.get(other, []))
         )
     return {name: others for name, others in found.items() if others}
 
@@ -162,7 +133,7 @@ def told(mask: Collection[str], feeds: Mapping[str, Collection[str]]) -> list[st
     return [f"{name} feeds {other}" for name in mask for other in feeds.get(name, ()) if other not in mask]
 
 
-def _outputs(modules: Mapping[str, nn.Module], zeroed: str, ask: Callable[[], object]) -> dict[str, list[Tensor]]:
+def _outputs(places: Mapping[str, Place], zeroed: str, ask: Callable[[], object]) -> dict[str, list[Tensor]]:
     """What each encoder gives first while one is replaced by zeros, or none."""
     found: dict[str, list[Tensor]] = {}
 
@@ -171,7 +142,7 @@ def _outputs(modules: Mapping[str, nn.Module], zeroed: str, ask: Callable[[], ob
             found[name].append(output.detach().clone())
         return torch.zeros_like(output) if name == zeroed else output
 
-    with Hooks(modules, replace):
+    with Hooks(places, replace):
         ask()
     return found
 

@@ -121,7 +121,18 @@ class MaskedModel:
         """
         run = self.needed()
         outputs = self.encode(images, run) if outputs is None else outputs
-        return {name: outputs[name] for name in run} | self.stand_ins("encoder", images)
+        found = {name: outputs[name] for name in run}
+        return found | (self.predicted(images, found) if self.ablation.by_output else self.stand_ins("encoder", images))
+
+    def predicted(self, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Tensor]:
+        """Linear guesses of the dropped encoders' outputs from those of the others."""
+        if not self.mask:
+            return {}
+        assert self.ablation.predictor is not None
+        shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
+        places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return self.ablation.predictor.stand_ins(outputs, self.mask, len(self.units(images)), places, like)
 
     @torch.inference_mode()
     def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
@@ -132,15 +143,15 @@ class MaskedModel:
     def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What takes the place of the dropped encoders' outputs at a site; {} at the other site."""
         names = self.model.replaced(self.mask, site, **self.settings) if site == self.site else ()
-        if not names:
+        if not names or self.ablation.by_output:
             return {}
         shapes, units = self.model.shapes(site), self.units(images)
         return {name: self.ablation.stand_in(name, shapes[name], units, self.dtype, self.device) for name in names}
 
     def units(self, images: Sequence[Image.Image]) -> list[ablations.Unit]:
         """What the encoders see of images: each image's hash and the number of the unit (tile) within it."""
-        # Zeros depend on no image: hashing would be wasted.
-        hashes = [ablations.image_hash(image) if self.ablation.kind != "zero" else "" for image in images]
+        # Hashing is for what is drawn for each image.
+        hashes = [ablations.image_hash(image) if self.ablation.by_image else "" for image in images]
         layouts = self.model.layouts(images)
         return [
             (h, unit) for h, layout in zip(hashes, layouts, strict=True) for unit in range(self.model.units(layout))
@@ -283,19 +294,10 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
-        if prefixes:
-            past, known = self._prefixed(sequences, visuals, prefixes)
-            lengths = [prefix.length for prefix in prefixes]
-            tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
-            padding = (attention == 0).sum(-1).tolist()
-            offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
-            visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
-            # The prefixes' embeddings are counted and not read: their keys and values are there.
-            inputs = torch.cat([tails.new_zeros(*known.shape, tails.shape[-1]), tails], 1)
-            attention = torch.cat([known, attention], 1)
-        else:
-            past, (inputs, attention) = None, self.batch(sequences)
-            offsets = (attention == 0).sum(-1).tolist()
+        past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
+        # The prefixes' embeddings are counted and not read: their keys and values are there.
+        read = attention.shape[1] - inputs.shape[1]
+        inputs = torch.cat([inputs.new_zeros(len(inputs), read, inputs.shape[2]), inputs], 1)
         language_model = self.model.language_model
         with self.model.prefill(visuals, offsets), generated.Likelihood(language_model, settings) as likelihood:
             tokens = language_model.generate(
@@ -303,6 +305,42 @@ class MaskedModel:
                 logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
         return generated.answers(self.tokenizer, list(map(len, sequences)), tokens, self.eos, likelihood)
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        sequences: Sequence[Tensor],
+        visuals: Sequence[Sequence[Visual]],
+        keep: int,
+        prefixes: Sequence[Prefix] = (),
+    ) -> Tensor:
+        """Logits (sequences, keep, vocabulary) of the last `keep` places of sequences of embeddings; see `decode`."""
+        past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
+        positions = (attention.cumsum(-1) - 1).clamp_min(0)[:, -inputs.shape[1] :]
+        with self.model.prefill(visuals, offsets):
+            made = self.model.language_model(
+                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep,
+                **{CACHE: past, "use_cache": past is not None},
+            )  # fmt: skip
+        logits: Tensor = made.logits
+        return logits
+
+    def _inputs(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
+    ) -> tuple[Any, Tensor, Tensor, Sequence[Sequence[Visual]], list[int]]:
+        """What the language model has read of sequences, what is to be read, the attention mask over both, and for
+        `prefill` the images in it and where each sequence begins.
+        """
+        if not prefixes:
+            inputs, attention = self.batch(sequences)
+            return None, inputs, attention, visuals, (attention == 0).sum(-1).tolist()
+        past, known = self._prefixed(sequences, visuals, prefixes)
+        lengths = [prefix.length for prefix in prefixes]
+        tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
+        padding = (attention == 0).sum(-1).tolist()
+        offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
+        visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
+        return past, tails, torch.cat([known, attention], 1), visuals, offsets
 
     def _prefixed(
         self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
@@ -341,13 +379,7 @@ class MaskedModel:
             targets.append(torch.tensor(ids, device=self.device))
             table = self.model.language_model.get_input_embeddings()
             sequences.append(torch.cat([sequence, table(targets[-1])]))
-        inputs, attention = self.batch(sequences)
-        positions = (attention.cumsum(-1) - 1).clamp_min(0)
-        keep = max(len(target) for target in targets) + 1
-        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
-            logits = self.model.language_model(
-                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
-            ).logits
+        logits = self.logits(sequences, visuals, max(len(target) for target in targets) + 1)
         scored = []
         for row, target, prompt in zip(logits, targets, batch, strict=True):
             predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)

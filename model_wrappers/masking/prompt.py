@@ -81,6 +81,10 @@ class Masked(Protocol):
     def mask_label(self) -> str:
         """Canonical text of the mask."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's numbers."""
+
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
         """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from redundancy_eval import masks
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families.templates import IMAGE_ID
-from redundancy_eval.model_wrappers.masking import ablations, hf
+from redundancy_eval.model_wrappers.masking import ablations, hf, remembered
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Prefix, Prompt
 
@@ -108,23 +108,26 @@ class Native:
         self.encoded = 0  # images that went through the encoders
         self._near: dict[str, Outputs] = {}  # of the last batch, on the device
 
-    def ask(self, prompt: Prompt) -> Asked:
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready.
+
+        Args:
+            prompt: the prompt.
+            hashes: of its images, where they are known.
 
         Raises:
             DataError: it cannot be put to the model.
         """
-        hashes = tuple(map(ablations.image_hash, prompt.images))
-        first, moved = len(self.full.first), len(self.full.moved)
+        first, moved, whole = len(self.full.first), len(self.full.moved), prompt
         prompt = self.full.fitting(prompt)
         ids = self.full.prompt_ids(prompt)
         notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
-        return Asked(prompt, hashes, tuple(ids), notes)
+        return Asked(prompt, _hashes(whole, hashes), tuple(ids), notes)
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
         view = self.views.get(label)
-        if view is None or view.needed() or view.ablation.kind not in ("zero", "mean"):
+        if view is None or view.needed() or view.ablation.by_image:
             return None
         return asked.ids, str(view.model.layouts(asked.prompt.images))
 
@@ -177,7 +180,7 @@ class Native:
 
 
 class Looped:
-    """A model with hooks: each mask is a pass of its own, the model is loaded once.
+    """A model with hooks: each mask is a pass of its own; what its modules are given anew, they compute once.
 
     Args:
         full: the full model.
@@ -188,11 +191,13 @@ class Looped:
         self.full = full
         self.views, self.half, self.device = dict(views), full.model.dtype != torch.float32, full.model.device.type
         self.cache = 0  # not known
+        hooked = [place.module for place in full.places.values()]
+        self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked))
 
-    def ask(self, prompt: Prompt) -> Asked:
-        """Make a prompt ready."""
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
+        """Make a prompt ready; see `Native.ask`."""
         moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
-        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
+        return Asked(prompt, _hashes(prompt, hashes), notes=("moved",) * moved)
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """Nothing is known of the model that a hook is on."""
@@ -201,14 +206,19 @@ class Looped:
     def answer(
         self, batch: Sequence[tuple[Asked, str]], limit: int, share: bool = True, **settings: Any
     ) -> list[Reply]:
-        """Answer prompts, each under its mask; nothing is shared."""
+        """Answer prompts, each under its mask."""
         replies: dict[int, Reply] = {}
         for label in dict.fromkeys(label for _, label in batch):
             places = [i for i, (_, mine) in enumerate(batch) if mine == label]
-            answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
+            with self.remembered:
+                answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
             fed = tuple(self.views[label].feeds())
             replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]
+
+
+def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(map(ablations.image_hash, prompt.images) if known is None else known)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

@@ -85,6 +85,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Need:
+    """An encoder under zeros and with linear stand-ins: CUR under the one less that under the other, and the verdict
+    of both (`statistics.verdicts.need`)."""
+
+    encoder: str
+    place: str
+    difference: Number
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Everywhere:
     """Whether an encoder is shown to be redundant in every category: p of the least sure one, Holm over encoders."""
 
@@ -254,7 +265,7 @@ class Itself:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Ranks:
     """Rank correlations of a measure (`changed` or `expected`) with CUR over encoders, or encoders x categories."""
 
     measure: str
@@ -270,7 +281,7 @@ class WithoutLabels:
 
     masks: tuple[Unlabelled, ...]
     full: tuple[Itself, ...]
-    agreements: tuple[Agreement, ...]
+    ranks: tuple[Ranks, ...]
     as_scored: tuple[str, ...]
 
     def of(self, mask: Iterable[str], place: str) -> Unlabelled | None:

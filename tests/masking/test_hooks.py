@@ -1,5 +1,7 @@
 """Masking by module path: hf_masked on transformers' own models, masked on a model of lmms-eval, and their errors."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from PIL import Image
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.masking import ablations, hf, loading
+from redundancy_eval.model_wrappers.masking import ablations, calibration, hf, hooks, loading
+from redundancy_eval.model_wrappers.masking.places import Place, place, places_at
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf
 
@@ -55,6 +58,100 @@ def test_a_dropped_encoder_is_zero_in_the_fusion(ocr):
     assert not projector_input(loading.transformers_model(ocr, OCR, "all", device="cpu"), picture(1)).any()
 
 
+HALVES = "clip:model.multi_modal_projector@input[:16]+sam:model.multi_modal_projector@input[16:]"
+
+
+def test_halves_of_a_concatenation_are_masked_one_by_one(ocr):
+    """What enters the projector is CLIP's channels, then SAM's; SAM's own half goes, and CLIP sees through it still."""
+    full = projector_input(loading.transformers_model(ocr, HALVES, device="cpu"), picture(1))
+    for drop, own in (("clip", slice(0, 16)), ("sam", slice(16, None))):
+        subject = loading.transformers_model(ocr, HALVES, drop, device="cpu")
+        # The test's own hook comes first: it sees what the mask's hook is given, and the projector what that gives.
+        seen = []
+        projector = subject.model.model.multi_modal_projector
+        handle = projector.register_forward_hook(lambda _, args, out, seen=seen: seen.append((args[0], out)))
+        subject.generate([Prompt("What?", (picture(1),))], 1)
+        handle.remove()
+        wanted = full.clone()
+        wanted[..., own] = 0
+        assert torch.equal(seen[0][0], wanted) and torch.equal(seen[0][1], projector(wanted))
+        assert subject.feeds() == [], "neither half sees through the other"
+    both = loading.transformers_model(ocr, HALVES, "all", device="cpu").generate(PROMPTS[:1], 6)
+    assert both == loading.transformers_model(ocr, OCR, "all", device="cpu").generate(PROMPTS[:1], 6)
+
+
+def test_an_output_is_cut_too_and_named_tensors_go_in_by_name():
+    layer = torch.nn.Linear(4, 6)
+    half = {"a": Place(layer, "output", 2, 5)}
+    with hooks.Hooks(half, lambda name, number, own: torch.zeros_like(own)) as hooked:
+        out = layer(input=torch.ones(1, 4))
+    plain = layer(torch.ones(1, 4))
+    assert not out[:, 2:5].any() and torch.equal(out[:, [0, 1, 5]], plain[:, [0, 1, 5]])
+    hooked.check({})
+    given = torch.ones(1, 4)
+    with hooks.Hooks({"a": Place(layer, "input", 3)}, lambda name, number, own: torch.zeros_like(own)):
+        out = layer(input=given)
+    assert torch.allclose(out, layer(torch.tensor([[1.0, 1, 1, 0]]))) and given.all(), "the caller's tensor stays"
+    wide = hooks.Hooks({"a": Place(layer, "input", 3, 9)}, lambda name, number, own: torch.zeros_like(own))
+    with pytest.raises(SetupError, match=r"channels \[3:9\] of 4"), wide:
+        layer(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "side", "start", "stop"),
+    [
+        ("0", "output", 0, None),
+        ("0@input", "input", 0, None),
+        ("0@input[2:]", "input", 2, None),
+        ("0@input[..., 2:4]", "input", 2, 4),
+        ("0[:3]", "output", 0, 3),
+    ],
+)
+def test_places(text, side, start, stop):
+    root = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    assert place(root, text) == Place(root[0], side, start, stop)
+
+
+@pytest.mark.parametrize(
+    "text", ["0@inputs", "0@input[2]", "0@input[4:2]", "0@input[2:2]", "0[-1:]", "@input", "0@input[2:"]
+)
+def test_places_that_are_none(text):
+    with pytest.raises(SetupError):
+        place(torch.nn.Sequential(torch.nn.Linear(4, 4)), text)
+
+
+def test_places_of_two_encoders_hold_different_numbers():
+    root = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    assert len(places_at(root, {"a": "0@input[:2]", "b": "0@input[2:]", "c": "0"})) == 3
+    for other in ("0@input", "0@input[1:3]", "0@input[:1]"):
+        with pytest.raises(SetupError, match="a and b name the same module|b and a name the same module"):
+            places_at(root, {"a": "0@input[:2]", "b": other})
+
+
+@pytest.mark.parametrize(
+    ("model_type", "encoders"),
+    [
+        ("deepseek_vl_hybrid", "siglip:model.vision_model+sam:model.high_res_vision_proj"),
+        (
+            "unlimited_ocr",
+            "clip:model.multi_modal_projector@input[:1024]+sam:model.multi_modal_projector@input[1024:]",
+        ),
+    ],
+)
+def test_transformers_models_with_two_fused_encoders_have_these_places(model_type, encoders):
+    """The table in docs/families.md, at full size on the meta device."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.for_model(model_type)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    found = places_at(model, registry.parse_encoders(encoders))
+    documented = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    assert len(found) == 2 and encoders in documented
+    if model_type == "unlimited_ocr":
+        assert model.model.multi_modal_projector.in_features == 2048
+
+
 def test_batches_answer_as_single_prompts_do(ocr):
     for drop in ("none", "sam"):
         subject = loading.transformers_model(ocr, OCR, drop, device="cpu")
@@ -67,7 +164,7 @@ def test_batches_answer_as_single_prompts_do(ocr):
 
 def test_hooks_are_gone_behind_the_call_and_behind_an_exception(llava, monkeypatch):
     subject = loading.transformers_model(llava, "clip:model.vision_tower", "clip", device="cpu")
-    tower = subject.modules["clip"]
+    tower = subject.places["clip"].module
     subject.generate(PROMPTS[:1], 1)
     assert not tower._forward_hooks
     monkeypatch.setattr(subject.model, "generate", lambda **_: 1 / 0)
@@ -78,12 +175,12 @@ def test_hooks_are_gone_behind_the_call_and_behind_an_exception(llava, monkeypat
 
 def test_a_hook_that_never_fires_or_changes_nothing_is_an_error(llava):
     idle = loading.transformers_model(llava, "clip:model.language_model.layers.0.mlp+x:lm_head", "x", device="cpu")
-    idle.modules["x"] = torch.nn.Linear(2, 2)
+    idle.places["x"] = Place(torch.nn.Linear(2, 2))
     with pytest.raises(SetupError, match="the module named for x never ran, so nothing was masked"):
         idle.generate(PROMPTS[:1], 1)
     same = loading.transformers_model(llava, "clip:model.vision_tower", "clip", device="cpu")
     with torch.no_grad():
-        for parameter in same.modules["clip"].parameters():
+        for parameter in same.places["clip"].module.parameters():
             parameter.zero_()
     with pytest.raises(DataError, match="dropping clip changed nothing"):
         same.generate(PROMPTS[:1], 1)
@@ -113,10 +210,10 @@ def test_shuffled_encoders_that_see_through_each_other_are_not_taken_for_unchang
     full = loading.transformers_model(ocr, OCR, device="cpu")
     units = lambda image: [(ablations.image_hash(image), 0)]  # noqa: E731
     sample = [(units(image), full.outputs([image])) for image in (picture(1), picture(2))]
-    made = ablations.calibrate(sample, model="hf_masked", checkpoint=ocr, site="encoder")
+    made = calibration.statistics(sample, [units[0][0] for units, _ in sample], None)
     shuffle = ablations.Ablation("shuffle", made)
-    subject = hf.HfMaskedModel(full.model, full.processor, full.modules, ("sam", "clip"), shuffle)
-    other = hf.HfMaskedModel(full.model, full.processor, full.modules).generate([Prompt("What?", (picture(2),))], 6)
+    subject = hf.HfMaskedModel(full.model, full.processor, full.places, ("sam", "clip"), shuffle)
+    other = hf.HfMaskedModel(full.model, full.processor, full.places).generate([Prompt("What?", (picture(2),))], 6)
     assert subject.generate([Prompt("What?", (picture(1),))], 6) == other
 
 
@@ -225,7 +322,7 @@ def test_mistakes_with_a_model_of_lmms_eval_end_in_one_line(llava, capsys):
 
 def test_a_wrong_module_is_told_by_the_first_request(llava, capsys):
     subject = hooked(llava, encoders="clip:model.model.language_model.embed_tokens", drop="clip")
-    subject.modules["clip"] = [torch.nn.Linear(2, 2)]
+    subject.places["clip"] = Place(torch.nn.Linear(2, 2))
     with pytest.raises(SystemExit):
         subject.generate_until(requests())
     assert "never ran" in capsys.readouterr().err

@@ -326,8 +326,8 @@ def test_the_command_checks_and_refuses_a_folder_that_is_there(checkpoints, tmp_
 )
 def test_what_a_check_lets_pass(sliced, difference, precise, passed):
     equal = 4 if difference == 0 else 3
-    assert checking.Check(4, equal, difference, 4, precise).passed(sliced) == passed
-    assert not checking.Check(4, equal, difference, 3, precise).passed(sliced)  # an answer differs
+    assert checking.Check(4, equal, difference, 4, precise).passed(not sliced) == passed
+    assert not checking.Check(4, equal, difference, 3, precise).passed(not sliced)  # an answer differs
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.masking import checked_arguments, hooks
+from redundancy_eval.model_wrappers.masking import checked_arguments, hooks, places
 from redundancy_eval.model_wrappers.masking.loading import feeding, one_line_errors
 
 
@@ -52,9 +52,8 @@ class Hooked(lmms):
             self.encoder_names = tuple(paths)
             self.mask = masks.dropped(self.encoder_names, drop, keep)
             self.base = self._build(base, settings)
-            modules = hooks.modules_at(self.base, paths)
+            self.places = places.places_at(self.base, paths)
         self.is_simple = self.base.is_simple  # lmms-eval asks the instance what requests it takes
-        self.modules = {name: [module] for name, module in modules.items()}  # lmms-eval's clean() looks for modules
         self.probed = not self.mask
         self.feeds: dict[str, tuple[str, ...]] = {}
         logger.info(f"masked: base={base}, drop={masks.label(self.mask, self.encoder_names)}")
@@ -92,7 +91,7 @@ class Hooked(lmms):
 
     def clean(self) -> None:
         """Free the base model."""
-        self.modules.clear()
+        self.places.clear()
         self.base.clean()
 
     def generate_until(self, requests: list[Instance]) -> list[Any]:
@@ -136,7 +135,7 @@ class Hooked(lmms):
         def replace(name: str, number: int, output: Tensor) -> Tensor:
             return torch.zeros_like(output)
 
-        return hooks.Hooks({name: self.modules[name][0] for name in self.mask}, replace)
+        return hooks.Hooks({name: self.places[name] for name in self.mask}, replace)
 
     def _probe(self, kind: str, requests: list[Instance]) -> None:
         """One request with images first, so that a wrong module is found before hours of answers.
@@ -155,7 +154,7 @@ class Hooked(lmms):
             ask()
         hooked.check(self.feeds)
         self.probed = True
-        self.feeds = hooks.feeds({name: module for name, (module,) in self.modules.items()}, ask)
+        self.feeds = hooks.feeds(self.places, ask)
         fed = hooks.told(self.mask, self.feeds)
         run_record.tell_feeds(fed)
         for line in feeding(fed):

@@ -20,7 +20,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.model import fatal_errors, name_rows, pictures
-from redundancy_eval.model_wrappers.masking import hooks
+from redundancy_eval.model_wrappers.masking import hooks, places
 from redundancy_eval.model_wrappers.masking.loading import feeding
 from redundancy_eval.model_wrappers.pictures import DEEP
 
@@ -53,8 +53,7 @@ class HookedVlm(BaseModel):
             self.base = bases[key]
             if getattr(self.base, "is_api", False):
                 raise SetupError(f"{name} is behind an API: nothing of it can be masked from here")
-            self.encoders = hooks.modules_at(self.base, paths)
-        self.modules = {encoder: self.encoders[encoder] for encoder in self.mask}
+            self.places = places.places_at(self.base, paths)
         self.deep: list[str] = []
         self.feeds: dict[str, tuple[str, ...]] | None = None if self.mask else {}
         self.INTERLEAVE = self.base.INTERLEAVE
@@ -77,7 +76,8 @@ class HookedVlm(BaseModel):
 
     def generate_inner(self, message: Any, dataset: str | None = None) -> str:
         """The base's answer under the mask."""
-        hooked = hooks.Hooks(self.modules, lambda name, number, output: torch.zeros_like(output))
+        dropped = {name: self.places[name] for name in self.mask}
+        hooked = hooks.Hooks(dropped, lambda name, number, output: torch.zeros_like(output))
         with fatal_errors(f"drop={self.mask_label} on {dataset}"):
             self._check_pictures([str(part["value"]) for part in message if part["type"] == "image"])
             with hooked:
@@ -96,7 +96,7 @@ class HookedVlm(BaseModel):
     def _learn(self, message: Any, dataset: str | None) -> dict[str, tuple[str, ...]]:
         """Which encoders see through others; found out with the first message that has an image."""
         if self.feeds is None:
-            self.feeds = hooks.feeds(self.encoders, lambda: self.base.generate_inner(message, dataset))
+            self.feeds = hooks.feeds(self.places, lambda: self.base.generate_inner(message, dataset))
             run_record.tell_feeds(self._fed())
         return self.feeds
 

@@ -1,0 +1,97 @@
+"""What hf_masked models compute once for all masks: equal answers, fewer passes, and none where an input differs."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
+
+from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
+from redundancy_eval.model_wrappers.masking.remembered import Remembered, sharable
+from redundancy_eval.model_wrappers.sweeps import engines
+from tests.helpers import tiny_hf
+from tests.masking.test_hooks import HALVES, OCR, picture
+
+pytestmark = pytest.mark.models
+PROMPTS = [Prompt("What?", (picture(1),)), Prompt("How many are in here?", (picture(2),)), Prompt("Say something.")]
+
+
+@pytest.fixture(scope="module")
+def ocr(tmp_path_factory):
+    return str(tiny_hf.unlimited_ocr(tmp_path_factory.mktemp("hf") / "ocr"))
+
+
+@pytest.mark.parametrize("encoders", [OCR, HALVES, OCR + "+both:model.vision_tower"])
+def test_answers_are_those_of_separate_runs(ocr, encoders):
+    full = loading.transformers_model(ocr, encoders, device="cpu")
+    labels = ["none", "sam", "clip", "all"]
+    engine = engines.start(full, labels, None)
+    asked = [engine.ask(prompt) for prompt in PROMPTS]
+    together = engine.answer([(one, label) for label in labels for one in asked], 6)
+    alone = [
+        answer
+        for label in labels
+        for answer in loading.transformers_model(ocr, encoders, label, device="cpu").generate(PROMPTS, 6)
+    ]
+    assert [reply.answer for reply in together] == alone
+    assert engine.remembered.spared > 0
+    assert not any("forward" in vars(module) for module in full.model.modules()), "gone after the call"
+
+
+def test_an_encoder_that_another_feeds_is_run_again(ocr):
+    """CLIP sees through SAM: for three masks of an image SAM is computed once, CLIP with SAM and with zeros."""
+    full = loading.transformers_model(ocr, OCR, device="cpu")
+    counts = {"sam": 0, "clip": 0}
+    for name in counts:
+        layer = next(m for n, m in full.places[name].module.named_modules() if n.endswith("layers.0"))
+        layer.register_forward_hook(lambda *_, name=name: counts.update({name: counts[name] + 1}))
+    engine = engines.start(full, ["none", "clip", "sam"], None)
+    one = engine.ask(PROMPTS[0])
+    for label in ("none", "clip", "sam", "none"):
+        engine.answer([(one, label)], 2)
+    assert counts == {"sam": 1, "clip": 2}
+
+
+def test_only_equal_inputs_are_answered_from_memory():
+    layer = torch.nn.Linear(3, 2).eval()
+    ran = []
+    layer.register_forward_hook(lambda *_: ran.append(1))
+    kept = Remembered([layer])
+    one, other = torch.ones(1, 3), torch.ones(1, 3).index_fill(1, torch.tensor([2]), 1 + 1e-7)
+    with torch.no_grad(), kept:
+        first = layer(one)
+        first.zero_()  # in place, by whoever has it
+        assert torch.equal(layer(input=one), layer(one)) and layer(one).any()
+        layer(other), layer(one.double().float()), layer(one.expand(2, 3))
+    assert (kept.ran, kept.spared) == (4, 3) and len(ran) == 7, "by name is another call; hooks run either way"
+    assert "forward" not in vars(layer)
+    layer.train()
+    with kept:
+        layer(one)
+    assert kept.ran == 4, "a module in training mode is left alone"
+
+
+def test_what_cannot_be_compared_is_computed():
+    class Odd(torch.nn.Module):
+        def forward(self, given, cache):
+            return given + cache.value
+
+    class Cache:
+        value = 1.0
+
+    odd = Odd().eval()
+    kept = Remembered([odd])
+    with kept:
+        assert odd(torch.ones(1), Cache()) == 2 and odd(torch.ones(1), Cache()) == 2
+    assert (kept.ran, kept.spared) == (0, 0)
+
+
+def test_a_module_that_holds_a_hooked_one_is_not_remembered(ocr):
+    full = loading.transformers_model(ocr, OCR, device="cpu").model
+    sam = full.model.vision_tower.sam_encoder
+    found = sharable(full, [sam])
+    assert (
+        sam in found and full.model.vision_tower.vision_encoder in found and full.model.multi_modal_projector in found
+    )
+    assert full.model.vision_tower not in found and full.model not in found and full.lm_head not in found
+    assert not {full.get_decoder(), full.get_input_embeddings()} & set(found)
+    assert sharable(full, [torch.nn.Linear(1, 1)]) == []
