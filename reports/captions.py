@@ -85,6 +85,12 @@ _ABOUT = {
         "right, which no router can attain; independent guessing would give as much as the last column says.",
         "",
     ),
+    "without_labels": (without_labels.LIMITS + " {compared}", _SINGLE),
+    "without_labels_ranks": (
+        "Of the two measures, overall and in every category, with CUR. Over few encoders a single number can be "
+        "anything: read the interval.",
+        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group.",
+    ),
     "explain": (
         "Means over documents, of categories and over these; CUR over the same categories. KL, Jensen-Shannon and "
         "-log p are sums along the full model's answer, attention is of the last layer's, all with the encoder dropped "
@@ -97,12 +103,6 @@ _ABOUT = {
         "other models.",
         "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group; the "
         "encoders are taken as given.",
-    ),
-    "without_labels": (without_labels.LIMITS + " {compared}", _SINGLE),
-    "agreement": (
-        "Of the two measures, overall and in every category, with CUR. Over few encoders a single number can be "
-        "anything: read the interval.",
-        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group.",
     ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip

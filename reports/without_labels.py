@@ -52,11 +52,11 @@ def without_labels(models: Sequence[Model]) -> Table:
     )  # fmt: skip
 
 
-def agreement(models: Sequence[Model]) -> Table:
+def ranks(models: Sequence[Model]) -> Table:
     """How both rank the encoders, beside CUR."""
     rows, records = [], []
     for model in models:
-        found = model.analysis.without_labels.agreements
+        found = model.analysis.without_labels.ranks
         for measure, words in WORDS.items():
             mine = [each for each in found if each.measure == measure]
             rows.append(
@@ -71,7 +71,7 @@ def agreement(models: Sequence[Model]) -> Table:
             ]  # fmt: skip
     columns = ("Spearman, encoders", "Kendall", "Spearman, encoders x categories", "Kendall, all of these")
     return Table(
-        "agreement", "Rank correlation with CUR", "measure", columns, tuple(rows), records=tuple(records)
+        "without_labels_ranks", "Rank correlation with CUR", "measure", columns, tuple(rows), records=tuple(records)
     )  # fmt: skip
 
 

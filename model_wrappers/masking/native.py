@@ -351,42 +351,6 @@ class MaskedModel:
         visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
         return past, tails, torch.cat([known, attention], 1), visuals, offsets
 
-    @torch.inference_mode()
-    def logits(
-        self,
-        sequences: Sequence[Tensor],
-        visuals: Sequence[Sequence[Visual]],
-        keep: int,
-        prefixes: Sequence[Prefix] = (),
-    ) -> Tensor:
-        """Logits (sequences, keep, vocabulary) of the last `keep` places of sequences of embeddings; see `decode`."""
-        past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
-        positions = (attention.cumsum(-1) - 1).clamp_min(0)[:, -inputs.shape[1] :]
-        with self.model.prefill(visuals, offsets):
-            made = self.model.language_model(
-                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep,
-                **{CACHE: past, "use_cache": past is not None},
-            )  # fmt: skip
-        logits: Tensor = made.logits
-        return logits
-
-    def _inputs(
-        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
-    ) -> tuple[Any, Tensor, Tensor, Sequence[Sequence[Visual]], list[int]]:
-        """What the language model has read of sequences, what is to be read, the attention mask over both, and for
-        `prefill` the images in it and where each sequence begins.
-        """
-        if not prefixes:
-            inputs, attention = self.batch(sequences)
-            return None, inputs, attention, visuals, (attention == 0).sum(-1).tolist()
-        past, known = self._prefixed(sequences, visuals, prefixes)
-        lengths = [prefix.length for prefix in prefixes]
-        tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
-        padding = (attention == 0).sum(-1).tolist()
-        offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
-        visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
-        return past, tails, torch.cat([known, attention], 1), visuals, offsets
-
     def _prefixed(
         self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
     ) -> tuple[Any, Tensor]:

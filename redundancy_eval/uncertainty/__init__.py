@@ -17,7 +17,6 @@ from redundancy_eval.uncertainty import encoders, noise, subsets, together, with
 from redundancy_eval.uncertainty.join import Joined, join
 from redundancy_eval.uncertainty.results import (
     OVERALL,
-    Agreement,
     Analysis,
     Best,
     Cell,
@@ -31,6 +30,7 @@ from redundancy_eval.uncertainty.results import (
     Need,
     Number,
     Pair,
+    Ranks,
     Rerun,
     Router,
     Score,
@@ -43,8 +43,8 @@ from redundancy_eval.uncertainty.results import (
 )
 
 __all__ = [
-    "OVERALL", "Agreement", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Itself", "Keeps",
-    "Moebius", "Need", "Number", "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "Unlabelled",
+    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Itself", "Keeps", "Moebius",
+    "Need", "Number", "Pair", "Ranks", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "Unlabelled",
     "WithoutLabels", "analyse", "plain",
 ]  # fmt: skip
 

@@ -265,7 +265,7 @@ class Itself:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Ranks:
     """Rank correlations of a measure (`changed` or `expected`) with CUR over encoders, or encoders x categories."""
 
     measure: str
@@ -281,7 +281,7 @@ class WithoutLabels:
 
     masks: tuple[Unlabelled, ...]
     full: tuple[Itself, ...]
-    agreements: tuple[Agreement, ...]
+    ranks: tuple[Ranks, ...]
     as_scored: tuple[str, ...]
 
     def of(self, mask: Iterable[str], place: str) -> Unlabelled | None:

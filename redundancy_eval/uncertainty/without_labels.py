@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from redundancy_eval import metrics
-from redundancy_eval.statistics import changes, covariance, draws, intervals
+from redundancy_eval.statistics import agreement, changes, covariance, draws, intervals
 from redundancy_eval.statistics.covariance import Array, linear
 from redundancy_eval.uncertainty import encoders
 from redundancy_eval.uncertainty.join import PAIRED, Joined, Place, mean_place
 from redundancy_eval.uncertainty.numbers import numbers, t_numbers
 from redundancy_eval.uncertainty.results import (
     NAN,
-    Agreement,
     Itself,
     Number,
+    Ranks,
     Settings,
     Unlabelled,
     WithoutLabels,
@@ -50,7 +50,7 @@ def analyse(joined: Joined, settings: Settings) -> WithoutLabels:
     return WithoutLabels(
         tuple(each for at in places for each in _masks(joined, at, settings)),
         tuple(_itself(at, settings) for at in places),
-        tuple(_agreements(joined, categories, places[-1], settings)),
+        tuple(_ranks(joined, categories, places[-1], settings)),
         tuple(as_scored),
     )
 
@@ -137,7 +137,7 @@ def _itself(at: _At, settings: Settings) -> Itself:
     )
 
 
-def _agreements(joined: Joined, categories: Sequence[_At], overall: _At, settings: Settings) -> list[Agreement]:
+def _ranks(joined: Joined, categories: Sequence[_At], overall: _At, settings: Settings) -> list[Ranks]:
     """Rank correlations with CUR, of the overall numbers of the encoders and of all their category numbers."""
     there = [at for at in categories if at.scores.parts]
     drawn = _draws(joined, [at.scores for at in there], settings)
@@ -158,18 +158,18 @@ def _agreements(joined: Joined, categories: Sequence[_At], overall: _At, setting
              reason or next((r for at in there if (r := at.scores.reason([0, *singles]))), "")),
         ):  # fmt: skip
             draws_of = None if pairs is None else pairs[over]
-            made.append(_agreement(measure, over, mine, cur, draws_of, missing, joined, settings.level))
+            made.append(_correlations(measure, over, mine, cur, draws_of, missing, joined, settings.level))
     return made
 
 
-def _agreement(
+def _correlations(
     measure: str, over: str, mine: Array, cur: Array, drawn: tuple[Array, Array] | None, missing: str,
     joined: Joined, level: float,
-) -> Agreement:  # fmt: skip
+) -> Ranks:  # fmt: skip
     count = len(mine)
     few = f"a rank correlation of fewer than {_FEWEST} values says nothing" if count < _FEWEST else ""
     found = []
-    for correlation in (changes.spearman, changes.kendall):
+    for correlation in (agreement.spearman, agreement.kendall):
         value = NAN if few else float(correlation(_tied(mine), _tied(cur)))
         low = high = NAN
         if drawn is not None and np.isfinite(value):
@@ -177,7 +177,7 @@ def _agreement(
         reason = few or ("" if np.isfinite(low) else missing or "all values are equal, or not known, in many resamples")
         method = f"bootstrap over clusters, {changes.RESAMPLES} resamples, percentiles" if not reason else ""
         found.append(Number(value, low, high, clusters=joined.overall.scores.clusters, method=method, reason=reason))
-    return Agreement(measure, over, count, *found)
+    return Ranks(measure, over, count, *found)
 
 
 def _tied(values: Array) -> Array:

@@ -28,14 +28,15 @@ def unlabelled(subject: Subject, looks: Mapping[str, Look]) -> View | None:
     if itself is not None and math.isfinite(itself.confidence.value):
         score = subject.score((), subject.main)
         said.append(
-            f"The full model’s mean confidence is {digits.value(itself.confidence)}, its score {digits.value(score)} points."
+            f"The full model’s mean confidence is {digits.value(itself.confidence)}, its score "
+            f"{digits.value(score)} points."
         )
-    for agreement in found.agreements:
-        if math.isfinite(agreement.spearman.value):
-            over = f"{agreement.count} encoders{' × categories' * (agreement.over == 'cells')}"
+    for ranks in found.ranks:
+        if math.isfinite(ranks.spearman.value):
+            over = f"{ranks.count} encoders{' × categories' * (ranks.over == 'cells')}"
             said.append(
-                f"Rank correlation of {WORDS[agreement.measure]} with CUR over {over}: "
-                f"{digits.value(agreement.spearman)}{between(agreement.spearman)} (Spearman)."
+                f"Rank correlation of {WORDS[ranks.measure]} with CUR over {over}: "
+                f"{digits.value(ranks.spearman)}{between(ranks.spearman)} (Spearman)."
             )
     return {
         "limits": LIMITS,

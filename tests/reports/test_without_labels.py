@@ -28,8 +28,8 @@ def test_every_form_shows_it_beside_cur(table):
     found = made.models[0].model.analysis.without_labels.of(["eva02"], "OCR")
     (record,) = (each for each in records if (each["mask"], each["place"]) == ("without eva02", "OCR"))
     assert record["changed_value"] == found.changed.value > 0 and record["expected_value"] == found.expected.value
-    assert {"without_labels.csv", "agreement.csv"} <= set(csv.files(made))
-    assert {"without_labels.tex", "agreement.tex"} <= set(latex.files(made))
+    assert {"without_labels.csv", "without_labels_ranks.csv"} <= set(csv.files(made))
+    assert {"without_labels.tex", "without_labels_ranks.tex"} <= set(latex.files(made))
     assert '"without_labels": {' in json_file.text(made, [])
     shown = page.build([made_up.subject(documents=40)])
     assert "Without labels</h" in shown and "more than when asked again" in shown
@@ -38,7 +38,7 @@ def test_every_form_shows_it_beside_cur(table):
 def test_without_answers_there_is_no_section(table):
     bare = {name: replace(each, said=None) for name, each in table.samples.items()}
     made = report.build([replace(table, samples=bare)], options.Options())
-    assert not {"without_labels", "agreement"} & {each.stem for each in made.tables}
+    assert not {"without_labels", "without_labels_ranks"} & {each.stem for each in made.tables}
     subject = made_up.changed(made_up.subject(documents=40), analysis=made.models[0].model.analysis)
     assert "Without labels</h" not in page.build([subject])
 

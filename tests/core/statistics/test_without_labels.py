@@ -85,14 +85,14 @@ def test_what_is_not_known_is_no_zero_and_has_a_reason():
         assert whole.changed.value > 0 and not whole.changed.reason
         assert math.isnan(whole.above_noise.value) and whole.above_noise.reason == without_labels.NOT_MEASURED
         assert math.isnan(whole.expected.value) and whole.expected.reason == "no store"
-    assert {each.spearman.reason for each in found.agreements if each.measure == "expected"} == {"no store"}
+    assert {each.spearman.reason for each in found.ranks if each.measure == "expected"} == {"no store"}
 
 
 def test_without_samples_nothing_is_said(usual):
     table = replace(usual, samples={})
     found = analysed(table)
     assert all(math.isnan(each.changed.value) and each.changed.reason for each in found.masks)
-    assert all(math.isnan(each.kendall.value) and each.kendall.reason for each in found.agreements)
+    assert all(math.isnan(each.kendall.value) and each.kendall.reason for each in found.ranks)
 
 
 def test_no_changed_answer_claims_no_certainty(usual):
@@ -114,13 +114,13 @@ def test_agreement_is_whole_where_answers_change_as_scores_do():
     rng, losses = np.random.default_rng(5), {"a": 0.02, "b": 0.15, "c": 0.35, "d": 0.6}
     made = [(b, tables.samples(rng, masks, 400, 1, losses)) for b in (tables.GENERAL, tables.CHARTS)]
     table = right_or_wrong(with_answers(tables.table(made, encoders)))
-    for each in analysed(table).agreements:
+    for each in analysed(table).ranks:
         assert each.count == (4 if each.over == "encoders" else 8)
         if each.over == "encoders":
             assert each.spearman.value == each.kendall.value == 1 and each.spearman.low > 0.7
         assert -1 <= each.kendall.low <= each.kendall.value <= each.kendall.high <= 1
     two = tables.table([(tables.GENERAL, tables.samples(rng, tables.every(("a", "b")), 60))], ("a", "b"))
-    reasons = {e.over: e.kendall.reason for e in analysed(with_answers(two)).agreements}
+    reasons = {e.over: e.kendall.reason for e in analysed(with_answers(two)).ranks}
     assert "fewer than 3" in reasons["encoders"]
 
 
