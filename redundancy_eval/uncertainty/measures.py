@@ -314,12 +314,12 @@ def _agreement(
 ) -> Agreement:
     """Of CUR and a measure: values (categories, encoders) and resamples (categories, resamples, encoders)."""
     means = tuple(np.round(each.mean(0), _DIGITS) for each in (*values, *drawn))
-    kendall, spearman = (_number(of, means, level) for of in (changes.kendall, changes.spearman))
+    kendall, spearman = (_number(of, means, level) for of in (agreement.kendall, agreement.spearman))
     cells = Number(math.nan, reason="one category" if len(names) < 2 else "one number for all categories")
     if len(values[0]) > 1:
         flat = [np.round(each.T.ravel(), _DIGITS) for each in values]
         flat += [np.round(np.moveaxis(each, 0, -1).reshape(each.shape[1], -1), _DIGITS) for each in drawn]
-        cells = _number(changes.spearman, tuple(flat), level)
+        cells = _number(agreement.spearman, tuple(flat), level)
     return Agreement(
         measure, kept, values[0].shape[1], names, kendall, spearman, agreement.chance(means[0], means[1]), cells
     )
