@@ -18,6 +18,7 @@ KINDS = {
     "ablation_seed": "stand-in",
     "site": "stand-in",
     "global_context": "stand-in",
+    "routing": "stand-in",
     "device": "place",
     "device_map": "place",
     "batch_size": "place",

@@ -199,6 +199,7 @@ def load(
     expected: Callable[[str], bool] | None = None,
     release: Callable[[str], str] = str,
     tied: Mapping[str, str] | None = None,
+    optional: Callable[[str], bool] | None = None,
 ) -> LoadReport:
     """Fill a module that was built on the meta device from a released checkpoint.
 
@@ -213,6 +214,7 @@ def load(
             that come from elsewhere, are left as they are.
         release: the inverse of `rename`, for messages.
         tied: name -> another whose tensor it takes where the file has none of its own.
+        optional: which names the checkpoint may lack; they stay on the meta device.
 
     Raises:
         SetupError: tensors are missing, have another shape, are quantised, or are none of this model's.
@@ -252,6 +254,7 @@ def load(
         if name in missing and source not in missing:
             assign(module, name, module.get_parameter(source).data.to(device_of(device, name)))
             missing.discard(name)
+    missing = {name for name in missing if optional is None or not optional(name)}
     _check(folder, sorted({release(name) for name in missing}), unexpected)
     return LoadReport(len(shapes), skipped)
 

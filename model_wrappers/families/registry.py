@@ -18,7 +18,7 @@ from redundancy_eval.pruned import Pruned
 GROUP = "redundancy_eval.families"  # of entry points that name a Family each
 HF_MASKED, MASKED = HOOKED = ("hf_masked", "masked")  # models whose encoders the argument `encoders` names
 ABLATIONS = ("zero", "mean", "noise", "shuffle")  # what may stand in for a dropped encoder (ablations.py), anywhere
-_OURS = ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2")  # folders here, in the order of tables
+_OURS = ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "mova")  # folders here, in the order of tables
 
 
 def collected() -> dict[str, Family]:
