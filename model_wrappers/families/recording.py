@@ -117,6 +117,7 @@ class Subject(Protocol[Model]):
 
     model: Model
     mask: tuple[str, ...]
+    settings: Mapping[str, Any]
 
     @property
     def device(self) -> torch.device:
@@ -126,13 +127,18 @@ class Subject(Protocol[Model]):
     def dtype(self) -> torch.dtype:
         """Type of the language model's embeddings."""
 
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of the named encoders, whatever the mask."""
+
     def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Output of every encoder as it enters the projectors or the fusion."""
 
     def projected(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What enters the fusion."""
 
-    def visuals(self, images: Sequence[Image.Image]) -> list[Visual]:
+    def visuals(
+        self, images: Sequence[Image.Image], outputs: Mapping[str, Tensor] | None = None, questions: Sequence[str] = ()
+    ) -> list[Visual]:
         """What stands for each image in the prompt."""
 
     def embed(self, ids: Sequence[int], visuals: Sequence[Visual]) -> Tensor:
@@ -205,6 +211,10 @@ class Recording(Generic[Model]):
         """Token ids of an input with templates.IMAGE_ID at its image."""
         return list(entry["input_ids"])
 
+    def visuals(self, subject: Subject[Model], images: Sequence[Image.Image]) -> list[Visual]:
+        """What stands for an input's images in its prompt."""
+        return subject.visuals(images) if images else []
+
     def tensors(self, subject: Subject[Model], image: Image.Image) -> dict[str, Tensor]:
         """What a recording may hold of the encoders and the fusion."""
         raise NotImplementedError
@@ -212,6 +222,13 @@ class Recording(Generic[Model]):
     def prompt_tensors(self, subject: Subject[Model], image: Image.Image, ids: list[int]) -> dict[str, Tensor]:
         """What it may hold besides of a prompt's pass, in families that work inside the language model."""
         return {}
+
+    def compare(self, where: str, name: str, got: Tensor, expected: Tensor, tolerance: float) -> Check:
+        """Compare a recorded tensor, or the rows that are recorded of it: tokens are equal, all else is near."""
+        if name.rpartition("/")[2] == "tokens":
+            return same(where, got.tolist(), expected.tolist())
+        error = relative_error(got, expected)
+        return Check(where, error, error <= tolerance)
 
 
 def recording(family: Family) -> Recording[Any]:

@@ -168,7 +168,7 @@ class MaskedModel:
         return self.model.fuse(self.projected(images, outputs), self.model.layouts(images))
 
     def question(self, prompt: Prompt) -> str:
-        """What is asked about a prompt's image: its text without the placeholder; "" where no family's fusion reads it."""
+        """What is asked about a prompt's image: its text without the tag; "" where the fusion does not read it."""
         if self.model.router() is None:
             return ""
         return templates.without_images(templates.place_images(prompt.text, len(prompt.images), self.template)[0])

@@ -7,6 +7,7 @@ Source: TempleX98/MoVA at 52f83e5, mova/model/multimodal_projector/builder.py:13
 regnet.py:176-240 there (the downsampling block).
 """
 
+import re
 from collections.abc import Mapping, MutableMapping, Sequence
 
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from redundancy_eval.errors import SetupError
 
 HEAD = 64  # channels of an attention head: upstream's rotary tables fix it
+_STAGE = re.compile(r"^downsample\.(\d)\.b1\.")  # a stage of one block
 Trace = MutableMapping[str, Tensor]
 
 
 def rotary_table(side: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (side*side, HEAD): the first half of the channels turns with the row, the second with the column.
+    """Cosines and sines (side*side, HEAD): half of the channels turns with the row, half with the column.
 
     Pairs of neighbouring channels turn together; positions are 0 to side - 1.
     """
@@ -244,12 +246,14 @@ class Adapter(nn.Module):
 
 def rename(released: str) -> str | None:
     """Released name inside the projector -> own name; None for aliases of the rotary table."""
-    if ".rope.freqs_" not in released:
-        return released
-    alias, _, kind = released.partition(".rope.freqs_")
-    return f"rope_{kind}" if alias == "blocks.0.self_attn" else None
+    alias, rope, kind = released.partition(".rope.freqs_")
+    if rope:
+        return f"rope_{kind}" if alias == "blocks.0.self_attn" else None
+    return _STAGE.sub(r"downsample.\1.", released)
 
 
 def release(own: str) -> str:
     """The inverse of `rename`."""
-    return f"blocks.0.self_attn.rope.freqs_{own.removeprefix('rope_')}" if own.startswith("rope_") else own
+    if own.startswith("rope_"):
+        return f"blocks.0.self_attn.rope.freqs_{own.removeprefix('rope_')}"
+    return re.sub(r"^downsample\.(\d)\.", r"downsample.\1.b1.", own)

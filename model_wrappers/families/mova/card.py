@@ -86,8 +86,8 @@ FAMILY = Family(
     costs={},
     skipped="always, but for clip under routing=fixed; and experts that no question of a batch is routed to",
     settings={
-        "encoder_weights": "folder that holds the question encoder's vocabulary as bert-large-uncased; default: the hub",
-        "routing": "which experts a question is given: free (default; the masked model chooses, and a dropped expert is "
-        "out of the pool) or fixed (the full model's choice, dropped ones replaced)",
+        "encoder_weights": "folder that holds the vocabulary bert-large-uncased; default: the hub",
+        "routing": "whose choice of experts counts: free (default; the masked model's, a dropped expert is out of the "
+        "pool) or fixed (the full model's, a dropped expert is replaced)",
     },
 )

@@ -293,7 +293,7 @@ class Mova(FamilyModel):
         return made
 
     def fuse(self, projected: Mapping[str, Tensor], layouts: Sequence[Layout | None]) -> list[Visual]:
-        """Features of all encoders -> (tokens, hidden) for each image: one after the other, as its experts are its own."""
+        """Features of all encoders -> (tokens, hidden) for each image, one after the other: each has its experts."""
         return [
             Visual(
                 self.adapt({name: value[row : row + 1] for name, value in projected.items()}, layout)[0],
