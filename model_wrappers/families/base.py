@@ -227,6 +227,14 @@ class FamilyModel(nn.Module):
         """Entries that are replaced at a site under a mask: the dropped encoders."""
         return tuple(mask)
 
+    @staticmethod
+    def check_ablation(ablation: str, **settings: Any) -> None:
+        """Refuse what would stand in for nothing.
+
+        Raises:
+            SetupError: and why.
+        """
+
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder, at a site."""
         raise NotImplementedError

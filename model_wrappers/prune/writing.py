@@ -82,6 +82,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key != "encoder_weights"
     }
     kind = model_class(family)
+    kind.check_ablation(ablation, **own_settings)
     still = [name for name in kind.needed(names, mask, site, **own_settings) if name in mask]
     if still:
         raise SetupError(

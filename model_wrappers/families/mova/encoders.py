@@ -159,13 +159,15 @@ class Pix2StructEncoder(nn.Module):
     """
 
     released: dict[str, Any] = dict(
-        hidden_size=1536, d_ff=3968, d_kv=64, num_hidden_layers=18, num_attention_heads=24, seq_len=4096,
+        max_patches=45**2, hidden_size=1536, d_ff=3968, d_kv=64, num_hidden_layers=18, num_attention_heads=24,
+        seq_len=4096,
     )  # fmt: skip
 
     def __init__(self, config: Mapping[str, Any], attention: str):
         super().__init__()
+        own = {key: value for key, value in config.items() if key != "max_patches"}
         vision = Pix2StructVisionConfig(
-            **config, patch_embed_hidden_size=768, dense_act_fn="gelu_new", layer_norm_eps=1e-6
+            **own, patch_embed_hidden_size=768, dense_act_fn="gelu_new", layer_norm_eps=1e-6
         )
         self.model = Pix2StructVisionModel(vision)
 

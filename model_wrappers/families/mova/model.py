@@ -133,6 +133,14 @@ class Mova(FamilyModel):
             raise SetupError(f"num_routing_tokens must be a square number; not {config['num_routing_tokens']}")
         self.max_length = config.get("tokenizer_model_max_length")
         self.channels = {name: MODULES[name].output_channels(own[name]) for name in self.encoder_names}
+        self.high: int = own["sam"]["input_size"]
+        self.patches: int = own["pix2struct"]["max_patches"]
+        if own["vary"]["input_size"] != self.high or own["deplot"]["max_patches"] != self.patches:
+            raise SetupError(
+                "encoder_configs: vary and sam see one square, pix2struct and deplot the same patches"
+            )
+        if math.isqrt(self.patches) ** 2 != self.patches:
+            raise SetupError(f"encoder_configs['pix2struct']: max_patches must be a square number; not {self.patches}")
         self.dino_size = min(self.input_size, own["dinov2"]["image_size"])
         layer: int = config["mm_vision_select_layer"]
         for name in self.encoder_names:
@@ -251,14 +259,27 @@ class Mova(FamilyModel):
         base = () if routing != routes.FIXED else (card.BASE,)
         return tuple(name for name in names if name not in mask or name in base)
 
+    @staticmethod
+    def check_ablation(ablation: str, routing: str = routes.FREE, **_: Any) -> None:
+        """Under `routing=free` a dropped expert is out of the pool, so nothing could stand in for it.
+
+        Raises:
+            SetupError: something else than zero is to.
+        """
+        if ablation != "zero" and routing != routes.FIXED:
+            raise SetupError(
+                f"ablation={ablation} needs routing=fixed: under routing=free a dropped expert is not looked at, so "
+                "nothing stands in for it"
+            )
+
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str]) -> dict[str, Tensor]:
         """What the named encoders see, float32: squares (images, 3, side, side), or patches (images, count, values)."""
         found = {}
         for key in dict.fromkeys(pixels.SEEN[name] for name in self.encoder_names if name in names):
             if key == "patches":
-                found[key] = torch.stack([pixels.patches(image) for image in images])
+                found[key] = torch.stack([pixels.patches(image, self.patches) for image in images])
             else:
-                side = pixels.HIGH if key == "high" else self.input_size
+                side = self.high if key == "high" else self.input_size
                 squares = np.stack([pixels.square(image, key, side) for image in images])
                 found[key] = normalise(squares, *pixels.SQUARES[key])
         return found
@@ -279,6 +300,8 @@ class Mova(FamilyModel):
 
     def layout(self, question: str, chosen: Sequence[str]) -> Layout:
         """What the fusion must know of an image: see `Layout`."""
+        if self.text_tokenizer is None:  # of random weights, whose costs are measured
+            return Layout((0,), tuple(chosen))
         ids = self.text_tokenizer(f"question 0: {question.lower()}\n\n", truncation=True, max_length=_MOST_WORDS)
         return Layout(tuple(ids.input_ids), tuple(chosen))
 
@@ -286,7 +309,7 @@ class Mova(FamilyModel):
         self, features: Mapping[str, Tensor], layout: Layout | None, trace: adapter.Trace | None = None
     ) -> Tensor:
         """Features (1, side**2, channels) of an image -> (1, tokens, hidden); without a layout, of all experts."""
-        layout = layout or Layout((0,), card.EXPERTS)
+        layout = layout or Layout((0,), tuple(name for name in card.EXPERTS if name in features))
         device = features[card.BASE].device
         read = self.text_encoder(input_ids=torch.tensor([layout.words], device=device)).last_hidden_state[:, 0]
         made: Tensor = self.mm_projector(features, read.to(features[card.BASE].dtype), layout.routed, trace)

@@ -22,9 +22,7 @@ from redundancy_eval.model_wrappers.encoders.pixels import (
     resize,
 )  # fmt: skip
 
-HIGH = 1024  # side of the square for Vary, Co-DETR and SAM
 PATCH = 16
-MOST = 45**2  # patches of Pix2Struct; upstream's 45 x 45 grid takes no other number
 # Key -> mean and deviation; the mean is the padding's colour too.
 SQUARES = {
     "base": (CLIP_MEAN, CLIP_STD),
@@ -43,25 +41,25 @@ def square(image: Image.Image, key: str, side: int) -> np.ndarray:
     return resize(pad_to_square(image, colour(SQUARES[key][0])), side)
 
 
-def grid(side: int) -> int:
-    """Patches in a row, and rows, of a square picture of `side` pixels, as its root is rounded down: 45, or 44."""
-    scale = math.sqrt(MOST * (PATCH / side) * (PATCH / side))
-    return max(min(math.floor(scale * side / PATCH), MOST), 1)
+def grid(side: int, most: int) -> int:
+    """Rows and columns of patches of a square picture of `side` pixels: of 2025 at most 45, or 44 by its rounding."""
+    scale = math.sqrt(most * (PATCH / side) * (PATCH / side))
+    return max(min(math.floor(scale * side / PATCH), most), 1)
 
 
-def patches(image: Image.Image) -> Tensor:
-    """Pix2Struct's patches (MOST, 2 + 3*PATCH**2) float32: row and column from 1, then the pixels; zeros fill up.
+def patches(image: Image.Image, most: int) -> Tensor:
+    """Pix2Struct's patches (most, 2 + 3*PATCH**2) float32: row and column from 1, then the pixels; zeros fill up.
 
     The picture is padded to a square at its own size, standardised by its own mean and deviation, resized and cut.
     """
     pixels = np.asarray(pad_to_square(image, colour(CLIP_MEAN))).astype(np.float32)
     deviation = max(np.std(pixels), 1.0 / math.sqrt(pixels.size))
     whole = torch.from_numpy((pixels - np.mean(pixels)) / np.float32(deviation)).permute(2, 0, 1)[None]
-    count = grid(pixels.shape[0])
+    count = grid(pixels.shape[0], most)
     size = (count * PATCH, count * PATCH)
     whole = F.interpolate(whole, size=size, mode="bilinear", align_corners=False, antialias=True)
     # unfold orders a patch as (channel, row, column); Pix2Struct wants (row, column, channel)
     cut = F.unfold(whole, PATCH, stride=PATCH)[0].T.unflatten(1, (3, -1)).transpose(1, 2).flatten(1)
     index = torch.arange(1.0, count + 1)
     where = torch.stack([index.repeat_interleave(count), index.repeat(count)], dim=-1)
-    return F.pad(torch.cat([where, cut], dim=-1), (0, 0, 0, MOST - count**2))
+    return F.pad(torch.cat([where, cut], dim=-1), (0, 0, 0, most - count**2))
