@@ -159,11 +159,15 @@ class Recording(Generic[Model]):
         self.family = family
 
     def load(self, folder: Path) -> tuple[Model, Any, weights.LoadReport]:
-        """The recorded model, with every encoder, in float32; those with repositories are in `towers/` beside it."""
-        config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
+        """The recorded model, in float32, with every encoder or those that a small recording `kept`.
+
+        Encoders with repositories are in `towers/` beside it.
+        """
+        config, overrides, keep = hub.read_config(folder), folder / "tiny_overrides.json", None
         if overrides.is_file():
-            config = self.config(config, read_json(overrides))
-        loaded = model_class(self.family).load(folder, config=config, encoder_weights=folder.parent / "towers")
+            told = read_json(overrides)
+            config, keep = self.config(config, told), told.get("kept")
+        loaded = model_class(self.family).load(folder, keep, config=config, encoder_weights=folder.parent / "towers")
         return cast(tuple[Model, Any, weights.LoadReport], loaded)
 
     def config(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

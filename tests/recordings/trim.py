@@ -25,8 +25,11 @@ from redundancy_eval.model_wrappers.masking import parity
 HERE = Path(__file__).parent
 CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
+    "mova": "llama3_tiny",
 }  # fmt: skip
 MOST = 4096  # bytes of a recorded tensor
+# What is left of a family whose encoders are too many: the input, the encoders, and the conditions that need no others.
+PART = {"mova": ("f", ("clip", "deplot", "biomedclip"), ("nomask", "drop:deplot", "all_masked"))}
 
 
 def read_by_the_port(folder: Path) -> set[str]:
@@ -69,6 +72,12 @@ def trim(full: Path, small: Path) -> None:
     read = {name: load_file(full / "expected" / f"{name}.safetensors") for name in sizes}
     conditions = {name: len(parity._by_condition(tensors)) for name, tensors in read.items()}
     name = max(sizes, key=lambda name: (conditions[name], -sizes[name]))
+    if full.parent.name in PART:
+        name, encoders, kept = PART[full.parent.name]
+        read[name] = {key: value for key, value in read[name].items() if key.partition("/")[0] in kept}
+        overrides = small / "checkpoint" / "tiny_overrides.json"
+        told = {**json.loads(overrides.read_text(encoding="utf-8")), "kept": list(encoders)}
+        overrides.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     listed["inputs"] = {name: listed["inputs"][name]}
     (small / "inputs").mkdir()
     (small / "expected").mkdir()
@@ -90,8 +99,12 @@ def main() -> None:
     """Make all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", type=Path, help="folder of the full recordings")
-    golden = parser.parse_args().golden
+    parser.add_argument("families", nargs="*", help="default: all")
+    given = parser.parse_args()
+    golden = given.golden
     for family, name in CHOSEN.items():
+        if given.families and family not in given.families:
+            continue
         trim(golden / family / name, HERE / family / name)
         shutil.copytree(golden / family / "manifests", HERE / family / "manifests", dirs_exist_ok=True)
         size = sum(path.stat().st_size for path in (HERE / family).rglob("*") if path.is_file())

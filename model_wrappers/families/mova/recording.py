@@ -126,7 +126,7 @@ class MovaRecording(Recording[Mova]):
         if not images:
             return []
         if self.outputs is None:
-            self.outputs = subject.encode(images, subject.model.encoder_names)
+            self.outputs = subject.encode(images, [*subject.model.encoders])
         return subject.visuals(images, self.outputs, [self.entry["question"]])
 
     @torch.inference_mode()
@@ -134,7 +134,7 @@ class MovaRecording(Recording[Mova]):
         """What a recording may hold of the encoders, the adapter and the choice of experts."""
         (visual,) = self.visuals(subject, [image])
         model, routed, features = subject.model, visual.routed or (), dict(self.outputs or {})
-        features |= {name: torch.zeros_like(features[name]) for name in subject.mask}
+        features |= {name: torch.zeros_like(features[name]) for name in subject.mask if name in features}
         self.routed, trace = len(routed), dict[str, Tensor]()
         model.adapt(features, model.layout(self.entry["question"], routed), trace)
         found = {f"encoder/{name}": value for name, value in features.items()} | trace
