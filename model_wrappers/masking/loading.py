@@ -115,9 +115,9 @@ def native_model(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device_map not in (None, "", "auto"):
         raise SetupError(f"device_map must be auto; not {device_map!r}")
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, stands_for or family.default, site)
     kind = model_class(family)
     kind.check_ablation(ablation, **settings)
+    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, stands_for or family.default, site)
     run = kind.needed(names, mask, site, **settings)
     if choose_dtype(dtype, place) == torch.float32:
         # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.

@@ -302,6 +302,7 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
+        routed = [next((visual.routed for visual in own), None) for own in visuals]
         if prefixes:
             past, known = self._prefixed(sequences, visuals, prefixes)
             lengths = [prefix.length for prefix in prefixes]
@@ -321,11 +322,11 @@ class MaskedModel:
                 logits_processor=[Numbers(names, self.dtype, self.eos)],
             )  # fmt: skip
         answers = []
-        for sequence, row in zip(sequences, tokens.tolist(), strict=True):
+        for sequence, row, route in zip(sequences, tokens.tolist(), routed, strict=True):
             ends = [index for index, token in enumerate(row) if token in self.eos]
             new = row[: ends[0]] if ends else row
             text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends))
+            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends, route))
         return answers
 
     def _prefixed(

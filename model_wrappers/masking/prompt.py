@@ -40,12 +40,21 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated answer: its text, token counts, and whether it was stopped by the token limit."""
+    """A generated answer: its text, token counts, and whether it was stopped by the token limit.
+
+    `routed` are the encoders that were chosen for the question, None where none are chosen or there is no image.
+    """
 
     text: str
     prompt_tokens: int
     new_tokens: int
     capped: bool
+    routed: tuple[str, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a sweep keeps of `routed`: `routed dinov2+sam`, `routed none`."""
+        return () if self.routed is None else (f"routed {'+'.join(self.routed) or 'none'}",)
 
 
 class Masked(Protocol):

@@ -160,7 +160,7 @@ class Native:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
         answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
-        return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
+        return [Reply(answer, (*("cut",) * cut, *answer.notes)) for answer, cut in zip(answers, cuts, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image], order: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of all encoders for images, one after the other in an order in which some may come again."""

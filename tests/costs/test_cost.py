@@ -15,7 +15,7 @@ from redundancy_eval.model_wrappers.costs import counted
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.prune import writing
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_mova
 
 pytestmark = pytest.mark.models
 LOAD = counted.Load((80, 60), 60, 8)
@@ -27,12 +27,14 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    mova, mova_words = tiny_mova.write(root / "mova")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
+        "mova_masked": {"pretrained": str(mova), "encoder_weights": str(mova_words)},
     }
 
 

@@ -38,7 +38,7 @@ CHANNELS = [16, 12, 8, 16, 24, 16, 16]
 
 
 def config(**changes) -> dict:
-    """A map of 4 x 4 tokens of CLIP, 4 visual tokens, of which 1 is seen when experts are chosen."""
+    """A map of 4 x 4 tokens of CLIP, 4 visual tokens, all of which are seen when experts are chosen."""
     demo = hub.read_config(hub.locate("demo"))
     for key in [key for key in demo if key.startswith("mm_") or key in ("encoder_configs", "image_size", "grid_size")]:
         del demo[key]
@@ -56,7 +56,7 @@ def config(**changes) -> dict:
         "image_feat_size": 4,
         "num_projector_layers": 2,
         "topk_experts": 3,
-        "num_routing_tokens": 1,
+        "num_routing_tokens": 4,
         "image_aspect_ratio": "pad",
         "vocab_size": demo["vocab_size"] + len(ADDED),
         "hidden_size": 32,
@@ -71,7 +71,7 @@ def config(**changes) -> dict:
     }
 
 
-def write(folder: Path, seed: int = 0, **changes) -> tuple[Path, Path]:
+def write(folder: Path, seed: int = 2, **changes) -> tuple[Path, Path]:
     """Write a random checkpoint and the vocabulary; return the checkpoint's folder and that for `encoder_weights`."""
     torch.manual_seed(seed)
     settings, checkpoint = config(**changes), folder / "checkpoint"
@@ -79,6 +79,14 @@ def write(folder: Path, seed: int = 0, **changes) -> tuple[Path, Path]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.2) if parameter.ndim > 1 else parameter.normal_(0.5, 0.3)
+    tokenizer = hub.read_tokenizer(hub.locate("demo"))
+    tokenizer.add_tokens(list(ADDED), special_tokens=True)
+    tokenizer.model_max_length = settings["tokenizer_model_max_length"]
+    letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "ABCDEFG,"]
+    with torch.no_grad():  # so that answers name experts, other ones for other pictures
+        model.language_model.lm_head.weight[letters] *= 2
+        model.language_model.model.layers[0].self_attn.q_proj.weight *= 10
+        model.mm_projector.mlp[2].weight *= 40
     tensors = {model.release(own): value.detach().clone().contiguous() for own, value in model.state_dict().items()}
     # What nothing computes with: layers behind the last but one, heads, aliases of rotary tables.
     tower = "model.vision_tower.vision_tower_"
@@ -93,8 +101,6 @@ def write(folder: Path, seed: int = 0, **changes) -> tuple[Path, Path]:
     save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
     (checkpoint / "config.json").write_text(json.dumps(settings))
     shutil.copy(hub.locate("demo") / "generation_config.json", checkpoint)
-    tokenizer = hub.read_tokenizer(hub.locate("demo"))
-    tokenizer.add_tokens(list(ADDED), special_tokens=True)
     tokenizer.save_pretrained(checkpoint)
     words = folder / "towers" / "bert-large-uncased"
     words.mkdir(parents=True)

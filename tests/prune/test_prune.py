@@ -20,7 +20,7 @@ from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_mova
 
 pytestmark = pytest.mark.models
 
@@ -38,12 +38,14 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    mova, mova_words = tiny_mova.write(root / "mova")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
+        "mova_masked": {"pretrained": str(mova), "encoder_weights": str(mova_words)},
     }
 
 

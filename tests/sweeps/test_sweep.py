@@ -35,7 +35,7 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof, tiny_mova
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
@@ -49,9 +49,10 @@ ENCODERS = {
     "imof projected": ("clip", "dinov2"),
     "deepseek_vl": ("sam", "siglip"),
     "eagle2": ("siglip", "convnext"),
+    "mova": ("clip", "dinov2", "vary", "codetr", "pix2struct", "deplot", "biomedclip", "sam"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected")
+ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected", "mova")
 
 
 def picture(seed, size=(60, 50)):
@@ -90,7 +91,9 @@ def questions(kind, names=tuple(DOCUMENTS), **changes):
 
 
 def labels(kind):
-    return [masks.label(mask, ENCODERS[kind]) for mask in masks.every(ENCODERS[kind])]
+    names = ENCODERS[kind]  # of eight encoders none, each and all
+    every = [mask for mask in masks.every(names) if len(names) < 8 or len(mask) in (0, 1, len(names))]
+    return [masks.label(mask, names) for mask in every]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,8 @@ def made(tmp_path_factory):
             return {"pretrained": tiny_deepseek_vl.write(folder)}
         if family == "eagle2":
             return {"pretrained": tiny_eagle2.write(folder)}
+        if family == "mova":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_mova.write(folder), strict=True))
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
 
     def get(kind):
@@ -139,6 +144,7 @@ def alone(model, arguments, label, asked):
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])
         notes += tuple(subject.feeds()) if isinstance(subject, hf.HfMaskedModel) else ()
+        notes += answer.notes
         found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes)
     return found
 
@@ -257,8 +263,13 @@ def test_every_mask_answers_as_a_model_of_its_own(made, expected, kind, tmp_path
         agree(made, wanted, kept, asked, kind)
         assert len(kept) == len(asked) * len(labels(kind)) and not kept.conflicts
     notes = {one.document: kept.get(one.key("none")).notes for one in asked}
+    if kind == "mova":
+        routed = {name: own[-1] for name, own in notes.items() if own}
+        assert all(note.startswith("routed ") for note in routed.values()) and set(routed) == {*notes} - {"no image"}
+        assert len(set(routed.values())) > 1, "experts are chosen for each question"
+        notes = {name: own[:-1] for name, own in notes.items()}
     if kind != "hf":
-        limited = kind != "eagle2" and not kind.startswith("imof")  # which have no limit of their own
+        limited = kind not in ("eagle2", "mova") and not kind.startswith("imof")  # which have no limit of their own
         assert notes["long"] == ("cut",) * limited and notes["misplaced"] == ("moved",)
         assert notes["two"] == ("first",) * (kind in ONE_IMAGE)
     assert len(kept.get(question("two").key("none")).images) == 2, "images that are left out count too"
@@ -335,7 +346,7 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2"])
+@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "mova"])
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)
@@ -522,7 +533,7 @@ def test_the_all_dropped_mask_is_answered_once_for_a_prompt(made, kind, tmp_path
     put = Counter(label for label, _ in seen.asked)
     assert {put.pop(label) for label in labels(kind) if label != "all"} == {2 * len(names)}
     # The text of `plain` comes with a picture of the same size and with a wide one, whose layout some families see.
-    layouts = {"cambrian": 5, "eagle2": 5, "eagle": 4, "imof": 4, "deepseek_vl": 4}
+    layouts = {"cambrian": 5, "eagle2": 5, "eagle": 4, "imof": 4, "deepseek_vl": 4, "mova": 4}
     assert put == {"all": layouts.get(kind, 4 if kind == "imof projected" else 2 * len(names))}
     assert {told(kept.get(one.key("all"))) for one in again} == {
         told(kept.get(one.key("all"))) for one in questions(kind, names)

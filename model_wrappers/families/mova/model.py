@@ -136,9 +136,7 @@ class Mova(FamilyModel):
         self.high: int = own["sam"]["input_size"]
         self.patches: int = own["pix2struct"]["max_patches"]
         if own["vary"]["input_size"] != self.high or own["deplot"]["max_patches"] != self.patches:
-            raise SetupError(
-                "encoder_configs: vary and sam see one square, pix2struct and deplot the same patches"
-            )
+            raise SetupError("encoder_configs: vary and sam see one square, pix2struct and deplot the same patches")
         if math.isqrt(self.patches) ** 2 != self.patches:
             raise SetupError(f"encoder_configs['pix2struct']: max_patches must be a square number; not {self.patches}")
         self.dino_size = min(self.input_size, own["dinov2"]["image_size"])
