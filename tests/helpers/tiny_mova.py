@@ -31,7 +31,7 @@ SIZES = {
     "sam": {**SAM, "output_channels": 16},
     "text": {
         "vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 24, "max_position_embeddings": 64,
+        "intermediate_size": 24, "max_position_embeddings": 512,
     },
 }  # fmt: skip
 CHANNELS = [16, 12, 8, 16, 24, 16, 16]

@@ -401,7 +401,16 @@ def about(pictures, texts=TEXTS):
     ]
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+def test_questions_that_decide_what_an_image_is_share_the_template_alone(made, tmp_path):
+    asked, names = about([[A], [B], [WIDE]]), ["none", "clip"]
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, "mova", kept, asked, 12, names=names)
+        agree(made, {label: alone(*made("mova"), label, asked) for label in names}, kept, asked, "mova", names=names)
+    shared = [prefix for prefixes in seen.prefixes for prefix in prefixes]
+    assert len(shared) == 24 and not any(prefix.images for prefix in shared)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NATIVE if kind != "mova"])
 def test_questions_on_one_image_share_what_it_is_to_the_language_model(made, kind, tmp_path):
     shown = [[A], [B], [WIDE]] if kind in ONE_IMAGE else [[A], [B, WIDE], [WIDE]]
     asked, names = about(shown), ["none", ENCODERS[kind][0]]
