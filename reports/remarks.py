@@ -36,7 +36,23 @@ def notes(model: Model) -> tuple[str, ...]:
         listed = ", ".join(f"{place} (df {df:.1f})" for place, df in few.items())
         said.append(f"few images or groups, so that intervals are rough: {listed}")
     again = [_second_run(each) for each in model.analysis.reruns if each.place == OVERALL and not each.share.reason]
-    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *again, *said)))
+    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *_routing(model), *again, *said)))
+
+
+def _routing(model: Model) -> Iterator[str]:
+    """How often a model that chooses encoders for each question chose each, beside its CUR."""
+    routed = model.table.routed
+    if routed.get("questions"):
+        told = "; ".join(
+            f"{name} for {100 * routed[name] / routed['questions']:.1f} %, CUR "
+            f"{cells.figure(cells.of(model.cell(name, OVERALL).cur, 100))} %"
+            for name in model.table.encoders
+            if name in routed
+        )
+        yield (
+            f"the full model chooses encoders for each question; of {routed['questions']} questions with an image it "
+            f"chose {told}. An encoder that is never chosen has CUR 0 by construction"
+        )
 
 
 def _second_run(again: Rerun) -> str:

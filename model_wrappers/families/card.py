@@ -70,6 +70,7 @@ class Family:
         settings: the family's own model arguments, with their meaning.
         published: None where the authors' code for masking the family was not found.
         repositories: reads from a config where the encoders' weights are, if they are not in the checkpoint.
+        pool: encoders that the language model chooses from for each question (families/routes.py); () for none.
         images_first: whether all images stand before a prompt's text, wherever the framework has them.
     """
 
@@ -89,6 +90,7 @@ class Family:
     settings: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
     repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    pool: tuple[str, ...] = ()
     images_first: bool = False
 
     def check(self, config: Mapping[str, Any], where: str = "config.json") -> None:

@@ -16,7 +16,7 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin as lmms_eval_plugin
 from redundancy_eval.readers import find
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof, tiny_mova
 
 pytestmark = pytest.mark.framework
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
@@ -30,6 +30,7 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkpoints")
     cambrian, cambrian_encoders = tiny_cambrian.write(root / "cambrian")
     imof, imof_encoders = tiny_imof.write(root / "imof")
+    mova, mova_words = tiny_mova.write(root / "mova")
     ocr, llava = tiny_hf.unlimited_ocr(root / "ocr"), tiny_hf.llava(root / "llava")
     return {
         "eagle_masked": f"pretrained={tiny.write(root / 'eagle')},long_prompt=cut",
@@ -37,6 +38,7 @@ def checkpoints(tmp_path_factory):
         "imof_masked": f"pretrained={imof},encoder_weights={imof_encoders}",
         "deepseek_vl_masked": f"pretrained={tiny_deepseek_vl.write(root / 'deepseek')},long_prompt=cut",
         "eagle2_masked": f"pretrained={tiny_eagle2.write(root / 'eagle2')}",
+        "mova_masked": f"pretrained={mova},encoder_weights={mova_words}",
         "hf_masked": f"pretrained={ocr},encoders={OCR}",
         "masked": f"base=llava_hf,encoders={CLIP},pretrained={llava},device_map=cpu,dtype=float32",
     }
@@ -101,6 +103,9 @@ def test_the_command_line(model, checkpoints, tmp_path):
     assert made.masks == ((dropped,),) and made.documents == (2,)
     record = records.read([tmp_path / "out" / f"drop-{label}"])
     assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"
+    routed = record.get("routed", {})
+    assert list(routed) == (["questions", *registry.FAMILIES[model].pool] if model == "mova_masked" else [])
+    assert routed.get(dropped, 0) == 0 and routed.get("questions", 2) == 2
 
 
 def test_models_lists_every_family(capsys):

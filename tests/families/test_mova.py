@@ -194,9 +194,11 @@ def test_what_is_never_routed_changes_nothing(written, full):
     images = COLOURS
     chosen = routes(full, images, QUESTIONS)
     for name in card.EXPERTS:
-        same = [name not in own for own in chosen]
+        # Of more than three, the gates leave some out.
+        same = [name not in own for own in chosen if name not in own or len(own) <= 3]
         dropped, whole = (embeddings(one, images, QUESTIONS) for one in (load(written, name), full))
-        assert [torch.equal(a, b) for a, b in zip(dropped, whole, strict=True)] == same
+        found = [torch.equal(a, b) for a, b in zip(dropped, whole, strict=True)]
+        assert [f for f, own in zip(found, chosen, strict=True) if name not in own or len(own) <= 3] == same
 
 
 def test_a_choice_is_made_once_for_an_image_and_a_question(written):

@@ -71,7 +71,7 @@ def config(**changes) -> dict:
     }
 
 
-def write(folder: Path, seed: int = 2, **changes) -> tuple[Path, Path]:
+def write(folder: Path, seed: int = 8, **changes) -> tuple[Path, Path]:
     """Write a random checkpoint and the vocabulary; return the checkpoint's folder and that for `encoder_weights`."""
     torch.manual_seed(seed)
     settings, checkpoint = config(**changes), folder / "checkpoint"

@@ -83,7 +83,17 @@ FAMILY = Family(
     sites=("encoder",),
     checked_with="recorded tensors",
     recording="redundancy_eval.model_wrappers.families.mova.recording:MovaRecording",
-    costs={},
+    costs={
+        "clip": (292.7, 1837),
+        "dinov2": (1108.1, 3478),
+        "vary": (90.9, 974),
+        "codetr": (310.6, 4691),
+        "pix2struct": (512.8, 2479),
+        "deplot": (91.8, 498),
+        "biomedclip": (85.8, 35),
+        "sam": (637.0, 5961),
+    },
+    pool=EXPERTS,
     skipped="always, but for clip under routing=fixed; and experts that no question of a batch is routed to",
     settings={
         "encoder_weights": "folder that holds the vocabulary bert-large-uncased; default: the hub",

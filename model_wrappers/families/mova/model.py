@@ -112,7 +112,7 @@ class Mova(FamilyModel):
 
     family = card.FAMILY
     max_images = 1
-    pool, answer_tokens = card.EXPERTS, routing.ANSWER_TOKENS
+    pool, answer_tokens = card.FAMILY.pool, routing.ANSWER_TOKENS
     template = "mova_llama3"
 
     def __init__(
