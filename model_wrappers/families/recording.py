@@ -117,7 +117,7 @@ class Subject(Protocol[Model]):
 
     model: Model
     mask: tuple[str, ...]
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
 
     @property
     def device(self) -> torch.device:

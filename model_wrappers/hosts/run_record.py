@@ -121,7 +121,7 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
     """
     before = records.read([folder])
     # A run that asks nothing finds nothing out. Counts are of all results; a sweep counts its own anew.
-    kept = {name: before[name] for name in ("feeds", "routed") if name in before}
+    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed") if name in before}
     if "routed" in record:
         told = [record["routed"], *([before["routed"]] if "routed" in before and "sweep" not in record else [])]
         names = ("questions", *registry.FAMILIES[record["model"]].pool)

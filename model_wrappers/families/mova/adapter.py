@@ -8,7 +8,7 @@ regnet.py:176-240 there (the downsampling block).
 """
 
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from redundancy_eval.errors import SetupError
 
 HEAD = 64  # channels of an attention head: upstream's rotary tables fix it
 _STAGE = re.compile(r"^downsample\.(\d)\.b1\.")  # a stage of one block
-Trace = MutableMapping[str, Tensor]
+Trace = dict[str, Tensor]
 
 
 def rotary_table(side: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         parts = (self.q_proj(x), self.k_proj(value), self.v_proj(value))
         q, k, v = (part.unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in parts)
         seen = F.scaled_dot_product_attention(turned(q, table), turned(k, table), v)
-        return self.proj(self.inner_attn_ln(seen.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+        return self.proj(self.inner_attn_ln(seen.transpose(1, 2).flatten(2)))
 
 
 class GatedMlp(nn.Module):
@@ -71,7 +71,7 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, positions, width) -> the same."""
-        return self.w3(self.ffn_ln(F.silu(self.w1(x)) * self.w2(x)))  # type: ignore[no-any-return]
+        return self.w3(self.ffn_ln(F.silu(self.w1(x)) * self.w2(x)))
 
 
 class Block(nn.Module):
@@ -148,7 +148,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(batch, width, rows, columns) -> the same."""
-        return self.bn(self.conv(maps).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return self.bn(self.conv(maps).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class SqueezeExcite(nn.Module):
@@ -162,7 +162,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(batch, width, rows, columns) -> the same."""
         share = self.fc2(F.silu(self.fc1(maps.mean((2, 3), keepdim=True))))
-        return maps * share.sigmoid()  # type: ignore[no-any-return]
+        return maps * share.sigmoid()
 
 
 class Bottleneck(nn.Module):
@@ -176,7 +176,7 @@ class Bottleneck(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(batch, width, rows, columns) -> the same."""
         inner = F.silu(self.conv2(F.silu(self.conv1(maps))))
-        return maps + self.conv3(self.se(inner))  # type: ignore[no-any-return]
+        return maps + self.conv3(self.se(inner))
 
 
 class Adapter(nn.Module):
@@ -194,6 +194,9 @@ class Adapter(nn.Module):
     Raises:
         SetupError: sizes that do not fit.
     """
+
+    rope_cos: Tensor
+    rope_sin: Tensor
 
     def __init__(
         self, width: int, experts: Mapping[str, int], text: int, blocks: int, most: int, side: int, hidden: int
@@ -241,7 +244,7 @@ class Adapter(nn.Module):
         tokens = maps.flatten(2).transpose(1, 2)
         if trace is not None:
             trace |= {"adapter/text_feature": text, "adapter/averaged": averaged, "adapter/downsampled": tokens}
-        return self.mlp(tokens)  # type: ignore[no-any-return]
+        return self.mlp(tokens)
 
 
 def rename(released: str) -> str | None:

@@ -53,7 +53,7 @@ def patches(image: Image.Image, most: int) -> Tensor:
     The picture is padded to a square at its own size, standardised by its own mean and deviation, resized and cut.
     """
     pixels = np.asarray(pad_to_square(image, colour(CLIP_MEAN))).astype(np.float32)
-    deviation = max(np.std(pixels), 1.0 / math.sqrt(pixels.size))
+    deviation = max(float(np.std(pixels)), 1.0 / math.sqrt(pixels.size))
     whole = torch.from_numpy((pixels - np.mean(pixels)) / np.float32(deviation)).permute(2, 0, 1)[None]
     count = grid(pixels.shape[0], most)
     size = (count * PATCH, count * PATCH)
