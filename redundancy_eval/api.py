@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from redundancy_eval import costs_file, environment, scores, taxonomy
+from redundancy_eval import costs_file, environment, explain_file, scores, taxonomy
 from redundancy_eval.costs_file import Costs
 from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.explain_file import Explained
 from redundancy_eval.grouping import KnownEncoders
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.options import Options
 from redundancy_eval.readers import answers as of_files
 from redundancy_eval.readers import find
 from redundancy_eval.readers.mask_of import MaskOf
-from redundancy_eval.reports.additions import Additions, Other
+from redundancy_eval.reports.additions import Additions
+from redundancy_eval.reports.model import Other
 from redundancy_eval.table import SampleScores, ScoreTable
 
 __all__ = ["DataError", "Options", "SampleScores", "ScoreTable", "SetupError", "read"]
@@ -77,6 +79,31 @@ def _costs(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Costs | N
         for place, each in enumerate(tables):
             try:
                 found[place] = costs_file.join(costs, each.model, each.checkpoint, each.encoders, each.arguments, path)
+            except DataError as error:
+                problems.append(error)
+        if problems and len(problems) == len(tables):
+            raise problems[0]
+    return found
+
+
+def explained(tables: Sequence[ScoreTable], paths: Sequence[str]) -> list[Explained | None]:
+    """What was measured of each model without labels; a file that fits none is an error.
+
+    Args:
+        tables: of each model.
+        paths: files of `redundancy-eval explain`.
+
+    Raises:
+        SetupError: a file is missing.
+        DataError: it is damaged, or of another model.
+    """
+    found: list[Explained | None] = [None] * len(tables)
+    for path in paths:
+        read, problems = explain_file.read(Path(path)), []
+        for place, each in enumerate(tables):
+            try:
+                explain_file.check_fits(read, each.model, each.checkpoint, each.encoders, each.arguments, path)
+                found[place] = read
             except DataError as error:
                 problems.append(error)
         if problems and len(problems) == len(tables):

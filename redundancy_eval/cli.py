@@ -5,6 +5,7 @@ Torch and the frameworks are imported by the commands that use them, when they r
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from redundancy_eval.commands import (
     cost,
     demo,
     doctor,
+    explain,
     models,
     parity,
     plan,
@@ -28,7 +30,9 @@ from redundancy_eval.commands import (
 from redundancy_eval.errors import DataError, SetupError, UsageError
 from redundancy_eval.usage import Parser
 
-COMMANDS = (sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, parity, demo, doctor)
+COMMANDS = (
+    sweep, plan, run, vlmevalkit, report, verify, models, tasks, calibrate, cost, prune, explain, parity, demo, doctor,
+)  # fmt: skip
 NAMES = tuple(command.__name__.rpartition(".")[2] for command in COMMANDS)
 _EPILOG = """\
 examples:
@@ -44,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its number
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Torch's threads wait for one another in a busy loop unless told otherwise: beside other work on the same cores
+    # each pass then takes several times as long (docs/performance.md). Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prog, extra = "redundancy-eval", ""
     try:
         if arguments[:1] != ["doctor"]:  # which shows it among the rest

@@ -105,9 +105,9 @@ def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, d
     return found
 
 
-def calibration(record: Mapping[str, Any]) -> str | None:
-    """What a record says of the sample of images behind its stand-ins; its hash is the first word."""
-    found = dict(record.get("calibration") or {})
+def _calibration(run: Run) -> str | None:
+    """What a run says of the sample of images behind its stand-ins, in words."""
+    found = dict(run.calibration)
     sample = str(found.pop("sample", "unknown"))
     rest = ", ".join(f"{key} {value}" for key, value in sorted(found.items()))
     return f"{sample} ({rest})" if found else None
@@ -157,7 +157,7 @@ def _short(value: object) -> str:
 
 
 def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
-    """Check what holds for whole runs: weights, versions, precision, calibration, arguments of given masks.
+    """Check what holds for whole runs: weights, versions, precision, arguments of given masks.
 
     Raises:
         DataError: two runs differ.
@@ -171,7 +171,6 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
             _same(telling, "versions", lambda run, said=said: said[id(run)], lenient, f"{name} ")  # type: ignore[misc]
     _tell_unversioned(runs, lenient)
     _check_precision([run for run in runs if run.framework != "csv"], lenient)
-    _same([run for run in runs if not run.is_full], "calibration", lambda run: run.calibration, lenient)
     _check_told([run for run in runs if run.told], lenient)
     for feeder, fed in sorted(
         {(name, other) for run in runs for name, others in run.feeds.items() for other in others}
@@ -185,6 +184,18 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
             f"no record (redundancy_eval.json) is beside {_listed(silent)}: with what versions, weights and precision "
             "it ran is not known"
         )
+
+
+def check_calibrations(runs: Sequence[Run], lenient: Leniency) -> None:
+    """Check that all masks' stand-ins are of one sample: as recorded; of runs without record, of one file.
+
+    Raises:
+        DataError: two runs differ.
+    """
+    masked = [run for run in runs if not run.is_full]
+    _same(masked, "calibration", _calibration, lenient)
+    silent = [run for run in masked if not run.calibration and run.arguments.get("ablation", "zero") != "zero"]
+    _same(silent, "calibration", lambda run: run.arguments.get("calibration"), lenient)
 
 
 def check_reruns(runs: Sequence[Run], again: Sequence[Run], lenient: Leniency) -> None:

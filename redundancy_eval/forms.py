@@ -186,6 +186,7 @@ class ReportOptions(TypedDict):
     cost: bool
     compare: str
     references: list[str]
+    explain: bool
 
 
 class Report(TypedDict):
@@ -202,8 +203,13 @@ class StoreHeader(TypedDict):
     identity: dict[str, Any]
 
 
-class Answer(TypedDict):
-    """A line of the response store."""
+class _Answer(TypedDict, total=False):
+    ids: list[int] | None
+    log_probability: float | None
+
+
+class Answer(_Answer):
+    """A line of the response store; versions before wrote neither ids nor log-probability."""
 
     identity: str
     task: str

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from redundancy_eval import masks, model_args
+from redundancy_eval import compare, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Run, identity
@@ -43,7 +43,7 @@ def group(runs: Sequence[Run], lenient: Leniency) -> list[list[Run]]:
     """The runs of each model (and framework), each with its full model and second runs of that.
 
     Raises:
-        DataError: the full model of a masked run is another checkpoint's.
+        DataError: the full model of a masked run is another checkpoint's, or stand-ins are of two calibrations.
         SetupError: a second run is not of the full model of any of these.
     """
     groups: dict[object, list[Run]] = {}
@@ -52,6 +52,8 @@ def group(runs: Sequence[Run], lenient: Leniency) -> list[list[Run]]:
             groups.setdefault(identity(run), []).append(run)
     _share_full_models(groups)
     _check_checkpoints(groups.values(), lenient)
+    for mine in groups.values():
+        compare.check_calibrations(mine, lenient)
     second = [run for run in runs if run.again]
     made = [[*mine, *(run for run in second if _is_again(run, mine))] for mine in groups.values()]
     for run in second:

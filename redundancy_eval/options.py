@@ -18,8 +18,8 @@ class Options:
     `readers.csv_scores.Reader`. `level` of intervals and `margin` of CUR below which an encoder is redundant are
     fractions, `seed` is that of draws; `intervals` says whether LaTeX shows them, and `rerun` that the full model's
     second run was given. `figures` are the kinds of files that figures are drawn to; `images` says that the page
-    shows those of the documents; `cost`, `compare` (`paper`) and `references` (names) say what models were set
-    beside.
+    shows those of the documents; `cost`, `compare` (`paper`), `references` (names) and `explain` (measures
+    without labels) say what models were set beside.
 
     Raises:
         SetupError: a number is out of its range.
@@ -41,6 +41,7 @@ class Options:
     cost: bool = False
     compare: str = ""
     references: tuple[str, ...] = ()
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.level < 1:

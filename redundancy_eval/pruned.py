@@ -11,6 +11,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 
 KEY = "redundancy_eval"
+PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class Pruned:
         dropped: those that are gone, in the same order.
         source: what `pretrained=` said of the model that it was made from.
         checkpoint: digest of that model's files (checkpoints/identity.py).
-        ablation: what stands in for what is gone: a constant.
+        ablation: what stands in for what is gone: a constant, or `predicted`.
         site: where.
         settings: the family's own arguments that decide what stands in.
         sliced: whether the fusion was cut too, so that the checkpoint's own config knows only the encoders that stay.
         revision: what `revision=` said beside `source`.
         weights: digest of the pruned files, in a run's record; "" in a config.
+        calibration: of `predicted`: what the calibration says of itself (model, checkpoint, site, count, sample), and
+            the `file` as it was named.
+        folded: of `predicted`: whether the guess is in the weights, so that zeros stand in for what is gone.
     """
 
     encoders: tuple[str, ...]
@@ -40,6 +44,18 @@ class Pruned:
     sliced: bool = False
     revision: str = ""
     weights: str = ""
+    calibration: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
+
+    @property
+    def refitted(self) -> bool:
+        """Whether what is gone is guessed from what stays: such a checkpoint has this one mask alone."""
+        return self.ablation == PREDICTED
+
+    @property
+    def sample(self) -> dict[str, str]:
+        """What a run's record says of the calibration."""
+        return {name: value for name, value in self.calibration.items() if name != "file"}
 
     @property
     def label(self) -> str:
@@ -50,9 +66,13 @@ class Pruned:
         """The mask of the source that this checkpoint under `drop=` or `keep=` is.
 
         Raises:
-            SetupError: an encoder is unknown, or `keep=` names one that is gone.
+            SetupError: an encoder is unknown, or `keep=` names one that is gone, or it is refitted to another mask.
         """
         more = masks.dropped(self.encoders, drop, keep)
+        if self.refitted and set(more) - set(self.dropped):
+            raise SetupError(
+                f"this checkpoint was refitted without {self.label}; other masks are of the whole model, {self.source}"
+            )
         back = [name for name in self.dropped if name not in more]
         if str(keep or "").strip() and back:
             raise SetupError(f"keep={keep}: this checkpoint was pruned of {self.label}, so {back[0]} cannot be kept")
@@ -80,6 +100,7 @@ class Pruned:
         mask = self.mask(arguments.get("drop"), arguments.get("keep"))
         own = {"pretrained": self.source, "drop": masks.label(mask, self.encoders), **self.settings}
         own |= {"revision": self.revision} if self.revision else {}
+        own |= {"calibration": self.calibration["file"]} if self.refitted else {}
         defaults = {"ablation": "zero", "site": "encoder"}  # left out, as who masks the source leaves them
         own |= {name: value for name in defaults if (value := getattr(self, name)) != defaults[name]}
         return {name: value for name, value in arguments.items() if name not in ("keep", "revision")} | own
@@ -102,14 +123,14 @@ def of(told: Any, where: object) -> Pruned:
     names = ("encoders", "dropped")
     texts = ("source", "checkpoint", "ablation", "site", "revision", "weights")
     own = {} if not isinstance(told, dict) else told
-    settings = own.get("settings", {})
+    mappings, flags = ("settings", "calibration"), ("sliced", "folded")
     fits = (
-        set(own) <= {*names, *texts, "settings", "sliced"}
+        set(own) <= {*names, *texts, *mappings, *flags}
         and all(_texts(own.get(name)) for name in names)
         and all(isinstance(own.get(name, ""), str) for name in texts)
-        and isinstance(settings, dict)
-        and _texts(list(settings.values()))
-        and isinstance(own.get("sliced", False), bool)
+        and all(isinstance(own.get(name, {}), dict) and _texts(list(own.get(name, {}).values())) for name in mappings)
+        and all(isinstance(own.get(name, False), bool) for name in flags)
+        and (own.get("ablation") != PREDICTED or "file" in own.get("calibration", {}))
     )
     if not fits or not own["dropped"] or not set(own["dropped"]) <= set(own["encoders"]):
         raise DataError(f"{where}: {KEY} does not say what the checkpoint was pruned of, as redundancy-eval prune does")

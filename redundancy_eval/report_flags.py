@@ -49,6 +49,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         help="what the masks cost, as redundancy-eval cost wrote it (may be repeated)",
     )  # fmt: skip
     parser.add_argument(
+        "--explain", action="append", default=[], metavar="FILE",
+        help="what masks change without labels, as redundancy-eval explain wrote it (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument(
         "--reference", action="append", default=[], metavar="NAME[:KEPT]=RUNS",
         help="runs of another model without masks, beside the full model or the mask that keeps the encoders KEPT: "
         "x2:clip+convnext=runs/x2 (may be repeated)",
@@ -60,6 +64,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "level": args.level / 100, "margin": args.margin / 100, "seed": args.seed, "intervals": args.intervals,
         "rerun": bool(args.rerun), "images": args.images, "cost": bool(args.cost), "compare": args.compare,
+        "explain": bool(args.explain),
         "references": tuple(each.partition("=")[0] for each in args.reference),
         "figures": tuple(kind for kind in args.figures.replace(" ", "").split(",") if kind and kind != "none"),
     }  # fmt: skip
@@ -75,6 +80,7 @@ def check_inputs(options: Options, args: argparse.Namespace) -> None:
     for flag, there, now, what in (
         ("--rerun", options.rerun, bool(args.rerun), "a second run of the full model"),
         ("--cost", options.cost, bool(args.cost), "a file of costs"),
+        ("--explain", options.explain, bool(args.explain), "a file of measures without labels"),
         ("--reference", options.references, names, f"other models ({', '.join(options.references)})"),
     ):
         if there and there != now:

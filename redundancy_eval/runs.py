@@ -64,15 +64,15 @@ class Run:
     """One framework's results for one model under one mask.
 
     `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
-    what holds for all tasks. `group` is the model's name when the mask was given by `--mask-of`,
-    `failures` says why the framework has no results for a task, `weights` is the digest of the checkpoint's files
-    and `calibration` that of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran
-    (`dtype`, `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded`
-    whether a record of ours tells, `told` whether the user gave the mask. `hashes` are those of its files when they
-    were written. `feeds` tells which encoder's output others take as their input; `routed` how many questions each
-    encoder was chosen for, of those under `questions`, in models that choose. `again` marks a second run of the
-    full model, to be compared with the first. `pruned` names what was not in the checkpoint any more; `arguments` are
-    those of the same mask of the whole one.
+    what holds for all tasks. `group` is the model's name when the mask was given by `--mask-of`, `failures` says why
+    the framework has no results for a task, `weights` is the digest of the checkpoint's files and `calibration` what is
+    said of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran (`dtype`, `device`,
+    `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded` whether a record of ours
+    tells, `told` whether the user gave the mask. `hashes` are those of its files when they were written. `feeds` tells
+    which encoder's output others take as their input, `routed` how many questions each encoder was chosen for, of those
+    under `questions`, in models that choose. `again` marks a second run of the full model, to be compared with the
+    first. `pruned` names what was not in the checkpoint any more; `arguments` are those of the same mask of the whole
+    one.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class Run:
     group: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None
-    calibration: str | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     resolved: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
     told: bool = False
@@ -120,10 +120,12 @@ class Run:
 def identity(run: Run, of_full: bool = False) -> tuple[Any, ...]:
     """What is equal for the masks of one model: framework, model id, checkpoint, remaining model arguments.
 
-    With `of_full`, arguments that decide nothing in the full model are left out too.
+    A calibration has many paths and no two are mixed (`compare.check_calibrations`), so it tells no models apart. With
+    `of_full`, arguments that decide nothing in the full model are left out too.
     """
     if run.group is not None:
         return run.framework, run.group
     if run.told:  # what else differs is named, not told apart
         return run.framework, "told", run.arguments.get("pretrained")
-    return run.framework, run.model, tuple(model_args.deciding(run.arguments, of_full).items())
+    deciding = model_args.deciding(run.arguments, of_full)
+    return run.framework, run.model, tuple(each for each in deciding.items() if each[0] != "calibration")

@@ -1,11 +1,12 @@
 """Scores of one model under its masks: from runs to a table, checked, with holes where a run is missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, grouping, metrics, pairing, replies, signature
+from redundancy_eval import compare, grouping, metrics, pairing, replies, signature, stand_ins
 from redundancy_eval.errors import DataError
 from redundancy_eval.grouping import KnownEncoders, Model
 from redundancy_eval.leniency import Leniency
@@ -37,12 +38,18 @@ def tables(
     lenient = lenient or Leniency()
     groups = grouping.group(runs, lenient)
     shared = lenient.take()
-    return [
+    made = [
         _table(grouping.model(group, encoders, known_encoders, lenient), taxonomy, lenient, shared) for group in groups
     ]
+    found = [each.table for each in made]
+    for zeros, predicted in stand_ins.partners(found).items():
+        stand_ins.check_full_models(made[zeros], made[predicted], lenient)
+        notes = (*found[predicted].notes, *lenient.take())
+        found[predicted] = replace(found[predicted], notes=tuple(dict.fromkeys(notes)))
+    return found
 
 
-def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence[str]) -> ScoreTable:
+def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence[str]) -> stand_ins.Made:
     """The table, with the reason of every hole among its notes."""
     compare.check_runs(model.runs, lenient)
     compare.check_reruns(model.runs, list(model.rerun_of.values()), lenient)
@@ -63,7 +70,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
         *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *lenient.take(),
     )  # fmt: skip
-    return ScoreTable(
+    table = ScoreTable(
         model=signature.first_of(model.runs).model,
         checkpoint=signature.checkpoint(model.runs),
         framework=model.framework,
@@ -90,6 +97,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
             for benchmark, column in zip(benchmarks, columns, strict=True)
         },
     )
+    return stand_ins.Made(table, model, answers)
 
 
 def _sources(model: Model, taxonomy: Taxonomy) -> tuple[list[tuple[Benchmark, tuple[Part, ...]]], list[str]]:

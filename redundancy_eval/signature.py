@@ -27,7 +27,6 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
     masked = _masked(runs)
     limits = {json.loads(value) for run in runs if (value := run.settings.get("limit", {}).get("limit"))}
     given, words = masked.arguments, _unsaid(masked)
-    sample = f"@{masked.calibration.partition(' ')[0]}" if masked.calibration else ""
     unversioned = "scores" if model.framework == CSV else "unknown"
     parts = {
         "model": first.model,
@@ -36,7 +35,8 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "masks": f"{len(model.masks)}/{'?' if model.guessed else 2 ** len(model.encoders)}",
         "pruned": ",".join(sorted({run.pruned for run in runs if run.pruned})),
         "ablation": ablation(runs),
-        "calibration": given.get("calibration", "") + sample,
+        "calibration": str(masked.calibration.get("sample") or given.get("calibration", "")),
+        "images": str(masked.calibration.get("count", "")),
         "site": given.get("site", words.get("site", "")),
         "dtype": _resolved(runs, "dtype") or given.get("dtype", words.get("dtype", "")),
         "device": "+".join(filter(None, (_resolved(runs, "device"), _resolved(runs, "device_name")))),

@@ -13,7 +13,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -50,7 +50,9 @@ class Stored:
     """An answer, and what it was given to.
 
     `capped` says that the token limit ended it, `images` are hashes of the document's images, `notes` what was done
-    to the prompt (`cut`, `moved`, `first`).
+    to the prompt (`cut`, `moved`, `first`). `ids` are the generated tokens, with the one that ended it, and
+    `log_probability` is the natural logarithm of the model's own probability of exactly these; None, as the ids are,
+    in lines of versions that did not write them. Answers that differ in it alone are equal.
     """
 
     text: str
@@ -59,6 +61,8 @@ class Stored:
     capped: bool
     images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ids: tuple[int, ...] | None = None
+    log_probability: float | None = field(default=None, compare=False)
 
 
 def canonical(value: Any) -> str:
@@ -110,22 +114,21 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         _check_header(folder, identity, renew)
         store = cls(folder, sha256(canonical(identity).encode()).hexdigest()[:12])
-        same: dict[Stored, Stored] = {}  # most masks answer alike: one object for all of them
+        same: dict[Any, Any] = {}  # most masks answer alike: one text and one tuple for all of them
         for path in sorted(folder.glob(_SHARDS)):
             store._read(path, same)
         return store
 
-    def _read(self, path: Path, same: dict[Stored, Stored]) -> None:
+    def _read(self, path: Path, same: dict[Any, Any]) -> None:
         with path.open("rb") as handle:
             for number, line in enumerate(handle, 1):
                 if not line.endswith(b"\n"):  # only the last can lack it
                     self.torn += 1
                     return
-                identity, key, stored = _parse(line, path, number)
+                identity, key, stored = _parse(line, path, number, same)
                 if identity != self._identity:
                     raise DataError(f"{path}:{number}: answer of another model than {HEADER} tells; delete this file")
                 self.check_images(key, stored.images, f"{path}:{number}: ")
-                stored = same.setdefault(stored, stored)
                 first = self._answers.setdefault(_question(key), {}).setdefault(key.mask, stored)
                 if first != stored:
                     self.conflicts.add(key)
@@ -243,7 +246,7 @@ def _tail(body: bytes) -> bytes:
     return b',"crc":"%08x"}\n' % zlib.crc32(body)
 
 
-def _parse(line: bytes, path: Path, number: int) -> tuple[str, Key, Stored]:
+def _parse(line: bytes, path: Path, number: int, same: dict[Any, Any]) -> tuple[str, Key, Stored]:
     where = f"{path}:{number}"
     if line[-_TAIL:] != _tail(line[:-_TAIL]):
         raise DataError(
@@ -254,8 +257,15 @@ def _parse(line: bytes, path: Path, number: int) -> tuple[str, Key, Stored]:
     # What repeats over documents and masks is kept once.
     task, split, generation, mask = (sys.intern(found[name]) for name in ("task", "split", "generation", "mask"))
     key = Key(task, split, found["document"], found["prompt"], generation, mask)
-    tokens, images, notes = (found["prompt_tokens"], found["new_tokens"]), tuple(found["images"]), tuple(found["notes"])
-    return found["identity"], key, Stored(found["text"], *tokens, found["capped"], images, notes)
+    given = found.get("ids")
+
+    def once(part: Any) -> Any:
+        return same.setdefault(part, part)
+
+    text, images, notes = once(found["text"]), once(tuple(found["images"])), once(tuple(found["notes"]))
+    ids = None if given is None else once(tuple(given))
+    counts = (found["prompt_tokens"], found["new_tokens"], found["capped"])
+    return found["identity"], key, Stored(text, *counts, images, notes, ids, found.get("log_probability"))
 
 
 def _check_header(folder: Path, identity: Mapping[str, Any], renew: bool) -> None:

@@ -7,20 +7,10 @@ from redundancy_eval.answers import Answers
 from redundancy_eval.costs_file import Costs
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import paper
-from redundancy_eval.reports.model import Model
+from redundancy_eval.reports.model import Model, Other
 from redundancy_eval.reports.report import Report
 from redundancy_eval.reports.subject import Reference, Subject
-from redundancy_eval.table import ScoreTable
 from redundancy_eval.uncertainty import analyse
-
-
-@dataclass(frozen=True)
-class Other:
-    """Another model without masks; `kept` are the encoders of the mask beside it (None: the full model)."""
-
-    name: str
-    kept: tuple[str, ...] | None
-    table: ScoreTable
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Additions:
 
 
 def subjects(report: Report, additions: Additions) -> list[Subject]:
-    """The models of a report with what is shown besides.
+    """The models of a report with what is shown besides; one with linear stand-ins stands beside the one under zeros.
 
     Raises:
         SetupError: the paper has no numbers on any of them, or another model cannot be compared.
@@ -41,6 +31,8 @@ def subjects(report: Report, additions: Additions) -> list[Subject]:
     found = [Subject.of(said.model) for said in report.models]
     for place, costs in enumerate(additions.costs):
         found[place] = replace(found[place], costs=costs)
+    lent = {one.model.stand_ins.name for one in found if one.model.stand_ins}
+    found = [one for one in found if one.name not in lent]
     if report.options.compare == "paper":
         found = _beside_the_paper(found)
     if additions.others:

@@ -12,6 +12,17 @@ _SINGLE = (
 )
 _AT_ONCE = "Brackets: {level} % intervals that hold for all masks of a size at once."
 _ABOUT = {
+    "need": (
+        "Share of the full model's score that is lost when only this encoder is dropped: with zeros in its place, and "
+        "with the best linear guess from the other encoders (fitted on images without labels), and the first less the "
+        "second. {need}",
+        _SINGLE,
+    ),
+    "need_categories": ("As overall. Undecided: in brackets about how many documents would decide.", _SINGLE),
+    "need_subsets": (
+        "By the overall score of each size, chosen on the documents that it is scored on.",
+        _AT_ONCE,
+    ),
     "verdicts": (
         "Tests of CUR, corrected after Holm for all encoders and categories of a model (overall: for its encoders), so "
         "that a word and an interval, which stands for itself, may disagree; margin: {margin} % of the full score. "
@@ -72,12 +83,34 @@ _ABOUT = {
         "right, which no router can attain; independent guessing would give as much as the last column says.",
         "",
     ),
+    "explain": (
+        "Means over documents, of categories and over these; CUR over the same categories. KL, Jensen-Shannon and "
+        "-log p are sums along the full model's answer, attention is of the last layer's, all with the encoder dropped "
+        "alone but where it is kept alone. None tells an encoder that harms from one that helps (docs/explain.md).",
+        "Brackets: {level} % intervals over questions, clustered by image, each for itself.",
+    ),
+    "agreement": (
+        "Rank correlation with CUR, which needs labels; kept alone, the least stands for the greatest CUR. By chance: "
+        "the share of orders of the encoders that agree as well. With few encoders an agreement says little about "
+        "other models.",
+        "Brackets: {level} % of draws of CUR and measure, as if other documents were asked; the encoders are taken as "
+        "given.",
+    ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip
 _ABOUT["ig"] = ("Largest minus smallest CUR.", _ABOUT["gaps"][1])
 _RELIED = (
     " Relied on: what the trained model leans on, where outputs are replaced by {ablation}; whether the encoder is "
     "needed is another question."
+)
+_NEED = (
+    "Needed: it is lost even so. Replaceable: relied on under zeros, redundant with the guess. Redundant: both lose "
+    "less than {margin} %. Harmful: the score rises. The guess is linear and made at the same place, so what is lost "
+    "then is an upper bound of what only this encoder tells; what sampling its images adds is not in the intervals."
+)
+_RETRAINED = (
+    " Retrained: what a model lacks that was trained without the encoder; its interval is over questions, not over "
+    "trainings."
 )
 _UNPAIRED = (
     " Without samples ({names}): from the number of documents alone, unpaired, and so conservative as a rule (not "
@@ -96,6 +129,8 @@ def of(stem: str, models: Sequence[Model], settings: Settings) -> tuple[str, str
     given = {
         "level": f"{100 * settings.level:g}",
         "margin": f"{100 * settings.margin:g}",
+        "need": _NEED.format(margin=f"{100 * settings.margin:g}")
+        + _RETRAINED * any(model.retrained for model in models),
         "relied": _RELIED.format(ablation=replaced) if ablations else "",
     }
     more = _UNPAIRED.format(names=unpaired) if unpaired and brackets else ""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from redundancy_eval.reports import cells
+from redundancy_eval.reports import cells, of_need
 from redundancy_eval.reports.model import Model
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.uncertainty import OVERALL, Cell
@@ -16,13 +16,23 @@ _SAYS = {
     verdicts.DETRIMENTAL: "scores higher without {}",
     verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN: "scores higher without {}, by less than the margin of {margin}",
 }
+_NEED = {
+    verdicts.NEEDED: "the model needs {}",
+    verdicts.NEEDED + verdicts.BELOW_MARGIN: "the model needs {}, by less than the margin of {margin}",
+    verdicts.REPLACEABLE: "{} {} relied on under zeros, and replaceable by the others",
+    verdicts.REDUNDANT: "{} {} redundant either way (less than {margin} of the score)",
+    verdicts.HARMFUL: "the model scores higher without {}",
+    verdicts.HARMFUL + verdicts.BELOW_MARGIN: "the model scores higher without {}, by less than the margin of {margin}",
+    verdicts.UNDECIDED: "{} {} undecided",
+    verdicts.NOT_KNOWN: "whether {} {} needed is not known",
+}
 _ORDER = (*_SAYS, verdicts.REDUNDANT, verdicts.UNDECIDED, verdicts.NOT_KNOWN)
 
 
 def sentence(model: Model) -> str:
     """What is said of a model in words, by its overall CURs and IG."""
     found = {name: model.cell(name, OVERALL) for name in model.table.encoders}
-    by_size = sorted(found.values(), key=lambda cell: -cell.cur.value if math.isfinite(cell.cur.value) else math.inf)
+    by_size = sorted(found.values(), key=_falling)
     if all(cell.verdict == verdicts.NOT_KNOWN for cell in by_size):
         return _by_category(model, next((cell.cur.reason for cell in by_size if cell.cur.reason), ""))
     margin = f"{100 * model.analysis.settings.margin:g} %"
@@ -34,6 +44,23 @@ def sentence(model: Model) -> str:
         subject = "" if word not in _SAYS else "it " if parts else "the model "
         parts.append(subject + _part(model, word, mine, margin))
     return f"{model.name}: {'; '.join([*parts, _gap(model)])}."
+
+
+def need(model: Model) -> str:
+    """What is said of encoders under zeros and with linear stand-ins, by their overall CURs; empty without these."""
+    if model.stand_ins is None:
+        return ""
+    found: dict[str, list[str]] = {}
+    for zeros, predicted, each in sorted(of_need.both(model, OVERALL), key=lambda each: _falling(each[1])):
+        said = f"{each.encoder} ({_cur(predicted)}; under zeros {cells.figure(cells.of(zeros.cur, 100))} %)"
+        found.setdefault(each.verdict, []).append(said)
+    margin = f"{100 * model.analysis.settings.margin:g} %"
+    parts = [_NEED[word].format(_and(found[word]), _are(found[word]), margin=margin) for word in _NEED if word in found]
+    return f"{model.name}, with the other encoders' linear guess in place of what is dropped: {'; '.join(parts)}."
+
+
+def _falling(cell: Cell) -> float:
+    return -cell.cur.value if math.isfinite(cell.cur.value) else math.inf
 
 
 def _by_category(model: Model, reason: str) -> str:
@@ -54,12 +81,11 @@ def _by_category(model: Model, reason: str) -> str:
 
 def _part(model: Model, word: str, mine: Sequence[Cell], margin: str) -> str:
     listed = _and([f"{cell.encoder} ({_cur(cell)})" for cell in mine])
-    are = "are" if len(mine) > 1 else "is"
     if word == verdicts.REDUNDANT:
         everywhere = [each.encoder for each in model.analysis.everywhere if each.redundant]
         shown = [cell.encoder for cell in mine if cell.encoder in everywhere]
         also = f", {_and(shown)} in every category" if shown else ""
-        return f"dropped alone, {listed} {are} redundant (less than {margin} of the score){also}"
+        return f"dropped alone, {listed} {_are(mine)} redundant (less than {margin} of the score){also}"
     if word == verdicts.UNDECIDED:
         return _and([f"{cell.encoder} ({_cur(cell)}) is undecided{_documents(cell)}" for cell in mine])
     if word == verdicts.NOT_KNOWN:
@@ -92,6 +118,10 @@ def _gap(model: Model) -> str:
         f"its overall IG of {cells.figure(shown)} % {cells.interval(shown)} is {level} the {null} % that equally "
         f"useful encoders would show (p {p if p.startswith('<') else f'= {p}'})"
     )
+
+
+def _are(several: Sequence[object]) -> str:
+    return "are" if len(several) > 1 else "is"
 
 
 def _and(names: Sequence[str]) -> str:

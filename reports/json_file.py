@@ -11,12 +11,12 @@ from redundancy_eval import forms, model_args, shown
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.files import read_json
 from redundancy_eval.options import Options
-from redundancy_eval.reports import cells
+from redundancy_eval.reports import cells, of_measures
 from redundancy_eval.reports.report import Report, Said
 from redundancy_eval.uncertainty import OVERALL, plain
 
 NAME = "report.json"
-SCHEMA = 3
+SCHEMA = 4
 
 
 def text(report: Report, files: Sequence[str]) -> str:
@@ -30,6 +30,7 @@ def _content(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "units": {
             "benchmarks, scores, variants": "points, 0..100", "cur, ig": "fraction",
+            "needs": "CUR under zeros less that with linear stand-ins (the model `stand_ins`), fractions",
             "analysis": "scores, floors, headrooms, Shapley and Banzhaf values, interactions, best masks, routers in "
             "points; CUR, IG, shares, level and margin as fractions; encoders and masks by name, masks as what is "
             "dropped; null: not known, with a reason",
@@ -50,6 +51,7 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         "framework": table.framework,
         "encoders": list(table.encoders),
         "taxonomy": table.taxonomy.label,
+        "need": model_args.redacted(said.need),
         "sentence": model_args.redacted(said.sentence),
         "benchmarks": {
             model.mask_name(mask): {
@@ -75,6 +77,9 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         },
         "ig": {place: _plain(model.gap(place).ig.value) for place in model.places},
         "analysis": _rounded(plain(model.analysis)),
+        "stand_ins": None if model.stand_ins is None else model.stand_ins.name,
+        "needs": _rounded(plain(model.needs)),
+        "explain": _rounded(of_measures.as_json(model)),
         "documents": {b.name: n for b, n in zip(table.benchmarks, table.documents, strict=True)},
         "tasks": {b.name: task for b, task in zip(table.benchmarks, table.tasks, strict=True)},
         "notes": list(map(model_args.redacted, said.notes)),
@@ -119,7 +124,7 @@ def options_of(out: Path) -> Options:
         return Options(
             kept["taxonomy"], kept["mmvp_pairs"], encoders, mask_of, lenient, kept["scale"], kept["level"],
             kept["margin"], kept["seed"], kept["intervals"], kept["rerun"], tuple(kept["figures"]), kept["images"],
-            kept["cost"], kept["compare"], tuple(kept["references"]),
+            kept["cost"], kept["compare"], tuple(kept["references"]), kept["explain"],
         )  # fmt: skip
     except SetupError as error:
         raise DataError(f"{path}: options.level, margin, seed, intervals or figures: {error}") from None

@@ -15,7 +15,8 @@ _MARKDOWN = re.compile(r"(\\*)([|`]|<(?!\s)|(?<=\])\()")
 
 def text(report: Report) -> str:
     """The whole report: what is said in words, the tables, notes and signatures."""
-    parts = [literal(said.sentence) for said in report.models]
+    parts = [literal(said.need) for said in report.models if said.need]
+    parts += [literal(said.sentence) for said in report.models]
     told = set[str]()  # what brackets are is said where they come first
     for table in report.tables:
         if table.markdown:

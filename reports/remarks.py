@@ -72,6 +72,8 @@ def _numbers(model: Model) -> Iterator[tuple[str, str, Number]]:
     for cell in found.cells:
         yield "CUR", cell.place, cell.cur
         yield "floor-corrected CUR", cell.place, cell.floor_corrected
+    for need in model.needs:
+        yield "CUR under zeros less that with stand-ins", need.place, need.difference
     for gap in found.gaps:
         yield "IG", gap.place, gap.ig
     for share in found.shares:

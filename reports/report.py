@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from redundancy_eval.explain_file import Explained
 from redundancy_eval.options import Options
-from redundancy_eval.reports import captions, headline, of_encoders, of_scores, remarks
-from redundancy_eval.reports.model import Model, models
+from redundancy_eval.reports import captions, headline, of_encoders, of_measures, of_need, of_scores, remarks
+from redundancy_eval.reports.model import Model, Other, models
 from redundancy_eval.reports.tables import Table
 from redundancy_eval.table import ScoreTable
 from redundancy_eval.uncertainty import Settings
 
-_ALWAYS = ("cur", "gaps", "ig", "scores", "benchmarks")  # even where they hold nothing but n/a
+_ALWAYS = ("need", "cur", "gaps", "ig", "scores", "benchmarks")  # even where they hold nothing but n/a
 
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of one model besides its tables: a sentence, notes, and how to get the numbers again."""
+    """What is said of one model besides its tables: sentences, notes, and how to get the numbers again.
+
+    `need` is the sentence on what is needed where there are linear stand-ins beside zeros, else empty.
+    """
 
     model: Model
+    need: str
     sentence: str
     notes: tuple[str, ...]
     signature: str
@@ -43,20 +48,31 @@ class Report:
         return found
 
 
-def build(scores: Sequence[ScoreTable], options: Options | None = None) -> Report:
+def build(
+    scores: Sequence[ScoreTable],
+    options: Options | None = None,
+    others: Sequence[Other] = (),
+    explained: Sequence[Explained | None] = (),
+) -> Report:
     """The report of some models.
 
     Args:
         scores: of each model.
         options: how the runs were read, and what is said of them.
+        others: models without masks; those that were trained without one encoder stand beside what is needed.
+        explained: what was measured of each without labels (`api.explained`).
 
     Raises:
         DataError: a second run of a full model has other documents than the first.
+        SetupError: which runs with linear stand-ins are a model's is not clear.
     """
     options = options or Options()
     settings = Settings(options.level, options.margin, options.seed)
-    found = models(scores, settings)
-    said = tuple(Said(model, headline.sentence(model), remarks.notes(model), _signature(model)) for model in found)
+    found = models(scores, settings, others, explained)
+    said = tuple(
+        Said(model, headline.need(model), headline.sentence(model), remarks.notes(model), _signature(model))
+        for model in found
+    )
     return Report(said, tuple(_tables(found, settings)) if found else (), options)
 
 
@@ -67,13 +83,15 @@ def _signature(model: Model) -> str:
 def _tables(found: Sequence[Model], settings: Settings) -> list[Table]:
     shapley = of_encoders.shapley(found)
     made = [
+        of_need.need(found), of_need.by_category(found), of_need.subsets(found),
         of_encoders.verdicts(found), of_encoders.cur(found), of_encoders.gaps(found),
         of_encoders.information_gap(found), of_scores.scores(found), of_scores.variants(found),
         of_scores.selection(found), of_scores.keeps(found), of_encoders.floor(found), of_encoders.corrected(found),
         shapley, of_encoders.pairs(found), *([of_encoders.shared(found)] if shapley.is_empty else []),
         of_scores.router(found), of_encoders.changed(found), of_scores.benchmarks(found),
+        of_measures.explain(found), of_measures.agreement(found),
     ]  # fmt: skip
-    kept = [table for table in made if table.stem in _ALWAYS or not table.is_empty]
+    kept = [table for table in made if table.rows and (table.stem in _ALWAYS or not table.is_empty)]
     return [_captioned(table, found, settings) for table in kept]
 
 

@@ -11,7 +11,7 @@ from redundancy_eval.reports.looks import Look, looks
 from redundancy_eval.reports.model import Model
 from redundancy_eval.reports.paper import Comparison
 from redundancy_eval.table import Mask, ScoreTable
-from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Number, Pair, Score, Share
+from redundancy_eval.uncertainty import OVERALL, Analysis, Cell, Floor, Gap, Need, Number, Pair, Score, Share
 from redundancy_eval.uncertainty.changes import changes
 from redundancy_eval.uncertainty.references import differences
 
@@ -56,26 +56,20 @@ class Reference:
 class Subject:
     """One model's results; `changes` are `uncertainty.changes` of its table.
 
-    `stand_ins` is the same model with linear stand-ins in place of dropped outputs (ablation `predicted`), which alone
-    says what is needed; `paper` sets the model beside the paper's numbers, `references` beside other models. Masks
-    stand in the order of the model's encoders.
+    `paper` sets the model beside the paper's numbers, `references` beside other models. Masks stand in the order of the
+    model's encoders.
     """
 
     model: Model
     changes: tuple[Score, ...]
     costs: Costs | None = None
-    stand_ins: Model | None = None
     paper: Comparison | None = None
     references: tuple[Reference, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.stand_ins is not None and self.stand_ins.table.ablation != "predicted":
-            raise ValueError("stand-ins are runs with ablation=predicted")
-
     @classmethod
-    def of(cls, model: Model, costs: Costs | None = None, stand_ins: Model | None = None) -> "Subject":
+    def of(cls, model: Model, costs: Costs | None = None) -> "Subject":
         """A report's model, with what its masks change."""
-        return cls(model, changes(model.table, model.analysis.settings), costs, stand_ins)
+        return cls(model, changes(model.table, model.analysis.settings), costs)
 
     @property
     def name(self) -> str:
@@ -91,6 +85,11 @@ class Subject:
     def analysis(self) -> Analysis:
         """What is said about them."""
         return self.model.analysis
+
+    @cached_property
+    def stand_ins(self) -> "Subject | None":
+        """The same model with linear stand-ins, where it was run; masks cost what they do under zeros."""
+        return None if self.model.stand_ins is None else Subject.of(self.model.stand_ins, self.costs)
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -115,10 +114,10 @@ class Subject:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Encoders by CUR (see `main`), the largest first; those without one last, all in the model's order."""
+        """Encoders by CUR (see `main`; with stand-ins where there are), the largest first; those without one last."""
 
         def key(name: str) -> float:
-            value = self.cell(name, self.main).cur.value
+            value = (self.needed(name, self.main) or self.cell(name, self.main)).cur.value
             return math.inf if math.isnan(value) else -value
 
         return tuple(sorted(self.encoders, key=key))
@@ -168,6 +167,15 @@ class Subject:
     def needed(self, encoder: str, place: str) -> Cell | None:
         """CUR and verdict with linear stand-ins; None where those were not run."""
         return None if self.stand_ins is None else self.stand_ins.cell(encoder, place)
+
+    def need(self, encoder: str, place: str) -> Need | None:
+        """What zeros and stand-ins say together; None without stand-ins."""
+        return self.model.need(encoder, place)
+
+    def verdict(self, encoder: str, place: str) -> str:
+        """What is said of an encoder: by both where there are stand-ins."""
+        both = self.need(encoder, place)
+        return both.verdict if both else self.cell(encoder, place).verdict
 
     def gap(self, place: str) -> Gap:
         """IG of a category or overall."""

@@ -25,9 +25,11 @@ def files(report: Report, additions: Additions | None = None) -> dict[str, bytes
     additions = additions or Additions()
     texts = {"report.md": markdown.text(report), json_file.NAME: "", **csv.files(report), **latex.files(report)}
     found = subjects(report, additions)
+    answers = {said.model.name: each for said, each in zip(report.models, additions.answers, strict=False)}
     samples = {
-        subject.name: page.sample(subject, each, seed=report.options.seed)
-        for subject, each in zip(found, additions.answers, strict=False)
+        subject.name: page.sample(subject, answers[subject.name], seed=report.options.seed)
+        for subject in found
+        if subject.name in answers
     }
     rows = [{"model": each.name, **row} for each in found if each.paper for row in paper.rows(each.paper)]
     if rows:

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import language_models, slow_tokens
+from redundancy_eval.model_wrappers.families import language_models, slow_tokens, templates
 from redundancy_eval.model_wrappers.families.card import Family
 from redundancy_eval.model_wrappers.families.routes import Router
 
@@ -86,8 +87,15 @@ class MultiEncoder(Protocol):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask."""
 
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else."""
+
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder."""
+
+    def place_sides(self) -> dict[str, int]:
+        """Of each encoder, the side of its squares of tokens that lie at one place."""
 
     def layouts(self, images: Sequence[Image.Image]) -> list[Any]:
         """What the fusion must know of each image."""
@@ -116,13 +124,16 @@ class MultiEncoder(Protocol):
     def prefill(self, visuals: Sequence[Sequence[Visual]], offsets: Sequence[int]) -> AbstractContextManager[Any]:
         """Context in which the language model runs."""
 
+    def answer(self, tokenizer: Any, ids: Sequence[int]) -> str:
+        """The text of an answer."""
+
 
 class FamilyModel(nn.Module):
     """A multi-encoder model, taken apart where masks go in. Subclasses hold the family's computation.
 
     A subclass is made of (config, keep, attention, **settings): the checkpoint's config.json; the encoders to build,
     of those that the checkpoint holds, None for all; `attn_implementation`; and the family's own model arguments but
-    for `encoder_weights`, as `Family.settings` names them. The others cannot be run, only replaced.
+    for card.PLACES, as `Family.settings` names them. The others cannot be run, only replaced.
 
     Attributes:
         family: what is said of it without its code.
@@ -172,6 +183,7 @@ class FamilyModel(nn.Module):
         attention: str = "sdpa",
         config: Mapping[str, Any] | None = None,
         encoder_weights: str | Path | None = None,
+        tokenizer: str | None = None,
         **settings: Any,
     ) -> tuple[Model, Any, weights.LoadReport]:
         """Load a released checkpoint: the model, its tokenizer, and what loading found in the checkpoint itself.
@@ -185,6 +197,7 @@ class FamilyModel(nn.Module):
             config: stands in for the folder's config.json.
             encoder_weights: folder that holds the encoders' own repositories as ORG/NAME, for families whose
                 checkpoints do not hold them; the hub when None.
+            tokenizer: folder or hub id of the tokenizer, for families whose checkpoints do not hold it.
             settings: the family's own model arguments.
 
         Raises:
@@ -192,11 +205,12 @@ class FamilyModel(nn.Module):
         """
         config = hub.read_config(folder) if config is None else config
         cls.family.check(config, str(folder / "config.json"))
+        words = hub.locate_tokenizer(folder, cls.family.tokenizer_of(config), tokenizer)
         with weights.building(folder):
             model = cls(config, keep, attention, **settings)
         places = {
             name: hub.locate_encoder(repository, encoder_weights)
-            for name, repository in (cls.family.repositories or _none)(config).items()
+            for name, repository in cls.family.elsewhere(config).items()
             if keep is None or name in keep
         }
         for name, place in places.items():
@@ -213,9 +227,9 @@ class FamilyModel(nn.Module):
         model.read_files(encoder_weights)
         model.restore_buffers()
         weights.settle(model, device)
-        tokenizer = model.read_tokenizer(folder)
-        model.template, model.eos = model.template_for(tokenizer), model.ends(tokenizer)
-        return model, tokenizer, report
+        made = model.read_tokenizer(words)
+        model.template, model.eos = model.template_for(made), model.ends(made)
+        return model, made, report
 
     @staticmethod
     def needed(names: Sequence[str], mask: Collection[str], site: str, **settings: Any) -> tuple[str, ...]:
@@ -235,9 +249,29 @@ class FamilyModel(nn.Module):
             SetupError: and why.
         """
 
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else, such as `sam feeds clip`."""
+        return ()
+
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder, at a site."""
         raise NotImplementedError
+
+    def place_sides(self) -> dict[str, int]:
+        """Of each encoder at site `encoder`, the side of its squares of tokens that lie at one place of the image.
+
+        By it one encoder's output is guessed from others' (masking/predicted.py). 1 everywhere, as here, is one grid
+        for all, with a token of each encoder at a place; a family whose grids are parts of each other says how.
+
+        Raises:
+            SetupError: encoders' tokens do not lie at the same places.
+        """
+        counts = {name: tokens for name, (tokens, _) in self.shapes("encoder").items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {tokens}" for name, tokens in counts.items())
+            raise SetupError(f"the encoders' tokens do not lie at the same places: {told}")
+        return dict.fromkeys(counts, 1)
 
     def layouts(self, images: Sequence[Image.Image]) -> list[Any]:
         """For each image, what the fusion must know of it (tiles, sizes); cheap."""
@@ -322,7 +356,7 @@ class FamilyModel(nn.Module):
         return language_models.tied(config)
 
     def read_tokenizer(self, folder: Path) -> Any:
-        """The tokenizer of a checkpoint.
+        """The tokenizer in a folder, the checkpoint's or its own.
 
         Raises:
             SetupError: it cannot be read.
@@ -338,6 +372,10 @@ class FamilyModel(nn.Module):
         """Token ids that end an answer; see `eos`."""
         return self.eos
 
+    def answer(self, tokenizer: Any, ids: Sequence[int]) -> str:
+        """The text of an answer, of its token ids."""
+        return templates.text_of(tokenizer, ids)
+
     def whole(self) -> set[str]:
         """Names of the classes that a device map must not split: encoders and the language model's layers."""
         parts = {type(encoder).__name__ for encoder in self.encoders.values()}
@@ -349,10 +387,6 @@ class FamilyModel(nn.Module):
         language.rotary_emb = type(language.rotary_emb)(self.language_model.config)
         for encoder in self.encoders.values():
             encoder.restore_buffers()
-
-
-def _none(config: Mapping[str, Any]) -> Mapping[str, str]:
-    return {}
 
 
 def fill(encoder: Any, place: Path, dtype: torch.dtype, device: torch.device | str) -> weights.LoadReport:

@@ -51,11 +51,12 @@ def describe(
             record["checkpoint"] = weights if own is None else own.checkpoint
             if own is not None:
                 record["pruned"] = replace(own, weights=weights).as_json()
-        if arguments.get("calibration"):
+        if own is not None and own.refitted:
+            record["calibration"] = own.sample
+        elif arguments.get("calibration"):
             from redundancy_eval.model_wrappers.masking import ablations
 
-            known = ablations.identity(Path(arguments["calibration"]))
-            record["calibration"] = {key: known[key] for key in ("model", "checkpoint", "site", "count", "sample")}
+            record["calibration"] = ablations.sample(ablations.identity(Path(arguments["calibration"])))
     record["versions"] = versions(packages)
     record["command"] = ["redundancy-eval", *model_args.without_secrets(command)]
     return record

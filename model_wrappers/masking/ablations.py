@@ -1,4 +1,4 @@
-"""What stands in for a dropped encoder's output: zero, mean, noise, or the features of another image.
+"""What stands in for a dropped encoder's output: zero, mean, noise, another image's features, or a linear guess.
 
 `zero` is the paper's and needs nothing. The others need a calibration: statistics of each encoder's output over a
 sample of images, made once by `redundancy-eval calibrate` and kept in a file with the identity of the sample.
@@ -6,13 +6,14 @@ sample of images, made once by `redundancy-eval calibrate` and kept in a file wi
 - `mean`: the mean over the sample, for each token position and channel.
 - `noise`: Gaussian, with the sample's mean and deviation of each channel.
 - `shuffle`: the output for another image, drawn from the sample.
+- `predicted`: the best linear guess from the encoders that stay (predicted.py).
 
 What is random is seeded by (seed, encoder, image), so batching, order and resumption do not matter.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,15 +25,21 @@ from torch import Tensor
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.masking.predicted import Predictor, Sums
 
-_SCHEMA = "1"
+_SCHEMA = "2"  # 1 had no sums, and the outputs of all images
+_READ = ("1", _SCHEMA)
+BY_IMAGE = ("noise", "shuffle")  # drawn for each image
+_OF_SUMS = "places/"  # begins their tensors' names
+_ORIENTATION = 0x0112  # of EXIF; 1: as it lies
 Unit = tuple[str, int]  # what an encoder sees at once: hash of the image, number of the unit within it
 
 
 def image_hash(image: Image.Image) -> str:
-    """Hash of an image's size and pixels."""
+    """Hash of an image's size and pixels, and of how its EXIF data say it is to be turned, which some families do."""
+    turned = image.getexif().get(_ORIENTATION, 1)
     rgb = image.convert("RGB")
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+    return hashlib.sha256(f"{rgb.size}{turned if turned != 1 else ''}".encode() + rgb.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -40,54 +47,29 @@ class Calibration:
     """Statistics of encoders' outputs over a sample of images.
 
     Attributes:
-        identity: what the file says of itself: model, checkpoint, site, number of images, `sample` (a hash).
+        identity: what the file says of itself: model, checkpoint, site, number of images, `sample` (a hash), and where
+            there are no sums why (`no_sums`).
         images: hash of each image of the sample.
         tensors: `<encoder>/mean` (tokens, channels), `/channel_mean` and `/channel_std` (channels,), `/samples`
-            (units, tokens, channels) and `/owners` (units,), the image that a unit belongs to.
+            (units, tokens, channels) of some images and `/owners` (units,), the image that a unit belongs to.
+        sums: what `predicted` needs.
     """
 
     identity: Mapping[str, str]
     images: tuple[str, ...]
     tensors: Mapping[str, Tensor]
-
-
-def calibrate(batches: Iterable[tuple[Sequence[Unit], Mapping[str, Tensor]]], **identity: str) -> Calibration:
-    """Statistics over batches of (units, outputs of each encoder).
-
-    Raises:
-        SetupError: there are no images.
-    """
-    units: list[Unit] = []
-    outputs: dict[str, list[Tensor]] = {}
-    for batch, features in batches:
-        units.extend(batch)
-        for name, value in features.items():
-            outputs.setdefault(name, []).append(value.detach().cpu())
-    if not units:
-        raise SetupError("the calibration sample holds no images")
-    images = tuple(dict.fromkeys(image for image, _ in units))
-    owners = torch.tensor([images.index(image) for image, _ in units])
-    tensors: dict[str, Tensor] = {}
-    for name, parts in outputs.items():
-        samples: Tensor = torch.cat(parts)
-        wide = samples.double()
-        channels = wide.reshape(-1, wide.shape[-1])
-        tensors |= {
-            f"{name}/mean": wide.mean(0).float(),
-            f"{name}/channel_mean": channels.mean(0).float(),
-            f"{name}/channel_std": channels.std(0).float(),
-            f"{name}/samples": samples.contiguous(),
-            f"{name}/owners": owners.clone(),
-        }
-    sample = hashlib.sha256("".join(sorted(images)).encode()).hexdigest()[:16]
-    return Calibration({**identity, "count": str(len(images)), "sample": sample}, images, tensors)
+    sums: Sums | None = None
 
 
 def write(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors."""
-    metadata = {**calibration.identity, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
+    told = {key: value for key, value in calibration.identity.items() if key != "layout"}  # the sums' own
+    metadata = {**told, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
+    tensors, sums = dict(calibration.tensors), calibration.sums
+    if sums is not None:
+        metadata, tensors = {**metadata, "layout": sums.layout.text}, {**tensors, **sums.tensors()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(dict(calibration.tensors), path, metadata=metadata)
+    save_file(tensors, path, metadata=metadata)
 
 
 def identity(path: Path) -> dict[str, str]:
@@ -103,21 +85,37 @@ def identity(path: Path) -> dict[str, str]:
             found = dict(handle.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise SetupError(f"cannot read {path}: {error}") from error
-    if found.get("schema") != _SCHEMA:
+    if found.get("schema") not in _READ:
         raise SetupError(f"{path} is not a calibration of this version")
     return found
 
 
-def read(path: Path) -> Calibration:
+def sample(identity: Mapping[str, str]) -> dict[str, str]:
+    """What records say of a calibration, of what it says of itself."""
+    return {key: identity[key] for key in ("model", "checkpoint", "site", "count", "sample")}
+
+
+def read(path: Path, sums: bool | None = None) -> Calibration:
     """Read a calibration.
 
+    Args:
+        path: the file.
+        sums: True for the sums alone, False for all else, None for both.
+
     Raises:
-        SetupError: no such file, or it is no calibration.
+        SetupError: no such file, or it is no calibration, or has no sums when they are asked for.
     """
     found = identity(path)
+    if sums and "layout" not in found:
+        reason = found.get("no_sums") or "it is of an earlier version, or of a pruned checkpoint; make it anew"
+        raise SetupError(f"{path} holds nothing to predict encoders by: {reason}")
     with safe_open(path, framework="pt") as handle:
-        tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (a handle is no dict)
-    return Calibration(found, tuple(json.loads(found["images"])), tensors)
+        wanted = [key for key in handle.keys() if sums is None or key.startswith(_OF_SUMS) is sums]  # noqa: SIM118
+        tensors = {key: handle.get_tensor(key) for key in wanted}
+    own = {key: tensors.pop(key) for key in wanted if key.startswith(_OF_SUMS)}
+    return Calibration(
+        found, tuple(json.loads(found["images"])), tensors, Sums.read(found["layout"], own) if own else None
+    )
 
 
 @dataclass(frozen=True)
@@ -126,25 +124,37 @@ class Ablation:
 
     Attributes:
         kind: one of families.ABLATIONS.
-        calibration: needed by all but `zero`.
+        calibration: needed by `mean`, `noise` and `shuffle`.
         seed: of the random ones.
+        predictor: needed by `predicted`.
     """
 
     kind: str = "zero"
     calibration: Calibration | None = None
     seed: int = 0
+    predictor: Predictor | None = None
     _moved: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in registry.ABLATIONS:
             raise SetupError(f"ablation must be one of {', '.join(registry.ABLATIONS)}; not {self.kind!r}")
-        if self.kind != "zero" and self.calibration is None:
+        if self.kind != "zero" and self.calibration is None and self.predictor is None:
             raise SetupError(f"ablation={self.kind} needs calibration=FILE (redundancy-eval calibrate makes one)")
+
+    @property
+    def by_image(self) -> bool:
+        """Whether it is drawn for each image."""
+        return self.kind in BY_IMAGE
+
+    @property
+    def by_output(self) -> bool:
+        """Whether it depends on what other encoders give for the image."""
+        return self.kind == "predicted"
 
     def stand_in(
         self, name: str, shape: Sequence[int], units: Sequence[Unit], dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """What takes the place of an encoder's output.
+        """What takes the place of an encoder's output, whatever others give.
 
         Args:
             name: the encoder.

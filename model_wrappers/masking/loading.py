@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,16 +16,16 @@ from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.families.base import model_class
-from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, places
+from redundancy_eval.model_wrappers.masking import checked_arguments, places, stand_ins
 from redundancy_eval.model_wrappers.masking.hf import HfMaskedModel
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.predicted import Layout
 from redundancy_eval.model_wrappers.masking.prompt import Masked
 
 log = logging.getLogger(__name__)
 
 Model = MaskedModel | HfMaskedModel
 OURS = (SetupError, DataError)
-CONSTANTS = "dropped_means.safetensors"  # of a pruned checkpoint
 _GENERATION = "generation_config.json"
 # Settings of generation that steer greedy answers too, and the value that does nothing.
 _STEERING: Mapping[str, Any] = {
@@ -83,7 +84,8 @@ def native_model(
     Args:
         model_id: the family's.
         pretrained, drop, keep: see `load`.
-        ablation: what stands in for a dropped encoder's output: `zero` (the default), `mean`, `noise` or `shuffle`.
+        ablation: what stands in for a dropped encoder's output: `zero` (the default), `mean`, `noise`, `shuffle` or
+            `predicted`.
         calibration: file of `redundancy-eval calibrate`, for all but `zero`.
         ablation_seed: of `noise` and `shuffle`.
         site: where it is put: `encoder` (as the output enters the fusion; the default) or, in families with a
@@ -110,21 +112,31 @@ def native_model(
         mask = tuple(name for name in names if name in mask)  # sliced, it knows no other
         fixed = own.stand_ins({"ablation": ablation, "site": site, **settings})
         ablation, site, settings = fixed.pop("ablation"), fixed.pop("site"), fixed
-        calibration, stands_for = kept_constants(folder, own, calibration), own.source
+        stands_for = own.source
+        calibration = None if own.refitted else stand_ins.kept_constants(folder, own, calibration)
     ablation, site = ablation or "zero", site or "encoder"
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device_map not in (None, "", "auto"):
         raise SetupError(f"device_map must be auto; not {device_map!r}")
-    kind = model_class(family)
+    kind, number_format = model_class(family), choose_dtype(dtype, place)
     kind.check_ablation(ablation, **settings)
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, model_id, stands_for or family.default, site)
+    wanted = stand_ins.Wanted(model_id, stands_for or family.default, site)
+    if own is not None:
+        wanted = replace(wanted, weights=own.checkpoint)
+    elif calibration and ablation != "zero":
+        given = {"pretrained": pretrained, "revision": revision, **settings}
+        wanted = replace(wanted, **stand_ins.bound_to(model_id, given, number_format))
+    if own is not None and own.refitted:
+        instead = stand_ins.refitted(folder, own)
+    else:
+        instead = stand_ins.read_ablation(ablation, calibration, ablation_seed, wanted, place)
     run = kind.needed(names, mask, site, **settings)
-    if choose_dtype(dtype, place) == torch.float32:
+    if number_format == torch.float32:
         # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.
         torch.backends.cudnn.allow_tf32 = False
-    model, tokenizer, _ = kind.load(
-        folder, run, choose_dtype(dtype, place), device_map or place, attn_implementation, **settings
-    )
+    model, tokenizer, _ = kind.load(folder, run, number_format, device_map or place, attn_implementation, **settings)
+    if instead.predictor is not None:
+        stand_ins.check_layout(instead.predictor, Layout.of(model.shapes("encoder"), model.place_sides()))
     template = templates.template(conv_template or model.template or told_template(tokenizer, folder))
     tell_unused(folder)
     eos = model.eos or all_end_tokens(folder, config, tokenizer)
@@ -138,7 +150,7 @@ def native_model(
         many_images=many_images,
         site=site,
         settings=settings,
-        ablation=stand_ins,
+        ablation=instead,
     )
 
 
@@ -164,7 +176,7 @@ def transformers_model(
         encoders: `NAME:MODULE.PATH+...`.
         drop: encoders to drop, joined by `+`, or `none`, or `all`.
         keep: encoders to keep instead.
-        ablation: `zero`, `mean`, `noise` or `shuffle`.
+        ablation: `zero`, `mean`, `noise`, `shuffle` or `predicted`.
         calibration: file of `redundancy-eval calibrate`, for all but `zero`.
         ablation_seed: of `noise` and `shuffle`.
         dtype: `auto`, `bfloat16`, `float16` or `float32`.
@@ -182,10 +194,15 @@ def transformers_model(
         )
     paths = registry.parse_encoders(encoders)
     mask = masks.dropped(tuple(paths), drop, keep)
-    stand_ins = read_ablation(ablation, calibration, ablation_seed, registry.HF_MASKED, pretrained, HfMaskedModel.site)
     folder = hub.locate(pretrained, revision)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    settings: dict[str, Any] = {"dtype": choose_dtype(dtype, place), "trust_remote_code": False}
+    number_format = choose_dtype(dtype, place)
+    wanted = stand_ins.Wanted(registry.HF_MASKED, pretrained, HfMaskedModel.site)
+    if calibration and ablation != "zero":
+        given = {"pretrained": pretrained, "revision": revision, "encoders": encoders}
+        wanted = replace(wanted, **stand_ins.bound_to(registry.HF_MASKED, given, number_format))
+    instead = stand_ins.read_ablation(ablation, calibration, ablation_seed, wanted, place)
+    settings: dict[str, Any] = {"dtype": number_format, "trust_remote_code": False}
     if attn_implementation:
         settings["attn_implementation"] = attn_implementation
     try:
@@ -200,7 +217,7 @@ def transformers_model(
     if processor.tokenizer.pad_token is None:  # padding is masked out, so any token does
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     model = (model if device_map else model.to(place)).eval()
-    return HfMaskedModel(model, processor, places=places.places_at(model, paths), mask=mask, ablation=stand_ins)
+    return HfMaskedModel(model, processor, places=places.places_at(model, paths), mask=mask, ablation=instead)
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -230,41 +247,6 @@ def told_template(tokenizer: Any, folder: Path) -> str:
             f"conv_template= says which of {', '.join(templates.TEMPLATES)} to use instead"
         )
     return found
-
-
-def read_ablation(
-    kind: str, calibration: str | None, seed: int, model_id: str, pretrained: str, site: str
-) -> ablations.Ablation:
-    """The ablation that model arguments ask for.
-
-    Raises:
-        SetupError: a calibration is missing, or was made for another model, checkpoint or site.
-    """
-    if not str(seed).lstrip("-").isdigit():
-        raise SetupError(f"ablation_seed must be a whole number; not {seed!r}")
-    if calibration is None or kind == "zero":
-        return ablations.Ablation(kind, None, int(seed))
-    found = ablations.read(Path(calibration))
-    for key, want in (("model", model_id), ("checkpoint", pretrained), ("site", site)):
-        if found.identity.get(key) != want:
-            raise SetupError(f"{calibration} was made for {key} {found.identity.get(key)!r}, not {want!r}")
-    return ablations.Ablation(kind, found, int(seed))
-
-
-def kept_constants(folder: Path, own: pruned.Pruned, calibration: str | None = None) -> str | None:
-    """The calibration of a pruned checkpoint: a given one of more encoders, or the means of what is gone.
-
-    Raises:
-        SetupError: the given one is of another sample.
-    """
-    if own.ablation == "zero":
-        return None
-    if calibration is None:
-        return str(folder / CONSTANTS)
-    samples = [ablations.identity(path).get("sample") for path in (Path(calibration), folder / CONSTANTS)]
-    if samples[0] != samples[1]:
-        raise SetupError(f"{calibration} is of another sample than the means that {folder} was pruned to")
-    return calibration
 
 
 def end_tokens(folder: Path, config: Mapping[str, Any]) -> list[int]:

@@ -8,6 +8,7 @@ import copy
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
-from redundancy_eval.model_wrappers.masking import ablations, routing
+from redundancy_eval.model_wrappers.masking import ablations, generated, routing
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
@@ -122,7 +123,23 @@ class MaskedModel:
         """
         run = self.needed()
         outputs = self.encode(images, run) if outputs is None else outputs
-        return {name: outputs[name] for name in run} | self.stand_ins("encoder", images)
+        found = {name: outputs[name] for name in run}
+        return found | (self.predicted(images, found) if self.ablation.by_output else self.stand_ins("encoder", images))
+
+    def predicted(self, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Tensor]:
+        """Linear guesses of the dropped encoders' outputs from those of the others."""
+        if not self.mask:
+            return {}
+        assert self.ablation.predictor is not None
+        more = [n for n in self.model.replaced(self.mask, "encoder", **self.settings) if n not in self.mask]
+        if more:
+            raise SetupError(
+                f"ablation=predicted guesses dropped encoders alone; here {', '.join(more)} is replaced too"
+            )
+        shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
+        places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return self.ablation.predictor.stand_ins(outputs, self.mask, len(self.units(images)), places, like)
 
     @torch.inference_mode()
     def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
@@ -133,15 +150,15 @@ class MaskedModel:
     def stand_ins(self, site: str, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What takes the place of the dropped encoders' outputs at a site; {} at the other site."""
         names = self.model.replaced(self.mask, site, **self.settings) if site == self.site else ()
-        if not names:
+        if not names or self.ablation.by_output:
             return {}
         shapes, units = self.model.shapes(site), self.units(images)
         return {name: self.ablation.stand_in(name, shapes[name], units, self.dtype, self.device) for name in names}
 
     def units(self, images: Sequence[Image.Image]) -> list[ablations.Unit]:
         """What the encoders see of images: each image's hash and the number of the unit (tile) within it."""
-        # Zeros depend on no image: hashing would be wasted.
-        hashes = [ablations.image_hash(image) if self.ablation.kind != "zero" else "" for image in images]
+        # Hashing is for what is drawn for each image.
+        hashes = [ablations.image_hash(image) if self.ablation.by_image else "" for image in images]
         layouts = self.model.layouts(images)
         return [
             (h, unit) for h, layout in zip(hashes, layouts, strict=True) for unit in range(self.model.units(layout))
@@ -208,8 +225,8 @@ class MaskedModel:
         return ids
 
     def feeds(self) -> list[str]:
-        """Nothing: the families' encoders do not see through each other."""
-        return []
+        """Dropped encoders without which a kept one sees something else, `sam feeds clip`."""
+        return list(self.model.feeds(self.mask, **self.settings))
 
     def called(self, prompt: Prompt) -> str:
         """A prompt and the mask, for messages."""
@@ -303,31 +320,55 @@ class MaskedModel:
             **{"do_sample": False, **settings},
         )
         routed = [next((visual.routed for visual in own), None) for own in visuals]
-        if prefixes:
-            past, known = self._prefixed(sequences, visuals, prefixes)
-            lengths = [prefix.length for prefix in prefixes]
-            tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
-            padding = (attention == 0).sum(-1).tolist()
-            offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
-            visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
-            # The prefixes' embeddings are counted and not read: their keys and values are there.
-            inputs = torch.cat([tails.new_zeros(*known.shape, tails.shape[-1]), tails], 1)
-            attention = torch.cat([known, attention], 1)
-        else:
-            past, (inputs, attention) = None, self.batch(sequences)
-            offsets = (attention == 0).sum(-1).tolist()
-        with self.model.prefill(visuals, offsets):
-            tokens = self.model.language_model.generate(
+        past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
+        # The prefixes' embeddings are counted and not read: their keys and values are there.
+        read = attention.shape[1] - inputs.shape[1]
+        inputs = torch.cat([inputs.new_zeros(len(inputs), read, inputs.shape[2]), inputs], 1)
+        language_model = self.model.language_model
+        with self.model.prefill(visuals, offsets), generated.Likelihood(language_model, settings) as likelihood:
+            tokens = language_model.generate(
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
-                logits_processor=[Numbers(names, self.dtype, self.eos)],
+                logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
-        answers = []
-        for sequence, row, route in zip(sequences, tokens.tolist(), routed, strict=True):
-            ends = [index for index, token in enumerate(row) if token in self.eos]
-            new = row[: ends[0]] if ends else row
-            text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-            answers.append(Answer(text, len(sequence), len(new) + bool(ends), not ends, route))
-        return answers
+        text = partial(self.model.answer, self.tokenizer)
+        answers = generated.answers(text, list(map(len, sequences)), tokens, self.eos, likelihood)
+        return [replace(answer, routed=route) for answer, route in zip(answers, routed, strict=True)]
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        sequences: Sequence[Tensor],
+        visuals: Sequence[Sequence[Visual]],
+        keep: int,
+        prefixes: Sequence[Prefix] = (),
+    ) -> Tensor:
+        """Logits (sequences, keep, vocabulary) of the last `keep` places of sequences of embeddings; see `decode`."""
+        past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
+        positions = (attention.cumsum(-1) - 1).clamp_min(0)[:, -inputs.shape[1] :]
+        with self.model.prefill(visuals, offsets):
+            made = self.model.language_model(
+                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep,
+                **{CACHE: past, "use_cache": past is not None},
+            )  # fmt: skip
+        logits: Tensor = made.logits
+        return logits
+
+    def _inputs(
+        self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
+    ) -> tuple[Any, Tensor, Tensor, Sequence[Sequence[Visual]], list[int]]:
+        """What the language model has read of sequences, what is to be read, the attention mask over both, and for
+        `prefill` the images in it and where each sequence begins.
+        """
+        if not prefixes:
+            inputs, attention = self.batch(sequences)
+            return None, inputs, attention, visuals, (attention == 0).sum(-1).tolist()
+        past, known = self._prefixed(sequences, visuals, prefixes)
+        lengths = [prefix.length for prefix in prefixes]
+        tails, attention = self.batch([own[length:] for own, length in zip(sequences, lengths, strict=True)])
+        padding = (attention == 0).sum(-1).tolist()
+        offsets = [pad - length for pad, length in zip(padding, lengths, strict=True)]
+        visuals = [() if prefix.images else own for own, prefix in zip(visuals, prefixes, strict=True)]
+        return past, tails, torch.cat([known, attention], 1), visuals, offsets
 
     def _prefixed(
         self, sequences: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], prefixes: Sequence[Prefix]
@@ -366,13 +407,7 @@ class MaskedModel:
             targets.append(torch.tensor(ids, device=self.device))
             table = self.model.language_model.get_input_embeddings()
             sequences.append(torch.cat([sequence, table(targets[-1])]))
-        inputs, attention = self.batch(sequences)
-        positions = (attention.cumsum(-1) - 1).clamp_min(0)
-        keep = max(len(target) for target in targets) + 1
-        with self.model.prefill(visuals, (attention == 0).sum(-1).tolist()):
-            logits = self.model.language_model(
-                inputs_embeds=inputs, attention_mask=attention, position_ids=positions, logits_to_keep=keep
-            ).logits
+        logits = self.logits(sequences, visuals, max(len(target) for target in targets) + 1)
         scored = []
         for row, target, prompt in zip(logits, targets, batch, strict=True):
             predicted = row[-len(target) - 1 : -1].float().log_softmax(-1)

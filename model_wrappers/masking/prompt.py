@@ -1,7 +1,7 @@
 """What is put to a model under a mask and what comes back, whatever the model; and what is asked of all of them."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -42,6 +42,9 @@ class Prefix:
 class Answer:
     """A generated answer: its text, token counts, and whether it was stopped by the token limit.
 
+    `ids` are its `new_tokens` token ids, with the one that ended it. `log_probability` is the natural logarithm of the
+    model's own probability of exactly these (its raw logits, softmax in float32); None where the answer was drawn or
+    found by beams. It is left out of comparisons, because the same answer in another batch differs in the last digits.
     `routed` are the encoders that were chosen for the question, None where none are chosen or there is no image.
     """
 
@@ -49,6 +52,8 @@ class Answer:
     prompt_tokens: int
     new_tokens: int
     capped: bool
+    ids: tuple[int, ...] = ()
+    log_probability: float | None = field(default=None, compare=False)
     routed: tuple[str, ...] | None = None
 
     @property
@@ -82,6 +87,10 @@ class Masked(Protocol):
     @property
     def mask_label(self) -> str:
         """Canonical text of the mask."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the model's numbers."""
 
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
         """Answer prompts; greedy unless `settings` (transformers' generation settings) say otherwise."""

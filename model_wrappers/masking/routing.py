@@ -50,10 +50,15 @@ def visuals(
     outputs: Mapping[str, Tensor] | None,
 ) -> list[Visual]:
     """See MaskedModel.visuals: an encoder of the pool runs for the images that are routed to it, unless it has run."""
-    model = subject.model
-    lazily, run = outputs is None, subject.needed()
+    model, run = subject.model, subject.needed()
+    if outputs is None and subject.ablation.by_output:
+        outputs = subject.encode(images, run)  # by which what is dropped is guessed, chosen or not
+    lazily = outputs is None
     have = dict(outputs or subject.encode(images, [name for name in run if name not in router.pool]))
-    stand_ins = subject.stand_ins("encoder", images)
+    if subject.ablation.by_output:
+        stand_ins = subject.predicted(images, {name: have[name] for name in run})
+    else:
+        stand_ins = subject.stand_ins("encoder", images)
     routes = choose(subject, router, images, questions, have, stand_ins)
     if lazily:
         have |= _run(subject, images, [[name for name in own if name in run] for own in routes])

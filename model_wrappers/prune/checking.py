@@ -34,10 +34,13 @@ class Check:
     equal_answers: int
     precise: bool
 
-    def passed(self, sliced: bool) -> bool:
-        """Whether all answers are equal, and embeddings to the bit; of a sliced checkpoint within rounding."""
+    def passed(self, exact: bool) -> bool:
+        """Whether all answers are equal, and embeddings to the bit (`exact`) or within rounding.
+
+        A sliced or refitted checkpoint adds up in another order.
+        """
         close = (
-            self.largest <= (_ROUNDING if self.precise else _HALF) if sliced else self.equal_embeddings == self.images
+            self.equal_embeddings == self.images if exact else self.largest <= (_ROUNDING if self.precise else _HALF)
         )
         return close and self.equal_answers == self.images
 

@@ -112,23 +112,26 @@ class Native:
         self.encoded = 0  # images that went through the encoders
         self._near: dict[str, Outputs] = {}  # of the last batch, on the device
 
-    def ask(self, prompt: Prompt) -> Asked:
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready.
+
+        Args:
+            prompt: the prompt.
+            hashes: of its images, where they are known.
 
         Raises:
             DataError: it cannot be put to the model.
         """
-        hashes = tuple(map(ablations.image_hash, prompt.images))
-        first, moved = len(self.full.first), len(self.full.moved)
+        first, moved, whole = len(self.full.first), len(self.full.moved), prompt
         prompt = self.full.fitting(prompt)
         ids = self.full.prompt_ids(prompt)
         notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
-        return Asked(prompt, hashes, tuple(ids), notes, self.full.question(prompt))
+        return Asked(prompt, _hashes(whole, hashes), tuple(ids), notes, self.full.question(prompt))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
         view = self.views.get(label)
-        if view is None or view.needed() or view.ablation.kind not in ("zero", "mean"):
+        if view is None or view.needed() or view.ablation.by_image:
             return None
         return asked.ids, str(view.model.layouts(asked.prompt.images))
 
@@ -160,7 +163,11 @@ class Native:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
         answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
-        return [Reply(answer, (*("cut",) * cut, *answer.notes)) for answer, cut in zip(answers, cuts, strict=True)]
+        said = zip(answers, cuts, batch, strict=True)
+        return [
+            Reply(answer, (*("cut",) * cut, *self.views[label].feeds(), *answer.notes))
+            for answer, cut, (_, label) in said
+        ]
 
     def _outputs(self, pictures: Mapping[str, Image.Image], order: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of all encoders for images, one after the other in an order in which some may come again."""
@@ -198,10 +205,10 @@ class Looped:
         hooked = [place.module for place in full.places.values()]
         self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked))
 
-    def ask(self, prompt: Prompt) -> Asked:
-        """Make a prompt ready."""
+    def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
+        """Make a prompt ready; see `Native.ask`."""
         moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
-        return Asked(prompt, tuple(map(ablations.image_hash, prompt.images)), notes=("moved",) * moved)
+        return Asked(prompt, _hashes(prompt, hashes), notes=("moved",) * moved)
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """Nothing is known of the model that a hook is on."""
@@ -219,6 +226,10 @@ class Looped:
             fed = tuple(self.views[label].feeds())
             replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]
+
+
+def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(map(ablations.image_hash, prompt.images) if known is None else known)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

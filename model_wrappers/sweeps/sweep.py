@@ -16,14 +16,16 @@ from tqdm import tqdm
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.masking import ablations, hf
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
+from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
+from redundancy_eval.model_wrappers.sweeps.ahead import ahead
 from redundancy_eval.model_wrappers.sweeps.engines import Asked, Reply
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
 from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import AUTO
 from redundancy_eval.store import Key, Store, Stored
 
-_PIXELS = 2**26  # of a window's images that are held at once; 200 MB
+_PIXELS = 2**26  # of a window's images that are held at once, and of those that wait for the next; 200 MB each
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 _CPU_CACHE = 2**30  # bytes of a batch's keys and values on a CPU, where larger batches are not faster
 _LOOKED_AT = 8  # documents of a task whose answers are all known, of which the images are looked at
@@ -142,16 +144,28 @@ class Sweep:
         assert self.engine is not None
         window: list[tuple[Question, Asked]] = []
         pictures: dict[str, Image.Image] = {}
-        for question in sorted(questions, key=lambda q: q.generation):
+        for question, prompt, hashes in self._decoded(sorted(questions, key=lambda q: q.generation)):
             full = len(window) >= self.batch_size or sum(p.width * p.height for p in pictures.values()) > _PIXELS
             if window and (full or question.generation != window[0][0].generation):
                 yield window
                 window, pictures = [], {}
-            one = self.engine.ask(question.prompt())
+            one = self.engine.ask(prompt, hashes)
             same = tuple(pictures.setdefault(image, picture) for image, picture in one.pictures)
             window.append((question, replace(one, prompt=replace(one.prompt, images=same))))
         if window:
             yield window
+
+    def _decoded(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Prompt, tuple[str, ...]]]:
+        """Questions with their prompts and the hashes of their images, which are read while the model works."""
+
+        def decode(question: Question) -> tuple[Question, Prompt, tuple[str, ...]]:
+            prompt = question.prompt()
+            return question, prompt, tuple(map(ablations.image_hash, prompt.images))
+
+        def pixels(decoded: tuple[Question, Prompt, tuple[str, ...]]) -> int:
+            return sum(image.width * image.height for image in decoded[1].images)
+
+        return ahead(decode, questions, pixels, _PIXELS, lambda: self.batch_size)
 
     def _answer(self, window: Sequence[tuple[Question, Asked]], labels: Sequence[str], progress: tqdm) -> None:
         """Answer a window: long prompts first, questions on the same images together, of these each mask's together."""
@@ -233,4 +247,5 @@ class Sweep:
         for question, one in job.questions:
             notes = (*one.notes, *reply.notes)
             counts = (answer.prompt_tokens, answer.new_tokens, answer.capped)
-            self.store.add(question.key(job.mask), Stored(answer.text, *counts, one.hashes, notes))
+            stored = Stored(answer.text, *counts, one.hashes, notes, answer.ids, answer.log_probability)
+            self.store.add(question.key(job.mask), stored)

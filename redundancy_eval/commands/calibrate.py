@@ -18,9 +18,9 @@ def add(commands: Any) -> None:
     """Add the command to the command line."""
     usage.command(
         commands, "calibrate", run, _flags, extra="models", example=_EXAMPLE,
-        help="statistics of the encoders over a sample of images, for ablation=mean, noise and shuffle",
-        description="Run every encoder of a model over a sample of images and write what ablation=mean, noise and "
-        "shuffle need to a file: ... --model_args pretrained=...,drop=clip,ablation=mean,calibration=FILE.",
+        help="statistics of the encoders over a sample of images, for other ablations than zero",
+        description="Run every encoder of a model over a sample of images and write what ablation=predicted, mean, "
+        "noise and shuffle need to a file: --model_args pretrained=...,drop=clip,ablation=predicted,calibration=FILE.",
     )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def _flags(parser: usage.Parser) -> None:
     sample = parser.add_mutually_exclusive_group(required=True)
     sample.add_argument("--images", metavar="FOLDER", help="take the images of a folder, by name")
     sample.add_argument("--task", metavar="TASK", help="take the images of an lmms-eval task, evenly spread")
-    usage.add(parser, "--count", type=int, default=64, metavar="N", help="how many images (default 64)")
+    usage.add(parser, "--count", type=int, default=500, metavar="N", help="how many images (default 500)")
     usage.add(parser, "--batch_size", type=int, default=4, metavar="N", help="images at once (default 4)")
     usage.add_out(parser, "the file, *.safetensors", required=True, metavar="FILE")
 
@@ -55,4 +55,6 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
             from redundancy_eval.model_wrappers.hosts.lmms_eval import task_images
         images = task_images.spread(str(args.task), args.count)
     print(calibration.make(args.model, arguments, images, args.batch_size, Path(args.out)))
+    if args.task:
+        print(f"the images are those of questions that {args.task} asks; no question and no label was looked at")
     return 0

@@ -83,10 +83,10 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise SetupError("--open, --figures, --cost, --reference and --compare are for what is written: say -o OUT")
     usage.step("reading the runs")
     tables = api.read(args.runs, options, rerun=args.rerun)
-    usage.step("intervals and tests")
-    made = report.build(tables, options)
-    usage.step("tables, page and figures")
     besides = api.additions(tables, options, args.cost, args.reference)
+    usage.step("intervals and tests")
+    made = report.build(tables, options, besides.others, api.explained(tables, args.explain))
+    usage.step("tables, page and figures")
     files = [] if args.out is None else write.write(made, Path(args.out), args.runs, besides)
     usage.step("")
     print(markdown.text(made), end="", flush=True)  # last: whoever reads this may go away

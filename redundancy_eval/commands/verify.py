@@ -36,8 +36,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     options = json_file.options_of(out)
     report_flags.check_inputs(options, args)
     tables = api.read(args.runs, options, rerun=args.rerun)
-    made = report.build(tables, options)
-    numbers, files = comparison.verify(made, out, api.additions(tables, options, args.cost, args.reference))
+    besides = api.additions(tables, options, args.cost, args.reference)
+    made = report.build(tables, options, besides.others, api.explained(tables, args.explain))
+    numbers, files = comparison.verify(made, out, besides)
     print(f"{numbers} numbers in {files} files of {shown.text(out)} follow from the runs")
     told = comparison.told(made)
     if told:  # the report that is checked says so itself

@@ -36,6 +36,30 @@ def overall_curs(categories: Sequence[Scores], full: int, without: Sequence[int]
     return Estimates(values, np.full_like(found.covariance, np.nan), np.full_like(found.df, np.nan))
 
 
+def differences(categories: Sequence[Scores], full: int, first: Sequence[int], second: Sequence[int]) -> Estimates:
+    """CUR under one stand-in less CUR under another, (S_second - S_first) / S_full, mean over categories.
+
+    Args:
+        categories: scores of each.
+        full: row of the full model, which both share.
+        first: rows of the masks with one encoder dropped, under the one.
+        second: rows of the same masks under the other.
+
+    Returns:
+        (encoders,); not known where a full score is not `clear_of_zero`.
+    """
+    both = overall_curs(categories, full, [*first, *second])
+    n, k = len(first), len(categories)
+    terms = []
+    for each in categories:
+        gradient = _gradient(each.values, full, [*first, *second]) / k
+        terms.append((each, gradient[:n] - gradient[n:]))
+    found = estimates(both.values[:n] - both.values[n:], terms)
+    known = ~np.isnan(both.df[:n]) & ~np.isnan(both.df[n:])
+    covariance = np.where(known[:, None] & known[None, :], found.covariance, np.nan)
+    return Estimates(found.values, covariance, np.where(known, found.df, np.nan))
+
+
 def clear_of_zero(scores: Scores, full: int) -> bool:
     """Whether the full model's score is far enough above 0 for a ratio to it."""
     found = linear(scores, np.eye(len(scores.values))[[full]])

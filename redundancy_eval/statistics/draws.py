@@ -17,7 +17,7 @@ _PIECE = 250_000  # numbers at a time: 2 MB, which stay in the cache
 
 def generator(seed: int, label: str) -> np.random.Generator:
     """The random numbers of one statistic, named by a label such as "IG|General"."""
-    return np.random.default_rng([seed, zlib.crc32(label.encode())])
+    return np.random.default_rng([seed, zlib.crc32(label.encode(errors="surrogatepass"))])
 
 
 def root(covariance: Array) -> Array:

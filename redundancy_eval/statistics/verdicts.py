@@ -11,6 +11,7 @@ from redundancy_eval.statistics.covariance import Array, Estimates
 NEEDED, RELIED_ON = "needed", "relied on"
 DETRIMENTAL, REDUNDANT, UNDECIDED, NOT_KNOWN = "detrimental", "redundant", "undecided", "n/a"
 BELOW_MARGIN = ", below margin"
+REPLACEABLE, HARMFUL = "replaceable", "harmful"
 POWER = 0.8
 
 
@@ -62,6 +63,29 @@ def verdicts(
     claimed = np.where(small, np.char.add(sign, BELOW_MARGIN), sign)
     word = np.where(differs, claimed, np.where(small, REDUNDANT, UNDECIDED))
     return np.where(unknown, NOT_KNOWN, word)
+
+
+def need(zeros: str, predicted: str) -> str:
+    """What two verdicts on one encoder say together, in one word.
+
+    NEEDED where it is needed with linear stand-ins, HARMFUL where it is detrimental with them (both with ", below
+    margin" where that was shown). Where it is redundant with them: REPLACEABLE if it is relied on under zeros, HARMFUL
+    if it is detrimental there (both beyond the margin), REDUNDANT if it is within the margin there too. UNDECIDED where
+    it is undecided with stand-ins, or redundant with them and undecided under zeros; NOT_KNOWN where either is.
+
+    Args:
+        zeros: under zeros.
+        predicted: with linear stand-ins.
+    """
+    if NOT_KNOWN in (zeros, predicted):
+        return NOT_KNOWN
+    if predicted.startswith(NEEDED):
+        return predicted
+    if predicted.startswith(DETRIMENTAL):
+        return predicted.replace(DETRIMENTAL, HARMFUL)
+    if UNDECIDED in (zeros, predicted):
+        return UNDECIDED
+    return {RELIED_ON: REPLACEABLE, DETRIMENTAL: HARMFUL}.get(zeros, REDUNDANT)
 
 
 def documents_to_decide(

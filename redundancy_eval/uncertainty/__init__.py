@@ -26,6 +26,7 @@ from redundancy_eval.uncertainty.results import (
     Gap,
     Keeps,
     Moebius,
+    Need,
     Number,
     Pair,
     Rerun,
@@ -38,8 +39,8 @@ from redundancy_eval.uncertainty.results import (
 )
 
 __all__ = [
-    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Keeps", "Moebius", "Number",
-    "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "analyse", "plain",
+    "OVERALL", "Analysis", "Best", "Cell", "Changed", "Everywhere", "Floor", "Gap", "Keeps", "Moebius", "Need",
+    "Number", "Pair", "Rerun", "Router", "Score", "Settings", "Share", "Shared", "analyse", "plain",
 ]  # fmt: skip
 
 

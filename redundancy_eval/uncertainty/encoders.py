@@ -65,7 +65,7 @@ def _family(
     family = max(1, int(np.sum(~np.isnan(p))))
     made = []
     for k, (place, each) in enumerate(zip(places, found, strict=True)):
-        of_curs = _cur_numbers(joined, place, each, settings.level)
+        of_curs = cur_numbers(joined, place, each, settings.level)
         corrected = _floor_corrected(joined, place, settings.level)
         wanted = verdicts.documents_to_decide(each.values, each.se, place.documents, settings.margin, family, alpha)
         for e, name in enumerate(joined.encoders):
@@ -89,8 +89,13 @@ def _family(
     return made
 
 
-def _cur_numbers(joined: Joined, place: Place, found: Estimates, level: float) -> list[Number]:
-    made = t_numbers(found, place, [[0, row] for row in joined.singles], level)
+def cur_numbers(joined: Joined, place: Place, found: Estimates, level: float) -> list[Number]:
+    """CURs as numbers, with the reason where one is not known."""
+    return weak_full(joined, place, t_numbers(found, place, [[0, row] for row in joined.singles], level))
+
+
+def weak_full(joined: Joined, place: Place, made: list[Number]) -> list[Number]:
+    """Numbers in relation to the full score; where that is not clear of 0, this is the reason."""
     parts = place.parts if place is joined.overall else (place,)
     known = (part for part in parts if part.scores.known[0] and not np.isnan(part.scores.values[0]))
     weak = next((part for part in known if not cur.clear_of_zero(part.scores, 0)), None)
@@ -205,7 +210,7 @@ def _no_gap(joined: Joined, place: Place, found: Estimates) -> str:
     if not np.isnan(found.df).any():
         return ""
     needed = [0, *joined.singles]
-    unclear = next((n.reason for n in _cur_numbers(joined, place, found, 0.95) if n.reason), "")
+    unclear = next((n.reason for n in cur_numbers(joined, place, found, 0.95) if n.reason), "")
     return place.reason(needed) or unclear
 
 

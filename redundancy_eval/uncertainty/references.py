@@ -1,14 +1,12 @@
 """A masked model against another one, such as a model that was trained without the dropped encoders."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
-
 from redundancy_eval.errors import SetupError
-from redundancy_eval.table import Mask, SampleScores, ScoreTable
+from redundancy_eval.table import Mask, ScoreTable
+from redundancy_eval.uncertainty import encoders
+from redundancy_eval.uncertainty.beside import beside
 from redundancy_eval.uncertainty.changes import changes
-from redundancy_eval.uncertainty.results import Score, Settings
+from redundancy_eval.uncertainty.join import join
+from redundancy_eval.uncertainty.results import Number, Score, Settings
 
 _OTHER = "other"
 
@@ -31,56 +29,26 @@ def differences(
     Raises:
         SetupError: the tables have different taxonomies or tasks, or the mask was not run.
     """
-    if table.taxonomy.label != other.taxonomy.label:
-        raise SetupError(
-            f"a reference is scored by the same taxonomy: {other.taxonomy.label} is not {table.taxonomy.label}"
-        )
     dropped = tuple(name for name in table.encoders if name in mask)
     if dropped not in table.masks or () not in other.masks:
         raise SetupError(f"{'the reference has no full model' if dropped in table.masks else 'the mask was not run'}")
-    row = table.masks.index(dropped)
-    both = [b for b in table.benchmarks if b.name in _comparable(table, other)]
-    ours, theirs = ([[b.name for b in each.benchmarks].index(b.name) for b in both] for each in (table, other))
-    for b, mine, yours in zip(both, ours, theirs, strict=True):
-        if table.tasks[mine] != other.tasks[yours]:  # document 7 of another task is another document
-            raise SetupError(
-                f"the reference's {b.name} is {other.tasks[yours]}, that of the masks {table.tasks[mine]}: "
-                "ask both in the same tasks"
-            )
-    paired = {b.name: _paired(table, other, b.name, row) for b in both}
-    pseudo = replace(
-        table,
-        encoders=(_OTHER,),
-        masks=((), (_OTHER,)),
-        benchmarks=tuple(both),
-        tasks=tuple(table.tasks[i] for i in ours),
-        points=np.stack([table.points[row, ours], other.row(())[theirs]]),
-        documents=tuple(table.documents[i] for i in ours),
-        samples={name: samples for name, samples in paired.items() if samples is not None},
-        notes=(),
-        guessed=False,
-        rerun=None,
-    )
-    return changes(pseudo, settings)
+    return changes(beside(table, dropped, {_OTHER: (other, ())}), settings)
 
 
-def _comparable(table: ScoreTable, other: ScoreTable) -> Sequence[str]:
-    """Benchmarks of the categories of which both have all the same ones."""
-    found: list[str] = []
-    for category in table.taxonomy.categories:
-        ours, theirs = ({b.name for b in t.benchmarks if b.category == category} for t in (table, other))
-        found += sorted(ours) if ours == theirs else []
-    return found
+def lost(table: ScoreTable, other: ScoreTable, settings: Settings | None = None) -> dict[str, Number]:
+    """What another model lacks of the full model's score, as CUR is of a masked one: place -> fraction.
 
+    For a model that was trained without one encoder: intervals are over questions, not over trainings.
 
-def _paired(table: ScoreTable, other: ScoreTable, name: str, row: int) -> SampleScores | None:
-    """Scores (2, documents) of the masked model and of the other; None where their documents are not the same."""
-    ours, theirs = table.samples.get(name), other.samples.get(name)
-    if ours is None or theirs is None or set(ours.documents) != set(theirs.documents):
-        return None
-    places = {document: i for i, document in enumerate(theirs.documents)}
-    order = [places[document] for document in ours.documents]
-    if (ours.clusters != theirs.clusters[order]).any() or (ours.strata != theirs.strata[order]).any():
-        return None
-    scores = np.stack([ours.scores[row], theirs.scores[other.masks.index(())][order]])
-    return SampleScores(ours.documents, scores, ours.clusters, ours.strata)
+    Args:
+        table: of the model with all encoders.
+        other: of the other model, of which the full model counts.
+        settings: level of the intervals.
+
+    Raises:
+        SetupError: the tables have different taxonomies or tasks.
+    """
+    joined = join(beside(table, (), {_OTHER: (other, ())}))
+    level = (settings or Settings()).level
+    found = ((place, encoders.curs(joined, place)) for place in joined.places)
+    return {place.name: encoders.cur_numbers(joined, place, each, level)[0] for place, each in found}

@@ -85,6 +85,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Need:
+    """An encoder under zeros and with linear stand-ins: CUR under the one less that under the other, and the verdict
+    of both (`statistics.verdicts.need`)."""
+
+    encoder: str
+    place: str
+    difference: Number
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Everywhere:
     """Whether an encoder is shown to be redundant in every category: p of the least sure one, Holm over encoders."""
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import csv as tables_csv
 from redundancy_eval.reports import latex
-from redundancy_eval.reports.figures import cur, curve, pareto, retrained, shares, style, subsets
+from redundancy_eval.reports.figures import cur, curve, need, pareto, retrained, shares, style, subsets
 from redundancy_eval.reports.figures.captions import caption
 from redundancy_eval.reports.subject import Subject
 
@@ -47,6 +47,7 @@ FIGURES = {
     kind.stem: kind
     for kind in (
         Kind("cur_forest", cur.rows, cur.forest, style.TEXT, style.PAGE, "there are no encoders"),
+        Kind("need", need.rows, need.draw, style.TEXT, style.PAGE, "no model was run with linear stand-ins too"),
         Kind("cur_heat", cur.rows, cur.heat, style.COLUMN, style.COLUMN, "there are no encoders"),
         Kind("drop_curve", curve.rows, curve.draw, style.COLUMN, style.PAGE, "no mask has an overall score"),
         Kind("subsets", subsets.rows, subsets.draw, style.TEXT, style.PAGE, "no mask has an overall score"),

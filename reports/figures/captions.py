@@ -12,6 +12,12 @@ _TEXTS = {
         "overall and by category, with {level} intervals, each for itself; hollow: the interval holds 0, or is not "
         "known; grey band: the margin of {margin} of the full score."
     ),
+    "need": (
+        "Conditional Utilization Rate of every encoder under zeros (open: what the model relies on) and with the best "
+        "linear guess from the other encoders in its place (filled: what it needs), with {level} intervals, each for "
+        "itself; grey band: the margin of {margin} of the full score. The guess is linear and at the same place, so "
+        "what is lost then is an upper bound of what only this encoder tells."
+    ),
     "cur_heat": (
         "Conditional Utilization Rate in %. Grey italics: the {level} interval holds 0, or is not known. Overall is "
         "the mean of the categories."
@@ -46,6 +52,10 @@ def caption(stem: str, subjects: Sequence[Subject]) -> str:
     text = _TEXTS[stem].format(level=digits.percent(settings.level), margin=digits.percent(settings.margin))
     if stem == "cur_forest" and any(subject.stand_ins for subject in subjects):
         text += " Upright bars: with linear stand-ins in place of what is dropped, so what is needed."
+    if stem in ("drop_curve", "subsets", "pareto", "shares") and any(subject.stand_ins for subject in subjects):
+        text += " Under zeros."
+    if stem == "need" and any(subject.model.retrained for subject in subjects):
+        text += " Diamonds: what models lack that were trained without the encoder."
     if stem == "cur_forest" and any(subject.paper for subject in subjects):
         text += " Open grey diamonds: the paper's numbers, measured in its figure, with their reading error."
     if stem == "drop_curve" and len(subjects) > 1:

@@ -14,6 +14,7 @@ from redundancy_eval.reports.figures.style import apart
 from redundancy_eval.uncertainty import Number
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 540, 310, 48, 46, 28
+_LINE = 34  # height of a dumbbell's line
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Scale:
 
 
 def interval(
-    number: Number, low: float, high: float, margin: float, key: str, scale: float = 100, needed: Number | None = None
+    number: Number, low: float, high: float, margin: float, key: str, scale: float = 100, zeros: Number | None = None
 ) -> Markup:
     """A point with its interval on a line with zero and the margin, from `low` to `high`; for cells and cards.
 
@@ -43,13 +44,12 @@ def interval(
         margin: half the band around zero.
         key: the encoder's word in the style sheet.
         scale: 100 for fractions.
-        needed: the same with linear stand-ins, an upright bar.
+        zeros: the same under zeros, where `number` is with linear stand-ins; an open point.
     """
     if not math.isfinite(number.value):
         return Markup('<span class="soft">{}</span>').format(digits.UNDEFINED)
     x = Scale(low, high, 6, 134)
-    between = digits.interval(number, scale)
-    label = digits.value(number, scale) + (f", interval {between}" if between else ", no interval")
+    label = _said(number, scale)
     parts = [
         Markup('<rect class="band" x="{}" y="1" width="{}" height="16"/>').format(
             x(-margin), round(x(margin) - x(-margin), 1)
@@ -59,17 +59,90 @@ def interval(
     if digits.known(number):
         ends = x(scale * number.low), x(scale * number.high)
         parts.append(Markup('<line class="s-{}" x1="{}" x2="{}" y1="9" y2="9"/>').format(key, *ends))
-    if needed is not None and math.isfinite(needed.value):
-        label += f"; with linear stand-ins {digits.value(needed, scale)}"
-        at, end = x(scale * needed.value), x(scale * number.value)
-        parts.append(Markup('<line class="link s-{}" x1="{}" x2="{}" y1="9" y2="9"/>').format(key, at, end))
-        parts.append(Markup('<line class="s-{0}" x1="{1}" x2="{1}" y1="2" y2="16"/>').format(key, at))
-    hollow = "" if digits.excludes_zero(number) else " hollow"
     dot = Markup('<circle class="s-{}{}" cx="{}" cy="9" r="4.5"/>')
-    parts.append(dot.format(key, hollow, x(scale * number.value)))
+    hollow = " hollow"
+    if zeros is None:
+        hollow = "" if digits.excludes_zero(number) else hollow
+        parts.append(dot.format(key, hollow, x(scale * number.value)))
+    else:
+        label = f"with stand-ins {label}"
+        if math.isfinite(zeros.value):
+            label += f"; under zeros {_said(zeros, scale)}"
+            at, end = x(scale * number.value), x(scale * zeros.value)
+            parts.append(Markup('<line class="link s-{}" x1="{}" x2="{}" y1="9" y2="9"/>').format(key, at, end))
+            parts.append(dot.format(key, hollow, end))
+        parts.append(dot.format(key, "", x(scale * number.value)))
     return Markup('<svg class="ci" viewBox="0 0 140 18" role="img" aria-label="{}">{}</svg>').format(
         label, Markup("").join(parts)
     )
+
+
+def _said(number: Number, scale: float) -> str:
+    between = digits.interval(number, scale)
+    return digits.value(number, scale) + (f", interval {between}" if between else ", no interval")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """An encoder in a dumbbell: its word in the style sheet, name and verdict, and its CURs (fractions)."""
+
+    key: str
+    name: str
+    word: str
+    zeros: Number
+    predicted: Number
+    retrained: Number | None = None
+
+
+def dumbbells(rows: Sequence[Ends], margin: float, label: str) -> Markup:
+    """A line for each encoder from its CUR under zeros (open) to that with linear stand-ins (filled), in %.
+
+    Args:
+        rows: from top to bottom.
+        margin: half the band around zero, in %.
+        label: of the chart, read aloud.
+    """
+    low, high = reach((n for row in rows for n in (row.zeros, row.predicted, row.retrained) if n), margin)
+    step = next(step for step in (2, 5, 10, 20, 50, 100) if (high - low) / step <= 6 or step == 100)
+    room = (high - low) / 30
+    x = Scale(low - room, high + room, 104, _WIDTH - 112)
+    bottom = 8 + _LINE * len(rows)
+    parts = [
+        Markup('<rect class="band" x="{}" y="4" width="{}" height="{}"/>').format(
+            x(-margin), round(x(margin) - x(-margin), 1), bottom - 4
+        )
+    ]
+    for tick in range(step * math.ceil(x.low / step), math.floor(x.high) + 1, step):
+        kind = "grid" if tick else "zero"
+        parts.append(Markup('<line class="{0}" x1="{1}" x2="{1}" y1="4" y2="{2}"/>').format(kind, x(tick), bottom))
+        parts.append(_text(x(tick), bottom + 16, digits.plain(tick, 0), "middle"))
+    parts.append(_text((x.start + x.end) / 2, bottom + 36, "CUR, %", "middle", "name"))
+    for number, row in enumerate(rows):
+        y = 8 + _LINE * (number + 0.5)
+        parts += [_text(x.start - 10, y + 4, row.name, "end", "name"), _text(x.end + 12, y + 4, row.word, "start")]
+        parts += _dumbbell(row, x, y)
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, bottom + 42, label, Markup("").join(parts)
+    )
+
+
+def _dumbbell(row: Ends, x: Scale, y: float) -> list[Markup]:
+    parts = []
+    if math.isfinite(row.zeros.value) and math.isfinite(row.predicted.value):
+        line = Markup('<line class="link s-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>')
+        parts.append(line.format(row.key, x(100 * row.zeros.value), x(100 * row.predicted.value), y, y))
+    for number, kind, what in ((row.zeros, "thin", "under zeros"), (row.predicted, "thick", "with stand-ins")):
+        if digits.known(number):
+            line = Markup('<line class="{} s-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>')
+            parts.append(line.format(kind, row.key, x(100 * number.low), x(100 * number.high), y, y))
+        if math.isfinite(number.value):
+            look = f"s-{row.key}" + " hollow" * (number is row.zeros)
+            parts.append(_dot(x(100 * number.value), y, f"{row.name} {what}: {_said(number, 100)}", look, 5.5))
+    if row.retrained is not None and math.isfinite(row.retrained.value):
+        at, said = x(100 * row.retrained.value), f"{row.name} retrained: {_said(row.retrained, 100)}"
+        diamond = Markup('<path class="retrained" d="M{} {}l6 6l-6 6l-6 -6z"><title>{}</title></path>')
+        parts.append(diamond.format(at, y - 6, said))
+    return parts
 
 
 def reach(numbers: Iterable[Number], margin: float, scale: float = 100) -> tuple[float, float]:

@@ -22,8 +22,12 @@ def by_number_dropped(subject: Subject) -> Any:
     label = f"{texts.name(subject.main)} score of {len(rows)} masks by number of encoders dropped"
     return charts.curve(
         points, subject.score((), subject.main).value, floor.points.value if floor else math.nan,
-        texts.name(style.score([subject])), label,
+        _scores(subject), label,
     )  # fmt: skip
+
+
+def _scores(subject: Subject) -> str:
+    return texts.name(style.score([subject])) + (" under zeros" if subject.stand_ins else "")
 
 
 def _mask_of(subject: Subject, written: str) -> str:
@@ -40,7 +44,7 @@ def against_cost(subject: Subject) -> Any:
     return charts.against_cost(
         points,
         unit,
-        texts.name(style.score([subject])),
+        _scores(subject),
         f"{texts.name(subject.main)} score of {len(rows)} masks against {unit}",
     )
 
@@ -107,6 +111,7 @@ def every(subject: Subject) -> list[View]:
                 "size": len(subject.encoders) - len(mask),
                 "scores": [cell(subject.score(mask, place)) for place in subject.places],
                 "change": cell(subject.change(mask, subject.main), sign=True) if mask else None,
+                "stand_ins": cell(subject.stand_ins.score(mask, subject.main)) if subject.stand_ins else None,
                 "costs": [
                     digits.plain(100 * subject.costs.share(column, mask))
                     for column in (subject.costs.columns if subject.costs else ())

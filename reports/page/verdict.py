@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from redundancy_eval import stand_ins
 from redundancy_eval.reports import digits
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.statistics import games, verdicts
@@ -10,11 +11,13 @@ from redundancy_eval.uncertainty import OVERALL, Cell
 
 _MOST_EXCEPTIONS, _MOST_DOUBTS = 2, 6
 _POSITIVE = (verdicts.NEEDED, verdicts.RELIED_ON)
+_BETTER_WITHOUT = (verdicts.DETRIMENTAL, verdicts.HARMFUL)
+_LOOSE = (verdicts.REDUNDANT, verdicts.REPLACEABLE, *_BETTER_WITHOUT)
 
 
 def needed(subject: Subject) -> bool:
     """Whether dropped outputs were predicted from the other encoders, so that "needed" may be said."""
-    return any(cell.verdict.startswith(verdicts.NEEDED) for cell in subject.analysis.cells)
+    return subject.table.ablation == stand_ins.PREDICTED
 
 
 def positive(cell: Cell) -> bool:
@@ -28,26 +31,31 @@ def headline(subject: Subject) -> tuple[str, str]:
     By their overall CURs (see `Subject.main`). With linear stand-ins, what is needed comes before what is relied on.
     """
     cells = {name: subject.cell(name, subject.main) for name in subject.order}
-    if all(cell.verdict == verdicts.NOT_KNOWN for cell in cells.values()):
+    words = {name: subject.verdict(name, subject.main) for name in subject.order}
+    if all(word == verdicts.NOT_KNOWN for word in words.values()):
         reason = next((cell.cur.reason for cell in cells.values() if cell.cur.reason), "no encoder was dropped alone")
         return f"No {'overall ' if subject.main == OVERALL else ''}verdict is given: {reason}.", _by_category(subject)
-    said = _claims(subject, cells, needed(subject))
-    if subject.stand_ins is not None:
-        others = {name: cell for name in subject.order if (cell := subject.needed(name, subject.main)) is not None}
-        said = [*_claims(subject, others, True), "Without stand-ins:", *said]
-    loose = [
-        name for name, cell in cells.items() if cell.verdict.startswith((verdicts.REDUNDANT, verdicts.DETRIMENTAL))
-    ]
-    said.append(_exceptions(subject, loose))
-    more = [_together(subject, loose), *_substitutes(subject, loose)] if loose else []
-    undecided = [name for name, cell in cells.items() if cell.verdict == verdicts.UNDECIDED]
+    shown = subject.stand_ins or subject  # what may go is what may go with stand-ins
+    said = _claims(subject, words, needed(shown))
+    loose = [name for name, word in words.items() if word.startswith(_LOOSE)]
+    said.append(_exceptions(shown, loose))
+    more = [_relied(subject, cells)] if subject.stand_ins else []
+    more += [_together(shown, loose), *_substitutes(shown, loose)] if loose else []
+    undecided = [name for name, word in words.items() if word == verdicts.UNDECIDED]
     if undecided:
-        wanted = _documents(cells[undecided[0]]) if len(undecided) == 1 else ""
+        wanted = _documents(shown.cell(undecided[0], subject.main)) if len(undecided) == 1 else ""
         more.append(f"{_names(subject, undecided)} {_are(undecided)} undecided{wanted}.")
-    unknown = [name for name, cell in cells.items() if cell.verdict == verdicts.NOT_KNOWN]
+    unknown = [name for name, word in words.items() if word == verdicts.NOT_KNOWN]
     if unknown:
-        more.append(f"Of {_names(subject, unknown)} nothing is known: {cells[unknown[0]].cur.reason}.")
-    return " ".join(filter(None, said)), " ".join(more)
+        reason = shown.cell(unknown[0], subject.main).cur.reason or cells[unknown[0]].cur.reason
+        more.append(f"Of {_names(subject, unknown)} nothing is known: {reason}.")
+    return " ".join(filter(None, said)), " ".join(filter(None, more))
+
+
+def _relied(subject: Subject, cells: Mapping[str, Cell]) -> str:
+    """What zeros say beside stand-ins."""
+    found = sorted((name for name, cell in cells.items() if positive(cell)), key=lambda name: -cells[name].cur.value)
+    return f"Under zeros it relies on {_names(subject, found)}." if found else ""
 
 
 def _by_category(subject: Subject) -> str:
@@ -56,19 +64,19 @@ def _by_category(subject: Subject) -> str:
     for place in subject.places[1:]:
         groups: dict[str, list[str]] = {}
         for name in subject.order:
-            groups.setdefault(subject.cell(name, place).verdict, []).append(name)
+            groups.setdefault(subject.verdict(name, place), []).append(name)
         groups.pop(verdicts.NOT_KNOWN, None)
         if groups:
             said.append(f"{place}: {', '.join(f'{_names(subject, names)} {word}' for word, names in groups.items())}.")
     return " ".join(said)
 
 
-def _claims(subject: Subject, cells: Mapping[str, Cell], needs: bool) -> list[str]:
-    """What is shown of encoders: needed or relied on, redundant, detrimental."""
+def _claims(subject: Subject, words: Mapping[str, str], needs: bool) -> list[str]:
+    """What is shown of encoders: needed or relied on, replaceable, redundant, detrimental."""
     groups: dict[str, list[str]] = {}
-    for name, cell in cells.items():
-        groups.setdefault(cell.verdict, []).append(name)
-    n, verb, base = len(cells), "needs" if needs else "relies on", "need" if needs else "rely on"
+    for name, word in words.items():
+        groups.setdefault(word, []).append(name)
+    n, verb, base = len(words), "needs" if needs else "relies on", "need" if needs else "rely on"
     sure = [name for word in _POSITIVE for name in groups.get(word, [])]
     if sure:
         counted = "its only encoder" if n == 1 else f"{'all' if len(sure) == n else len(sure)} of its {n} encoders"
@@ -79,10 +87,13 @@ def _claims(subject: Subject, cells: Mapping[str, Cell], needs: bool) -> list[st
     if little:
         margin = digits.percent(subject.analysis.settings.margin)
         said.append(f"It {verb} {_names(subject, little)}, but less than the margin of {margin}.")
+    replaceable = groups.get(verdicts.REPLACEABLE, [])
+    if replaceable:
+        said.append(f"The others replace {_names(subject, replaceable)}, on which it relies.")
     redundant = groups.get(verdicts.REDUNDANT, [])
     if redundant:
         said.append(f"Dropped alone, {_names(subject, redundant)} {_are(redundant)} redundant.")
-    harmful = groups.get(verdicts.DETRIMENTAL, []) + groups.get(verdicts.DETRIMENTAL + verdicts.BELOW_MARGIN, [])
+    harmful = [name for word, names in groups.items() if word.startswith(_BETTER_WITHOUT) for name in names]
     if harmful:
         said.append(f"It scores higher without {_names(subject, harmful)}.")
     return said
@@ -98,7 +109,8 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
     if not math.isfinite(change.value):
         return f"What dropping {what} changes is not known: {change.reason}."
     between = digits.interval(change, sign=True)
-    said = f"Without {what} the score changes by {digits.value(change, sign=True)} points"
+    without = f"With stand-ins for {what}" if needed(subject) else f"Without {what}"
+    said = f"{without} the score changes by {digits.value(change, sign=True)} points"
     said += f" ({level} interval {between})" if between else " (no interval)"
     saved = [
         f"{digits.plain(100 * (1 - share), 0)} % of {column}"
@@ -184,7 +196,12 @@ def doubts(subject: Subject) -> list[str]:
         found.append(
             f"{len(subject.table.masks)} of {2**n} masks were run: how encoders act together is known of these alone"
         )
-    if not needed(subject) and subject.stand_ins is None:
+    if subject.stand_ins is not None:
+        found.append(
+            "With stand-ins, what is lost is an upper bound of what an encoder alone tells: the guess is linear and at "
+            "the same place, and what sampling its images adds is in no interval"
+        )
+    elif not needed(subject):
         found.append(
             "A dropped output is replaced by a stand-in that the model did not meet in training: this shows what the "
             "model relies on, not what it could not do without"

@@ -6,12 +6,12 @@ from typing import Any
 
 from redundancy_eval.reports import digits, remarks
 from redundancy_eval.reports.looks import Look
-from redundancy_eval.reports.page import charts, masks, texts, together, verdict
+from redundancy_eval.reports.page import charts, masks, need, texts, together, verdict, why
 from redundancy_eval.reports.page.drill import Sample
 from redundancy_eval.reports.page.parts import View, between, cell, encoder
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.table import Mask
-from redundancy_eval.uncertainty import OVERALL, Cell, Number
+from redundancy_eval.uncertainty import OVERALL, Number
 
 
 def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Sample) -> View:
@@ -20,17 +20,22 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "id": f"m{number}",
         "name": texts.name(subject.name),
         "encoders": [encoder(subject, name, looks) for name in subject.encoders],
+        "under": _under(subject),
         "headline": verdict.headline(subject),
         "facts": facts(subject),
         "cards": cards(subject, looks),
+        "need": need.of(subject, looks),
         "doubts": [texts.clip(doubt) for doubt in verdict.doubts(subject)],
         "columns": [texts.name(place) for place in subject.places],
         "cur": cur_tables(subject, looks),
         "margin": digits.percent(subject.analysis.settings.margin),
         "level": digits.percent(subject.analysis.settings.level),
         "curve": masks.by_number_dropped(subject),
-        "best": masks.best(subject),
-        "keeps": masks.keeps(subject),
+        "suffice": [
+            {"under": under, "best": masks.best(each), "keeps": masks.keeps(each)}
+            for under, each in ((_under(subject), subject), (" with stand-ins", subject.stand_ins))
+            if each is not None
+        ],
         "references": masks.references(subject),
         "costs": [texts.name(column) for column in (subject.costs.columns if subject.costs else ())],
         "cost_note": texts.clip(subject.costs.note) if subject.costs else "",
@@ -43,12 +48,19 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "together_reason": texts.clip(together.why_not(subject)),
         "benchmarks": masks.benchmarks(subject),
         "routers": masks.routers(subject),
+        "why": why.tables(subject),
+        "why_note": why.note(subject),
         "examples": examples(subject, sample, looks),
         "sample": sample,
         "paper": against_paper(subject, looks),
         "notes": [texts.clip(note, 600) for note in remarks.notes(subject.model)],
         "signature": texts.clip(f"{subject.table.signature}|{subject.analysis.signature}", 4000),
     }
+
+
+def _under(subject: Subject) -> str:
+    """What is said of numbers under zeros where others stand beside them."""
+    return " under zeros" if subject.stand_ins else ""
 
 
 def facts(subject: Subject) -> list[tuple[str, str]]:
@@ -65,52 +77,54 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     if math.isfinite(gap.ig.value):
         null = f"; equally useful encoders reach up to {digits.plain(100 * gap.null)} %, {digits.p_value(gap.p)}"
         shown = "" if gap.ig.low > 0 else ": no gap shown"
-        found.append((f"{digits.value(gap.ig, 100)} %", f"Information Gap{between(gap.ig, 100)}{null}{shown}"))
+        what = f"Information Gap{_under(subject)}{between(gap.ig, 100)}{null}{shown}"
+        found.append((f"{digits.value(gap.ig, 100)} %", what))
     else:
         found.append((digits.UNDEFINED, f"Information Gap: {texts.clip(gap.ig.reason)}"))
     return found
 
 
 def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
-    """An encoder each, by falling overall CUR."""
+    """An encoder each, by falling CUR; with linear stand-ins, that CUR and the one under zeros."""
     margin = 100 * subject.analysis.settings.margin
-    cells = [subject.cell(name, subject.main) for name in subject.order]
-    others = [needed.cur for name in subject.order if (needed := subject.needed(name, subject.main)) is not None]
-    low, high = charts.reach([*(each.cur for each in cells), *others], margin)
+    level = f"{digits.percent(subject.analysis.settings.level)} interval"
+    zeros = {name: subject.cell(name, subject.main) for name in subject.order}
+    cells = {name: subject.needed(name, subject.main) or zeros[name] for name in subject.order}
+    low, high = charts.reach((each.cur for found in (zeros, cells) for each in found.values()), margin)
     found = []
-    for name, each in zip(subject.order, cells, strict=True):
-        lost, needed = subject.lost(name, subject.main), subject.needed(name, subject.main)
-        rows = [("CUR", f"{digits.value(each.cur, 100)} %")]
+    for name, each in cells.items():
+        shown = subject.stand_ins or subject
+        rows = [("CUR, stand-ins" if subject.stand_ins else "CUR", f"{digits.value(each.cur, 100)} %")]
         if digits.known(each.cur):
-            rows.append((f"{digits.percent(subject.analysis.settings.level)} interval", digits.interval(each.cur, 100)))
-        if needed is not None:
-            rows.append(("CUR with stand-ins", f"{digits.value(needed.cur, 100)} %"))
-        rows.append(("points lost", digits.value(lost)))
+            rows.append((level, digits.interval(each.cur, 100)))
+        rows.append(("points lost", digits.value(shown.lost(name, subject.main))))
         most = max(
-            (subject.cell(name, place) for place in subject.places[1:]),
+            (shown.cell(name, place) for place in subject.places[1:]),
             key=lambda found: found.cur.value if math.isfinite(found.cur.value) else -math.inf,
             default=None,
         )
         if most is not None and math.isfinite(most.cur.value):
             rows.append((f"most in {texts.name(most.place)}", f"{digits.value(most.cur, 100)} %"))
+        if subject.stand_ins is not None:
+            rows.append(("CUR, zeros", f"{digits.value(zeros[name].cur, 100)} %"))
+            if digits.known(zeros[name].cur):
+                rows.append((level, digits.interval(zeros[name].cur, 100)))
         if math.isfinite(each.documents_to_decide):
             rows.append(("documents to decide", f"about {each.documents_to_decide:,.0f}"))
         for column in subject.costs.columns if subject.costs else ():
             share = subject.costs.share(column, (name,)) if subject.costs else math.nan
             if math.isfinite(share):
                 rows.append((f"saves {texts.name(column)}", f"{digits.plain(100 * (1 - share), 0)} %"))
+        word = subject.verdict(name, subject.main)
+        glyph = charts.interval(
+            each.cur, low, high, margin, looks[name].key, zeros=zeros[name].cur if subject.stand_ins else None
+        )
         found.append(
             {
-                **encoder(subject, name, looks),
-                "word": each.verdict if needed is None else f"{needed.verdict}; {each.verdict}",
-                "tone": _tone(each.verdict if needed is None else needed.verdict),
-                "glyph": charts.interval(
-                    each.cur, low, high, margin, looks[name].key, needed=None if needed is None else needed.cur
-                ),
-                "rows": rows,
+                **encoder(subject, name, looks), "word": word, "tone": _tone(word), "glyph": glyph, "rows": rows,
                 "reason": texts.clip(each.cur.reason),
             }
-        )
+        )  # fmt: skip
     return found
 
 
@@ -121,33 +135,33 @@ def _tone(word: str) -> str:
 
 def cur_tables(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
     """CUR in % (with linear stand-ins first), points lost, and CUR of what stands above the floor, place by place."""
-    kinds: list[tuple[str, str, float, Any]] = [
-        ("cur", "CUR, %", 100, lambda name, place: subject.cell(name, place).cur),
-        ("points", "points lost", 1, subject.lost),
-        ("floor", "share of what stands above the floor, %", 100, lambda n, p: subject.cell(n, p).floor_corrected),
-    ]
-    words = {name: subject.cell(name, subject.main).verdict for name in subject.order}
-    if subject.stand_ins is not None:
-        kinds.insert(0, ("needed", "CUR with linear stand-ins, %", 100, lambda n, p: _cell_of(subject, n, p).cur))
+    under = _under(subject)
+    kinds: list[tuple[str, str, float, Subject, Any]] = [
+        ("cur", f"CUR{under}, %", 100, subject, lambda name, place: subject.cell(name, place).cur),
+        ("points", f"points lost{under}", 1, subject, subject.lost),
+        (
+            "floor", f"share of what stands above the floor{under}, %", 100, subject,
+            lambda name, place: subject.cell(name, place).floor_corrected,
+        ),
+    ]  # fmt: skip
+    others = subject.stand_ins
+    if others is not None:
+        kinds.insert(0, ("needed", "CUR with linear stand-ins, %", 100, others, lambda n, p: others.cell(n, p).cur))
+        kinds.insert(2, ("lost", "points lost with stand-ins", 1, others, others.lost))
     found = []
-    for key, title, scale, of in kinds:
+    for key, title, scale, whose, of in kinds:
         numbers = {(name, place): of(name, place) for name in subject.order for place in subject.places}
         shade = max((abs(scale * n.value) for n in numbers.values() if math.isfinite(n.value)), default=math.nan)
         rows = [
             {
                 **encoder(subject, name, looks),
-                "word": _cell_of(subject, name, subject.main).verdict if key == "needed" else words[name],
+                "word": whose.cell(name, subject.main).verdict,
                 "cells": [cell(numbers[name, place], scale, shade) for place in subject.places],
             }
             for name in subject.order
         ]
         found.append({"key": key, "title": title, "rows": rows})
     return found
-
-
-def _cell_of(subject: Subject, name: str, place: str) -> Cell:
-    """An encoder with linear stand-ins, where those were run."""
-    return subject.needed(name, place) or subject.cell(name, place)
 
 
 def against_paper(subject: Subject, looks: Mapping[str, Look]) -> View | None:
@@ -222,7 +236,7 @@ def comparison(subjects: Sequence[Subject], looks: Mapping[str, Look]) -> list[V
     for number, subject in enumerate(subjects):
         floor, gap = subject.floor(OVERALL), subject.gap(OVERALL)
         kept = next((each for each in subject.analysis.keeps if each.share == 0.95), None)
-        words = [(encoder(subject, name, looks), subject.cell(name, OVERALL).verdict) for name in subject.order]
+        words = [(encoder(subject, name, looks), subject.verdict(name, OVERALL)) for name in subject.order]
         found.append(
             {
                 "id": f"m{number}",

@@ -168,7 +168,7 @@ def test_calibrations_of_other_images(tmp_path):
     found = made(tmp_path, ("none", "clip", "eva02"), args=",ablation=mean,calibration=c.safetensors")
     for drop, sample in (("clip", "0001"), ("eva02", "0001")):
         record(found[drop], lambda r, sample=sample: r.update(calibration={"sample": sample, "count": "64"}))
-    assert "|calibration:c.safetensors@0001|" in read(tmp_path).signature
+    assert "|calibration:0001|images:64|" in read(tmp_path).signature
     record(found["eva02"], lambda r: r["calibration"].update(sample="0002"))
     with pytest.raises(DataError, match=r"differ in calibration: '0001 \(count 64\)' and '0002 \(count 64\)'"):
         read(tmp_path)

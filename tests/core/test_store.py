@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ EXAMPLES = ("", "\n", "a\r\nb\u2028c\x85", "\0", '"}\\', "\ud800", "\ud83d\ude00
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.builds(Key, *[ANYTHING] * 6), st.builds(Stored, ANYTHING, st.integers(), st.integers(),
-       st.booleans(), st.just(("a", "b")), st.lists(ANYTHING).map(tuple)), max_size=4))  # fmt: skip
+       st.booleans(), st.just(("a", "b")), st.lists(ANYTHING).map(tuple),
+       st.none() | st.lists(st.integers()).map(tuple)), max_size=4))  # fmt: skip
 @example({Key(*[text] * 6): Stored(text, 1, 2, True, ("a", "b"), (text, text)) for text in EXAMPLES})
 def test_what_is_stored_comes_back_exactly(answers):
     with tempfile.TemporaryDirectory() as folder:
@@ -197,11 +199,12 @@ def test_equal_answers_take_memory_once(tmp_path):
     for mask in ("none", "clip"):
         filled(tmp_path, ["the same long answer"], mask)
     opened = Store.open(tmp_path, MODEL)
-    assert len(opened) == 2 and opened.get(key(0, "none")) is opened.get(key(0, "clip"))
+    assert len(opened) == 2 and opened.get(key(0, "none")).text is opened.get(key(0, "clip")).text
 
 
 WRITER = """
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from redundancy_eval.store import Key, Store, Stored
 worker, identity = int(sys.argv[2]), {"model": "x"}
@@ -374,3 +377,25 @@ def test_lines_are_plain_json_without_anything_of_the_machine_s(tmp_path):
 def test_canonical_texts():
     assert store.canonical({"b": [1, None], "a": True}) == store.canonical({"a": True, "b": (1, None)})
     assert store.prompt_hash("a") != store.prompt_hash("a ") and len(store.prompt_hash("\ud800")) == 32
+
+
+def test_ids_and_log_probabilities_come_back_and_older_lines_are_read(tmp_path):
+    full = Stored("red", 900, 2, False, ("image 0",), (), (17, 2), -0.03125)
+    with Store.open(tmp_path, MODEL) as target:
+        target.add(key(0), full)
+        target.add(key(0), replace(full, log_probability=-0.03126))
+        assert not target.conflicts, "another batch differs in the last digits"
+        target.add(key(1), answer(number=1))
+    (shard,) = tmp_path.glob("answers-*")
+    lines = [json.loads(line) for line in shard.read_bytes().splitlines()]
+    older = {name: value for name, value in lines[1].items() if name not in ("ids", "log_probability", "crc")}
+    body = json.dumps({**older, "document": "2", "images": ["image 2"]}, separators=(",", ":")).encode()[:-1]
+    shard.write_bytes(shard.read_bytes() + body + store._tail(body))
+    opened = Store.open(tmp_path, MODEL)
+    assert (opened.get(key(0)).ids, opened.get(key(0)).log_probability) == ((17, 2), -0.03125)
+    for number in (1, 2):
+        assert (opened.get(Key(**{**asdict(key(1)), "document": str(number)})).ids) is None
+    body = body.replace(b'"capped"', b'"ids":"17","capped"')
+    shard.write_bytes(body + store._tail(body))
+    with pytest.raises(DataError, match=r"answers-.*:1: ids: expected array"):
+        Store.open(tmp_path, MODEL)

@@ -292,6 +292,21 @@ def test_stand_ins_need_a_fixed_choice(written, tmp_path):
     assert [not torch.equal(a, b) for a, b in pairs] == chosen and any(chosen)
 
 
+def test_a_guess_looks_at_encoders_that_are_not_chosen_too(written, tmp_path):
+    out = tmp_path / "guess.safetensors"
+    folder, words = written
+    for place, image in enumerate([*COLOURS, *map(picture, range(5))]):
+        image.save(tmp_path / f"{place}.png")
+    given = f"pretrained={folder},encoder_weights={words},routing=fixed,device=cpu"
+    command = ["calibrate", "--model", "mova_masked", "--model_args", given, "--images", str(tmp_path), "-o", str(out)]
+    assert main([*command, "--predict"]) == 0
+    subject = load(written, "dinov2", routing="fixed", ablation="predicted", calibration=str(out))
+    for image, question in zip(COLOURS, QUESTIONS, strict=True):
+        outputs = subject.encode([image], subject.needed())
+        (alone,), (shared,) = (subject.visuals([image], own, [question]) for own in (None, outputs))
+        assert torch.equal(alone.embeddings, shared.embeddings)
+
+
 def test_half_precision_runs_in_its_own_type(written):
     subject = load(written, "clip", dtype="bf16")
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}

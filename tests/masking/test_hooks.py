@@ -12,7 +12,7 @@ from PIL import Image
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.masking import ablations, hf, hooks, loading
+from redundancy_eval.model_wrappers.masking import ablations, calibration, hf, hooks, loading
 from redundancy_eval.model_wrappers.masking.places import Place, place, places_at
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf
@@ -210,7 +210,7 @@ def test_shuffled_encoders_that_see_through_each_other_are_not_taken_for_unchang
     full = loading.transformers_model(ocr, OCR, device="cpu")
     units = lambda image: [(ablations.image_hash(image), 0)]  # noqa: E731
     sample = [(units(image), full.outputs([image])) for image in (picture(1), picture(2))]
-    made = ablations.calibrate(sample, model="hf_masked", checkpoint=ocr, site="encoder")
+    made = calibration.statistics(sample, [units[0][0] for units, _ in sample], None)
     shuffle = ablations.Ablation("shuffle", made)
     subject = hf.HfMaskedModel(full.model, full.processor, full.places, ("sam", "clip"), shuffle)
     other = hf.HfMaskedModel(full.model, full.processor, full.places).generate([Prompt("What?", (picture(2),))], 6)

@@ -20,7 +20,17 @@ from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, tiny_mova
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_mgm,
+    tiny_mova,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 
@@ -38,6 +48,8 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     mova, mova_words = tiny_mova.write(root / "mova")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
@@ -45,8 +57,13 @@ def checkpoints(tmp_path_factory):
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
+        "deepseek_ocr_masked": {
+            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
+        },
+        "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
+        "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
         "mova_masked": {"pretrained": str(mova), "encoder_weights": str(mova_words)},
-    }
+    }  # fmt: skip
 
 
 def load(model_id, given, **more):
@@ -328,8 +345,8 @@ def test_the_command_checks_and_refuses_a_folder_that_is_there(checkpoints, tmp_
 )
 def test_what_a_check_lets_pass(sliced, difference, precise, passed):
     equal = 4 if difference == 0 else 3
-    assert checking.Check(4, equal, difference, 4, precise).passed(sliced) == passed
-    assert not checking.Check(4, equal, difference, 3, precise).passed(sliced)  # an answer differs
+    assert checking.Check(4, equal, difference, 4, precise).passed(not sliced) == passed
+    assert not checking.Check(4, equal, difference, 3, precise).passed(not sliced)  # an answer differs
 
 
 @pytest.mark.parametrize(

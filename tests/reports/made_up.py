@@ -73,10 +73,17 @@ def changed(subject, **parts):
 PAPER = ("General", "Knowledge", "OCR & Chart", "Vision-Centric")
 
 
-def stand_ins(subject):
-    """A model's runs with linear stand-ins, with the same answers."""
-    made = replace(subject.table, ablation="predicted")
-    return Model(subject.name, made, analyse(made, subject.analysis.settings, predicted=True))
+def with_stand_ins(subject, back=0.5):
+    """A model that was run with linear stand-ins too: of the answers that a mask changes, this share comes back."""
+    samples = {}
+    for name, each in subject.table.samples.items():
+        full = each.scores[subject.table.masks.index(())]
+        kept = np.random.default_rng(9).uniform(size=each.scores.shape) < back
+        samples[name] = replace(each, scores=np.where(kept, full, each.scores))
+    points = np.stack([100 * samples[b.name].scores.mean(axis=1) for b in subject.table.benchmarks], axis=1)
+    made = replace(subject.table, ablation="predicted", samples=samples, points=points)
+    other = Model(f"{subject.name}, predicted", made, analyse(made, subject.analysis.settings, predicted=True))
+    return replace(subject, model=subject.model.with_stand_ins(other))
 
 
 def like_the_paper(**more):

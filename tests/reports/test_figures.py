@@ -16,9 +16,10 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.reports import figures, paper
 from redundancy_eval.reports.figures import style
 from redundancy_eval.reports.looks import ink, looks
+from redundancy_eval.reports.model import Other
 from redundancy_eval.reports.subject import Reference
 from redundancy_eval.uncertainty import OVERALL
-from tests.reports.made_up import ENCODERS, like_the_paper, stand_ins, subject
+from tests.reports.made_up import ENCODERS, like_the_paper, subject, table, with_stand_ins
 
 
 def beside_others(made):
@@ -50,6 +51,11 @@ def groups(four):
     }
 
 
+def shown(stem, subjects):
+    """What a figure shows: models that were run with stand-ins where it is about these."""
+    return [with_stand_ins(each) for each in subjects] if stem == "need" else subjects
+
+
 def artists(figure, gid):
     return [each for each in figure.findobj() if each.get_gid() == gid]
 
@@ -76,7 +82,7 @@ def boxes(figure):
 def test_labels_do_not_meet_and_stay_inside(groups, stem, group):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = figures.draw(stem, groups[group])
+        figure = figures.draw(stem, shown(stem, groups[group]))
     with style.paper():  # fonts are looked up when they are measured
         seen = boxes(figure)
     assert len(seen) > 3
@@ -92,7 +98,7 @@ def test_labels_do_not_meet_and_stay_inside(groups, stem, group):
 @pytest.mark.parametrize("stem", figures.FIGURES)
 @pytest.mark.parametrize("width", [style.COLUMN, style.TEXT, style.PAGE])
 def test_width_is_the_one_asked_for(four, stem, width):
-    assert figures.draw(stem, [four], width).get_size_inches()[0] == width
+    assert figures.draw(stem, shown(stem, [four]), width).get_size_inches()[0] == width
 
 
 def test_cur_is_drawn_as_analysed(four):
@@ -187,7 +193,7 @@ def test_files_are_the_same_bytes_and_hold_their_fonts(four, tmp_path):
     assert dict(mpl.rcParams) == before
     pdf = one["cur_forest.pdf"]
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
-    written = figures.write([four], tmp_path / "figures", ("png",))
+    written = figures.write([with_stand_ins(four)], tmp_path / "figures", ("png",))
     assert {path.name for path in written} == {path.name for path in (tmp_path / "figures").iterdir()}
     assert len([path for path in written if path.suffix == ".png"]) == len(figures.FIGURES)
 
@@ -203,7 +209,7 @@ def test_csv_tells_what_is_shown(four):
 
 
 def test_captions_say_the_level_the_margin_and_the_documents(four):
-    made = figures.files([four], ())
+    made = figures.files([with_stand_ins(four)], ())
     text, tex = made["captions.txt"].decode(), made["captions.tex"].decode()
     assert "95 % intervals" in text and "margin of 2 % of the full score" in text
     assert "300 documents of 5 benchmarks" in text
@@ -251,13 +257,33 @@ def test_ink_can_be_read(colour, expected):
 
 def test_what_is_needed_and_the_paper_s_numbers_stand_beside_a_cur(four):
     x5 = like_the_paper()
-    beside = replace(x5, paper=paper.compare(x5.model), stand_ins=stand_ins(x5))
+    beside = replace(with_stand_ins(x5), paper=paper.compare(x5.model))
     figure = figures.draw("cur_forest", [beside])
     for (encoder, place), published in paper.curs(beside.paper).items():
         drawn = artists(figure, f"paper|{place}|{encoder}")
         assert any(published.value in np.atleast_1d(line.get_xdata()) for line in drawn if hasattr(line, "get_xdata"))
         (bar,) = artists(figure, f"needed|{place}|{encoder}")
-        assert bar.get_xdata()[0] == pytest.approx(100 * x5.cell(encoder, place).cur.value)
+        assert bar.get_xdata()[0] == pytest.approx(100 * beside.needed(encoder, place).cur.value)
     text = figures.caption("cur_forest", [beside])
     assert "so what is needed" in text and "the paper's numbers" in text
     assert "needed" not in figures.caption("cur_forest", [four])
+
+
+def test_a_dumbbell_runs_from_zeros_to_stand_ins(four):
+    retrained = Other("without sam", ("clip", "convnext", "eva02"), table(seed=5))
+    beside = with_stand_ins(four)
+    beside = replace(beside, model=beside.model.with_retrained([retrained]))
+    figure = figures.draw("need", [beside])
+    for place in beside.places:
+        for encoder in beside.encoders:
+            for name, cell in (("zeros", beside.cell(encoder, place)), ("stand-ins", beside.needed(encoder, place))):
+                (point,) = artists(figure, f"{name}|{place}|{encoder}")
+                assert point.get_xdata()[0] == pytest.approx(100 * cell.cur.value)
+                assert (point.get_markerfacecolor() == "white") is (name == "zeros")
+        (diamond,) = artists(figure, f"retrained|{place}|sam")
+        assert diamond.get_xdata()[0] == pytest.approx(100 * beside.model.retrained["sam", place].value)
+        assert not artists(figure, f"retrained|{place}|clip")
+    assert "Diamonds" in figures.caption("need", [beside]) and "Under zeros." in figures.caption("subsets", [beside])
+    rows = list(csv.DictReader(io.StringIO(figures.files([beside], ())["need.csv"].decode())))
+    assert len(rows) == len(beside.places) * 4 and "need.csv" not in figures.files([four], ())
+    assert [row["encoder"] for row in rows if row["retrained"]] == ["sam"] * len(beside.places)

@@ -16,7 +16,7 @@ from redundancy_eval.reports.page import drill, texts, verdict
 from redundancy_eval.reports.subject import Subject
 from redundancy_eval.statistics import verdicts
 from redundancy_eval.uncertainty import OVERALL, analyse
-from tests.reports.made_up import ENCODERS, changed, like_the_paper, subject
+from tests.reports.made_up import ENCODERS, changed, like_the_paper, subject, with_stand_ins
 
 
 class Elements(HTMLParser):
@@ -173,7 +173,8 @@ def test_undecided_and_detrimental_have_their_words(four):
 def test_needed_is_said_only_where_the_verdicts_say_so(four):
     assert "needed" not in re.sub("“Needed”", "", page.build([four])).lower().split("<script>")[0].split("</style>")[1]
     words = {name: (verdicts.NEEDED, verdicts.NEEDED) for name in four.encoders}
-    assert verdict.headline(with_verdicts(four, words))[0].startswith("The model needs all of its 4 encoders: ")
+    made = with_verdicts(changed(four, table=replace(four.table, ablation="predicted")), words)
+    assert verdict.headline(made)[0].startswith("The model needs all of its 4 encoders: ")
 
 
 def test_without_intervals_no_verdict_is_given():
@@ -306,22 +307,54 @@ def test_page_is_written_whole(four, tmp_path):
 
 
 def test_with_stand_ins_what_is_needed_comes_first(four):
+    """CLIP tells nothing; what EVA-02 tells, the others do not; the guess replaces SAM."""
     rely, red, need = verdicts.RELIED_ON, verdicts.REDUNDANT, verdicts.NEEDED
-    under_zeros = with_verdicts(four, dict.fromkeys(("convnext", "sam", "eva02"), (rely, rely)) | {"clip": (red, red)})
-    stand_ins = with_verdicts(
-        four, {"eva02": (need, need), "sam": (need, need), "convnext": (red, red), "clip": (red, red)}
+    zeros = with_verdicts(four, dict.fromkeys(("convnext", "sam", "eva02"), (rely, rely)) | {"clip": (red, red)})
+    made = with_stand_ins(zeros)
+    predicted = with_verdicts(
+        Subject.of(made.model.stand_ins),
+        {"eva02": (need, need), "sam": (red, need), "convnext": (need, need), "clip": (red, red)},
     )
-    both = replace(under_zeros, stand_ins=replace(stand_ins.model, table=replace(four.table, ablation="predicted")))
-    first, _ = verdict.headline(both)
+    both = replace(made, model=made.model.with_stand_ins(predicted.model))
+    first, more = verdict.headline(both)
     assert first.startswith(
-        "The model needs 2 of its 4 encoders: EVA-02 and SAM. Dropped alone, ConvNeXt and CLIP are redundant. "
-        "Without stand-ins: The model relies on 3 of its 4 encoders"
+        "The model needs 2 of its 4 encoders: EVA-02 and ConvNeXt. The others replace SAM, on which it relies. Dropped "
+        "alone, CLIP is redundant. But General needs SAM (CUR "
     )
-    found = Elements(page.build([both]))
-    assert next(iter(found.tables)) == "m0-cur-needed" and "m0-cur-cur" in found.tables
+    assert more.startswith("Under zeros it relies on EVA-02, SAM and ConvNeXt. With stand-ins for both together the sc")
+    change = both.stand_ins.change(("clip", "sam"), OVERALL)
+    assert digits.value(change, sign=True) in more and change.value != both.change(("clip", "sam"), OVERALL).value
+    text = page.build([both])
+    found = Elements(text)
+    assert 'class="word v-replaceable">replaceable' in text and "Encoders together under zeros" in text
+    assert next(iter(found.tables)) == "m0-need-table" and {"m0-cur-needed", "m0-cur-cur"} <= set(found.tables)
+    for row, name in zip(found.tables["m0-need-table"][1:], both.order, strict=True):
+        stands_in, zero, difference = map(float, row[2:])
+        assert stands_in == pytest.approx(100 * both.needed(name, OVERALL).cur.value, rel=1e-5)
+        assert zero == pytest.approx(100 * both.cell(name, OVERALL).cur.value, rel=1e-5)
+        assert difference == pytest.approx(zero - stands_in, abs=1e-3)
+    assert len(found.tables["m0-masks"][1]) == len(Elements(page.build([four])).tables["m0-masks"][1]) + 1
     with pytest.raises(ValueError, match="ablation=predicted"):
-        replace(under_zeros, stand_ins=stand_ins.model)
-    assert "needed; relied on" in page.build([both]) and "redundant; relied on" in page.build([both])
+        replace(four.model, stand_ins=four.model)
+
+
+def test_without_stand_ins_nothing_is_called_needed(four):
+    body = page.build([four]).split("</style>")[1].split("<script>")[0]
+    assert "m0-need" not in body and "stand-ins" not in body.split("Definitions")[0]
+    alone = Subject.of(with_stand_ins(four).model.stand_ins)  # run under `predicted` alone
+    assert verdict.headline(alone)[0].startswith("The model needs ") and "relies" not in verdict.headline(alone)[0]
+
+
+@settings(max_examples=8, deadline=None)
+@given(text=ANY)
+def test_any_name_leaves_the_page_s_elements_alone_with_stand_ins(text):
+    def build(added):
+        made = with_stand_ins(
+            subject(encoders=("clip", f"e{added}"), documents=12, categories=("General", f"c{added}"))
+        )
+        return Elements(page.build([made])).counts
+
+    assert build(text) == build("x")
 
 
 def test_the_paper_s_numbers_stand_on_the_page():

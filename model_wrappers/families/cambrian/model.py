@@ -210,6 +210,10 @@ class Cambrian(FamilyModel):
         """(tokens, channels) of each encoder's output before or after its projector, and of the global context."""
         return dict(self._shapes[site])
 
+    def place_sides(self) -> dict[str, int]:
+        """A place is what one query of the connector looks at: of ConvNeXt's map a window of 4 x 4 (released sizes)."""
+        return {name: math.isqrt(tokens) // self.side for name, (tokens, _) in self._shapes["encoder"].items()}
+
     def layouts(self, images: Sequence[Image.Image]) -> list[tuple[int, int]]:
         """(width, height) of each image: it says what of the square is padding."""
         return [image.size for image in images]

@@ -104,7 +104,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         _versions(content, record),
         failures=failures,
         weights=record.get("checkpoint"),
-        calibration=compare.calibration(record),
+        calibration=record.get("calibration") or {},
         resolved=_resolved(config, arguments, record),
         recorded=bool(record),
         hashes=hashes,

@@ -149,7 +149,7 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         versions,
         failures=failures,
         weights=record.get("checkpoint"),
-        calibration=compare.calibration(record),
+        calibration=record.get("calibration") or {},
         resolved={name: str(value) for name, value in record.get("resolved", {}).items()},
         recorded=bool(record),
         hashes=_hashes(told, tasks.values()),

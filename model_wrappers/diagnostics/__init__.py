@@ -1,0 +1,1 @@
+"""What masks change inside a model, without labels: distributions, attention, features."""
