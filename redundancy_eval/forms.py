@@ -121,6 +121,7 @@ class _Record(TypedDict, total=False):
     resolved: Resolved
     files: dict[str, str]
     feeds: dict[str, list[str]]
+    routed: dict[str, int]
     pruned: dict[str, Any]
 
 

@@ -19,6 +19,7 @@ KINDS = {
     "site": "stand-in",
     "global_context": "stand-in",
     "chain": "stand-in",
+    "routing": "stand-in",
     "device": "place",
     "device_map": "place",
     "batch_size": "place",

@@ -72,9 +72,10 @@ class Run:
     said of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran (`dtype`, `device`,
     `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded` whether a record of ours
     tells, `told` whether the user gave the mask. `hashes` are those of its files when they were written. `feeds` tells
-    which encoder's output others take as their input. `again` marks a second run of the full model, to be compared with
-    the first. `pruned` names what was not in the checkpoint any more; `arguments` are those of the same mask of the
-    whole one.
+    which encoder's output others take as their input, `routed` how many questions each encoder was chosen for, of those
+    under `questions`, in models that choose. `again` marks a second run of the full model, to be compared with the
+    first. `pruned` names what was not in the checkpoint any more; `arguments` are those of the same mask of the whole
+    one.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class Run:
     told: bool = False
     hashes: Mapping[Path, str] = field(default_factory=dict)
     feeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    routed: Mapping[str, int] = field(default_factory=dict)
     again: bool = False
     pruned: str = ""
 

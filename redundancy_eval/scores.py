@@ -88,6 +88,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
         arguments=signature.arguments(model.runs),
+        routed=next((run.routed for run in model.runs if run.is_full and run.routed), {}),
         files={
             benchmark.name: tuple(
                 (task, {mask: samples.path for mask, samples in of_mask.items()})

@@ -83,6 +83,7 @@ class ScoreTable:
     rerun: Mapping[str, SampleScores] | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Sequence[tuple[str, Mapping[Mask, Path]]]] = field(default_factory=dict)
+    routed: Mapping[str, int] = field(default_factory=dict)
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
         """Points of one mask, NaN where it was not run."""

@@ -37,7 +37,8 @@ def notes(model: Model) -> tuple[str, ...]:
         said.append(f"few images or groups, so that intervals are rough: {listed}")
     again = [_second_run(each) for each in model.analysis.reruns if each.place == OVERALL and not each.share.reason]
     confident = [_confidence(model, each) for each in model.analysis.without_labels.full if each.place == OVERALL]
-    return tuple(dict.fromkeys((*model.table.notes, *model.analysis.notes, *again, *filter(None, confident), *said)))
+    own = (*model.table.notes, *model.analysis.notes, *_routing(model), *again, *filter(None, confident), *said)
+    return tuple(dict.fromkeys(own))
 
 
 def _confidence(model: Model, full: Itself) -> str:
@@ -50,6 +51,22 @@ def _confidence(model: Model, full: Itself) -> str:
         f"{cells.interval(confidence)}, its score {cells.figure(score)} points: confidence x change is as good as "
         "these agree, in every category"
     )
+
+
+def _routing(model: Model) -> Iterator[str]:
+    """How often a model that chooses encoders for each question chose each, beside its CUR."""
+    routed = model.table.routed
+    if routed.get("questions"):
+        told = "; ".join(
+            f"{name} for {100 * routed[name] / routed['questions']:.1f} %, CUR "
+            f"{cells.figure(cells.of(model.cell(name, OVERALL).cur, 100))} %"
+            for name in model.table.encoders
+            if name in routed
+        )
+        yield (
+            f"the full model chooses encoders for each question; of {routed['questions']} questions with an image it "
+            f"chose {told}. An encoder that is never chosen has CUR 0 by construction"
+        )
 
 
 def _second_run(again: Rerun) -> str:

@@ -17,6 +17,7 @@ from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import FamilyModel, model_class
 from redundancy_eval.model_wrappers.families.card import PLACES
+from redundancy_eval.model_wrappers.families.routes import FREE, Router
 
 CONVENTION = (
     "2 operations for a multiply-add; matrix products, convolutions and attention (causal attention as a whole square)"
@@ -51,6 +52,7 @@ class Counter:
         self.site = given.get("site", "encoder")
         self.settings = {k: given[k] for k in self.family.settings if k in given and k not in PLACES}
         self.model = operations.skeleton(model_id, folder, given)
+        self._known: dict[str, float] = {}
         if "encoder_weights" in given:
             for name, repository in self.family.elsewhere(self.config).items():
                 self.model.add_encoder(name, hub.locate_encoder(repository, given["encoder_weights"]), "sdpa")
@@ -112,10 +114,22 @@ class Counter:
 
     def _fusion(self, mask: Sequence[str], whole: float, picture: tuple[int, int]) -> float:
         """Operations of projectors and fusion under a mask: what is dropped behind its projector skips that, too."""
+        router = self.model.router()
+        if router is not None:
+            free = self.settings.get("routing", FREE) == FREE  # else a dropped encoder's stand-in is looked at
+            gone = [name for name in mask if name in router.pool] if free else []
+            return whole - sum(self._drawn(name, picture, whole) for name in gone)
         stand_ins = self.model.replaced(mask, self.site, **self.settings) if self.site == "projected" else ()
         if not stand_ins:
             return whole
         return operations.fused(self.model, picture, self.needed(mask), stand_ins)[1]
+
+    def _drawn(self, name: str, picture: tuple[int, int], whole: float) -> float:
+        """Operations of the fusion for one encoder that is chosen."""
+        if name not in self._known:
+            others = [other for other in self.encoders if other != name]
+            self._known[name] = whole - operations.fused(self.model, picture, others, ())[1]
+        return self._known[name]
 
     def _without(self, name: str) -> FamilyModel:
         with weights.building(self.folder):
@@ -127,10 +141,14 @@ def _size(model: Any) -> float:
     return float(sum(parameter.numel() for parameter in model.parameters()))
 
 
-def sentences(load: Load, visual_tokens: int, dtype: str) -> dict[str, str]:
+def sentences(load: Load, visual_tokens: int, dtype: str, router: Router | None = None) -> dict[str, str]:
     """What a count assumes, by name."""
     width, height = load.picture
-    return {
+    told = {} if router is None else {
+        "encoders": f"all that are kept of {', '.join(router.pool)} are chosen for every image: the most that it takes;"
+        " the pass of the language model that chooses is not counted"
+    }  # fmt: skip
+    return told | {
         "image": f"{width}x{height} pixels, {visual_tokens} visual tokens",
         "prompt": f"{load.text_tokens} text tokens",
         "answer": f"{load.new_tokens} tokens",

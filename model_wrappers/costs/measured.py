@@ -128,6 +128,9 @@ class _Asking:
 
     def __init__(self, model: MaskedModel, load: Load, before: int, own: Mapping[str, float]):
         self.model, self.load, self.before, self.own = model, load, before, own
+        router = model.model.router()
+        if router is not None:  # as it is counted: all are chosen
+            model.settings = {**model.settings, "routing": "+".join(router.pool)}
         draw = random.Random(0)
         self.image = Image.effect_noise(load.picture, 64).convert("RGB")
         most = model.model.language_model.get_input_embeddings().num_embeddings

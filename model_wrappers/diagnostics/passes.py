@@ -140,7 +140,8 @@ class Native:
 
     def _embedded(self, view: MaskedModel, ready: Ready) -> tuple[Tensor, list[Any]]:
         images = ready.prompt.images
-        visuals = view.visuals(images, ready.features) if images else []
+        asked = [view.question(ready.prompt)] * len(images)
+        visuals = view.visuals(images, ready.features, asked) if images else []
         return view.embed(ready.ids, visuals, ready.prompt.name), visuals
 
     @torch.inference_mode()

@@ -208,7 +208,8 @@ class DinoTower(Tower):
         sizes: of `sizes`, or some of them; the rest are those of ViT-L/14.
         input_size: side of the pixels, other than the one the position table was made for.
         grid: side of the output's grid; None for the encoder's own.
-        before_norm: give the tokens before the final norm (I-MoF); else after it (Cambrian-1).
+        before_norm: give the tokens before the final norm (I-MoF, MoVA); else after it (Cambrian-1).
+        depth: how many of the layers run (MoVA: all but the last); None for all.
         positions: how the position table is resized (bicubic): `offset`, by the factor (n + 0.1) / its side, as the
             original code and transformers up to 4.4x do, or `size`, to n, as newer transformers do.
         attention: `attn_implementation`.
@@ -250,6 +251,7 @@ class DinoTower(Tower):
         input_size: int = 336,
         grid: int | None = None,
         before_norm: bool = False,
+        depth: int | None = None,
         positions: str = "offset",
         attention: str = "sdpa",
     ):
@@ -257,6 +259,8 @@ class DinoTower(Tower):
         if positions not in POSITIONS:
             raise SetupError(f"positions of DINOv2 must be one of {', '.join(POSITIONS)}; not {positions!r}")
         settings = {**self.released, **(sizes or {})}
+        self.depth = settings["num_hidden_layers"] if depth is None else depth
+        settings["num_hidden_layers"] = self.depth
         model = Dinov2Model(Dinov2Config(**settings, use_mask_token=False, attn_implementation=attention))
         self.embeddings, self.layers = model.embeddings, model.encoder.layer
         self.norm = nn.Identity() if before_norm else model.layernorm
@@ -282,6 +286,9 @@ class DinoTower(Tower):
         for pattern, new in self._PLAIN + self._OWN:
             name = re.sub(pattern, new, name)
         if name == "embeddings.mask_token" or (name.startswith("norm.") and isinstance(self.norm, nn.Identity)):
+            return None
+        layer = re.match(r"layers\.(\d+)\.", name)
+        if layer is not None and int(layer[1]) >= self.depth:
             return None
         for fused, parts in self._PARTS.items():
             if fused in name:

@@ -19,16 +19,24 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import language_models, slow_tokens, templates
 from redundancy_eval.model_wrappers.families.card import Family
+from redundancy_eval.model_wrappers.families.routes import Router
 
 Model = TypeVar("Model", bound="FamilyModel")
 
 
 @dataclass(frozen=True)
 class Visual:
-    """What stands for one image in the prompt: embeddings (tokens, hidden), and what else the language model needs."""
+    """What stands for one image in the prompt.
+
+    Attributes:
+        embeddings: (tokens, hidden).
+        extra: what else the language model needs.
+        routed: the encoders that its question was routed to, in families that choose; None in the others.
+    """
 
     embeddings: Tensor
     extra: Any = None
+    routed: tuple[str, ...] | None = None
 
 
 class Encoder(Protocol):
@@ -106,6 +114,9 @@ class MultiEncoder(Protocol):
 
     def fuse(self, projected: Mapping[str, Tensor], layouts: Sequence[Any]) -> list[Visual]:
         """What stands for each image."""
+
+    def router(self) -> Router | None:
+        """The model itself, where it chooses encoders for each question."""
 
     def check_ids(self, ids: Sequence[int], name: str) -> None:
         """Refuse a prompt that the architecture would misread."""
@@ -208,10 +219,12 @@ class FamilyModel(nn.Module):
         report = weights.load(
             model, folder, model.rename, dtype, device, release=model.release, tied=model.tied(config),
             expected=lambda own: not own.startswith(tuple(f"encoders.{name}." for name in places)),
+            optional=model.optional,
         )  # fmt: skip
         for name, place in places.items():
             fill(model.encoders[name], place, dtype, weights.device_of(device, f"encoders.{name}"))
         model.check_weights(folder, places)
+        model.read_files(encoder_weights)
         model.restore_buffers()
         weights.settle(model, device)
         made = model.read_tokenizer(words)
@@ -227,6 +240,14 @@ class FamilyModel(nn.Module):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask: the dropped encoders."""
         return tuple(mask)
+
+    @staticmethod
+    def check_ablation(ablation: str, **settings: Any) -> None:
+        """Refuse what would stand in for nothing.
+
+        Raises:
+            SetupError: and why.
+        """
 
     @staticmethod
     def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
@@ -276,6 +297,10 @@ class FamilyModel(nn.Module):
         """Projected features of all encoders -> what stands for each image."""
         raise NotImplementedError
 
+    def router(self) -> Router | None:
+        """The model itself in families whose language model chooses encoders for each question (routes.py)."""
+        return None
+
     def check_ids(self, ids: Sequence[int], name: str) -> None:
         """Refuse a prompt (token ids with templates.IMAGE_ID at images) that the architecture would misread.
 
@@ -311,6 +336,20 @@ class FamilyModel(nn.Module):
 
     def check_weights(self, folder: Path, places: Mapping[str, Path]) -> None:
         """Look at what was loaded from a checkpoint, and from repositories of encoders."""
+
+    def read_files(self, encoder_weights: str | Path | None) -> None:
+        """Read what is no weight and not in the checkpoint (a vocabulary).
+
+        Args:
+            encoder_weights: as given to `load`.
+
+        Raises:
+            SetupError: it is not there, or of another model.
+        """
+
+    def optional(self, own: str) -> bool:
+        """Whether a tensor may be missing from the checkpoint: `restore_buffers` makes it then."""
+        return False
 
     def tied(self, config: Mapping[str, Any]) -> Mapping[str, str]:
         """Tensors that the config ties to others: name -> that of the tensor it takes where the file has none."""

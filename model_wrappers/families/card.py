@@ -76,6 +76,7 @@ class Family:
         repositories: reads from a config where the encoders' weights are, if they are not in the checkpoint.
         tokenizer: reads from a config in which hub repository the tokenizer is, where a release leaves it there; "" for
             the checkpoint itself.
+        pool: encoders that the language model chooses from for each question (families/routes.py); () for none.
         images_first: whether all images stand before a prompt's text, wherever the framework has them.
     """
 
@@ -96,6 +97,7 @@ class Family:
     settings: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
     repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    pool: tuple[str, ...] = ()
     images_first: bool = False
     tokenizer: Callable[[Mapping[str, Any]], str] | None = None
 

@@ -117,6 +117,7 @@ class Subject(Protocol[Model]):
 
     model: Model
     mask: tuple[str, ...]
+    settings: dict[str, Any]
 
     @property
     def device(self) -> torch.device:
@@ -126,13 +127,18 @@ class Subject(Protocol[Model]):
     def dtype(self) -> torch.dtype:
         """Type of the language model's embeddings."""
 
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of the named encoders, whatever the mask."""
+
     def features(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Output of every encoder as it enters the projectors or the fusion."""
 
     def projected(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What enters the fusion."""
 
-    def visuals(self, images: Sequence[Image.Image]) -> list[Visual]:
+    def visuals(
+        self, images: Sequence[Image.Image], outputs: Mapping[str, Tensor] | None = None, questions: Sequence[str] = ()
+    ) -> list[Visual]:
         """What stands for each image in the prompt."""
 
     def embed(self, ids: Sequence[int], visuals: Sequence[Visual]) -> Tensor:
@@ -153,11 +159,15 @@ class Recording(Generic[Model]):
         self.family = family
 
     def load(self, folder: Path) -> tuple[Model, Any, weights.LoadReport]:
-        """The recorded model, with every encoder, in float32; those with repositories are in `towers/` beside it."""
-        config, overrides = hub.read_config(folder), folder / "tiny_overrides.json"
+        """The recorded model, in float32, with every encoder or those that a small recording `kept`.
+
+        Encoders with repositories are in `towers/` beside it.
+        """
+        config, overrides, keep = hub.read_config(folder), folder / "tiny_overrides.json", None
         if overrides.is_file():
-            config = self.config(config, read_json(overrides))
-        loaded = model_class(self.family).load(folder, config=config, encoder_weights=folder.parent / "towers")
+            told = read_json(overrides)
+            config, keep = self.config(config, told), told.get("kept")
+        loaded = model_class(self.family).load(folder, keep, config=config, encoder_weights=folder.parent / "towers")
         return cast(tuple[Model, Any, weights.LoadReport], loaded)
 
     def config(self, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,6 +215,10 @@ class Recording(Generic[Model]):
         """Token ids of an input with templates.IMAGE_ID at its image."""
         return list(entry["input_ids"])
 
+    def visuals(self, subject: Subject[Model], images: Sequence[Image.Image]) -> list[Visual]:
+        """What stands for an input's images in its prompt."""
+        return subject.visuals(images) if images else []
+
     def tensors(self, subject: Subject[Model], image: Image.Image) -> dict[str, Tensor]:
         """What a recording may hold of the encoders and the fusion."""
         raise NotImplementedError
@@ -212,6 +226,13 @@ class Recording(Generic[Model]):
     def prompt_tensors(self, subject: Subject[Model], image: Image.Image, ids: list[int]) -> dict[str, Tensor]:
         """What it may hold besides of a prompt's pass, in families that work inside the language model."""
         return {}
+
+    def compare(self, where: str, name: str, got: Tensor, expected: Tensor, tolerance: float) -> Check:
+        """Compare a recorded tensor, or the rows that are recorded of it: tokens are equal, all else is near."""
+        if name.rpartition("/")[2] == "tokens":
+            return same(where, got.tolist(), expected.tolist())
+        error = relative_error(got, expected)
+        return Check(where, error, error <= tolerance)
 
 
 def recording(family: Family) -> Recording[Any]:

@@ -19,7 +19,7 @@ GROUP = "redundancy_eval.families"  # of entry points that name a Family each
 HF_MASKED, MASKED = HOOKED = ("hf_masked", "masked")  # models whose encoders the argument `encoders` names
 ABLATIONS = ("zero", "mean", "noise", "shuffle", "predicted")  # what may stand in for a dropped encoder (ablations.py)
 _OURS = (  # folders here, in the order of tables
-    "eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm",
+    "eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm", "mova",
 )  # fmt: skip
 
 

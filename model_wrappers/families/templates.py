@@ -16,6 +16,10 @@ _ASSISTANT_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
+_LANGUAGE_AND_VISION = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,18 @@ TEMPLATES = {
         " ",
         "</s>",
     ),
+    # TempleX98/MoVA at 52f83e5, mova/conversation.py:375-384
+    "mova_llama3": Template(
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n" + _LANGUAGE_AND_VISION,
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+    ),
     # deepseek-ai/DeepSeek-VL at 681bffb, deepseek_vl/utils/conversation.py:80-90, 285-288
     "deepseek": Template(
-        "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-        "provides, and assist the user with a variety of tasks using natural language.",
+        _LANGUAGE_AND_VISION,
         "User: ",
         "Assistant: ",
         "\n\n",
@@ -201,6 +213,14 @@ def place_images(text: str, images: int, template: Template) -> tuple[str, bool]
     tags = [f"<image {n}>{IMAGE}" if template.numbered and images > 1 else IMAGE for n in range(1, images + 1)]
     front = template.between_images.join(tags) + template.after_images * bool(images)
     return front + as_words(text), found > 0
+
+
+def without_images(text: str) -> str:
+    """A text without its image tags, each of which takes a blank or a line's end behind it along."""
+    first, *rest = text.split(IMAGE)
+    for part in rest:
+        first = first.rstrip() + " " * bool(first.strip()) + part[part[:1].isspace() :]
+    return first.rstrip() if rest and not rest[-1].strip() else first
 
 
 def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> list[int]:

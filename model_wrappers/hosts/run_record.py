@@ -121,7 +121,12 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
         written: the run's files. Not of a sweep, whose manifest lists them.
     """
     before = records.read([folder])
-    kept = {"feeds": before["feeds"]} if "feeds" in before else {}  # a run that asks nothing finds nothing out
+    # A run that asks nothing finds nothing out. Counts are of all results; a sweep counts its own anew.
+    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed") if name in before}
+    if "routed" in record:
+        told = [record["routed"], *([before["routed"]] if "routed" in before and "sweep" not in record else [])]
+        names = ("questions", *registry.FAMILIES[record["model"]].pool)
+        record = {**record, "routed": {name: sum(own.get(name, 0) for own in told) for name in names}}
     mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
     listed = {**before.get("files", {}), **mine}
     records.write({**kept, **record, **({"files": listed} if listed else {})}, folder)
@@ -146,6 +151,16 @@ def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
     names = ("model", "mask", "encoders", "checkpoint", "pruned", "calibration", "versions")
     ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
     return {**{name: record.get(name) for name in names}, "resolved": ran}
+
+
+def tell_routes(notes: Iterable[str]) -> None:
+    """Count notes of the form `routed dinov2+sam`, one of a question, for the record of the run that is under way."""
+    for note in notes:
+        kind, _, told = note.partition(" ")
+        if kind == "routed":
+            counts = FOUND.setdefault("routed", {})
+            for name in ("questions", *(told.split("+") if told != "none" else ())):
+                counts[name] = counts.get(name, 0) + 1
 
 
 def tell_feeds(notes: Iterable[str]) -> None:

@@ -118,7 +118,8 @@ def native_model(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device_map not in (None, "", "auto"):
         raise SetupError(f"device_map must be auto; not {device_map!r}")
-    number_format = choose_dtype(dtype, place)
+    kind, number_format = model_class(family), choose_dtype(dtype, place)
+    kind.check_ablation(ablation, **settings)
     wanted = stand_ins.Wanted(model_id, stands_for or family.default, site)
     if own is not None:
         wanted = replace(wanted, weights=own.checkpoint)
@@ -129,7 +130,6 @@ def native_model(
         instead = stand_ins.refitted(folder, own)
     else:
         instead = stand_ins.read_ablation(ablation, calibration, ablation_seed, wanted, place)
-    kind = model_class(family)
     run = kind.needed(names, mask, site, **settings)
     if number_format == torch.float32:
         # cuDNN's convolutions else round to TF32 (10 bits), and answers depend on the batch.

@@ -20,7 +20,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
-from redundancy_eval.model_wrappers.masking import ablations, generated
+from redundancy_eval.model_wrappers.masking import ablations, generated, routing
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
@@ -72,6 +72,7 @@ class MaskedModel:
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
         self.first: list[str] = []  # names of the prompts that lost all but their first images
         self.known: list[str] = []  # names of the prompts with images of the calibration
+        self.routes = routing.Routes()  # shared by all masks
 
     def under(self, mask: Sequence[str]) -> "MaskedModel":
         """The same loaded model under another mask; it must hold the encoders that run there."""
@@ -169,9 +170,26 @@ class MaskedModel:
         return self.features(images) if self.site == "encoder" else self.projected(images)
 
     @torch.inference_mode()
-    def visuals(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> list[Visual]:
-        """Images -> what is inserted for each one's placeholder, under the mask."""
+    def visuals(
+        self, images: Sequence[Image.Image], outputs: Outputs | None = None, questions: Sequence[str] = ()
+    ) -> list[Visual]:
+        """Images -> what is inserted for each one's placeholder, under the mask.
+
+        Args:
+            images: the images.
+            outputs: what `encode` gave for them, of at least the encoders that run under the mask.
+            questions: what is asked about each, for families that choose encoders by it; by default nothing.
+        """
+        router = self.model.router()
+        if router is not None:
+            return routing.visuals(self, router, images, list(questions) or [""] * len(images), outputs)
         return self.model.fuse(self.projected(images, outputs), self.model.layouts(images))
+
+    def question(self, prompt: Prompt) -> str:
+        """What is asked about a prompt's image: its text without the tag; "" where the fusion does not read it."""
+        if self.model.router() is None:
+            return ""
+        return templates.without_images(templates.place_images(prompt.text, len(prompt.images), self.template)[0])
 
     def fitting(self, prompt: Prompt) -> Prompt:
         """The prompt with as many images as the architecture takes.
@@ -258,7 +276,8 @@ class MaskedModel:
         self.known += [prompt.name for prompt in batch if self.ablation.known(prompt.images)]
         ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
         images = [image for prompt in batch for image in prompt.images]
-        visuals = self.visuals(images) if images else []
+        questions = [self.question(prompt) for prompt in batch for _ in prompt.images]
+        visuals = self.visuals(images, None, questions) if images else []
         sequences, mine, start = [], [], 0
         for prompt, tokens in zip(batch, ids, strict=True):
             mine.append(visuals[start : start + len(prompt.images)])
@@ -302,6 +321,7 @@ class MaskedModel:
             use_cache=True,  # some releases say false, which embeddings-only generation cannot do with
             **{"do_sample": False, **settings},
         )
+        routed = [next((visual.routed for visual in own), None) for own in visuals]
         past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
         # The prefixes' embeddings are counted and not read: their keys and values are there.
         read = attention.shape[1] - inputs.shape[1]
@@ -313,7 +333,8 @@ class MaskedModel:
                 logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
         text = partial(self.model.answer, self.tokenizer)
-        return generated.answers(text, list(map(len, sequences)), tokens, self.eos, likelihood)
+        answers = generated.answers(text, list(map(len, sequences)), tokens, self.eos, likelihood)
+        return [replace(answer, routed=route) for answer, route in zip(answers, routed, strict=True)]
 
     @torch.inference_mode()
     def logits(

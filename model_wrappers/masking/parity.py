@@ -21,8 +21,9 @@ from transformers import GenerationConfig
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import registry, templates
+from redundancy_eval.model_wrappers.families.base import Visual
 from redundancy_eval.model_wrappers.families.card import Family
-from redundancy_eval.model_wrappers.families.recording import Check, read_json, recording, relative_error, same
+from redundancy_eval.model_wrappers.families.recording import Check, Recording, read_json, recording
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 
@@ -73,10 +74,10 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
                     settings=condition.settings,
                 )  # fmt: skip
                 ids = recorded.input_ids(entry)
-                got = answers(subject, images, ids, inputs["generation"])
+                got = answers(subject, recorded.visuals(subject, images), ids, inputs["generation"])
                 for image in images:
                     got |= recorded.tensors(subject, image) | recorded.prompt_tensors(subject, image, ids)
-                checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
+                checks = list(_compare(recorded, f"{name} {text}", got, tensors, tolerance))
                 yield from checks
                 worst = max((check.error for check in checks if check.error == check.error), default=0.0)
                 yield Check(f"{name} {text}: all", worst, all(check.ok for check in checks), f"{len(checks)} tensors")
@@ -100,11 +101,10 @@ def family_of(checkpoint: Path) -> Family:
 
 @torch.inference_mode()
 def answers(
-    subject: MaskedModel, images: Sequence[Image.Image], ids: list[int], generation: Mapping[str, Any]
+    subject: MaskedModel, visuals: Sequence[Visual], ids: list[int], generation: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """What a recording may hold of the language model: logits of the prompt, greedy tokens and their scores."""
     model = subject.model
-    visuals = subject.visuals(images) if images else []
     inputs, attention = subject.batch([subject.embed(ids, visuals)])
     config = GenerationConfig(
         **{**generation, "eos_token_id": subject.eos, "pad_token_id": subject.eos[0]},
@@ -124,7 +124,7 @@ def answers(
 
 
 def _compare(
-    where: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float
+    recorded: Recording[Any], where: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float
 ) -> Iterator[Check]:
     for name, value in sorted(expected.items()):
         base, _, stride = re.sub(r"[/_]rows_stride", "@", name).partition("@")
@@ -133,11 +133,7 @@ def _compare(
         if base not in got:
             raise DataError(f"{where}: the recording holds {name!r}, which this version does not compute")
         mine = got[base][:: int(stride)] if stride else got[base]
-        if base == "tokens":
-            yield same(f"{where} {name}", mine.tolist(), value.tolist())
-        else:
-            error = relative_error(mine, value)
-            yield Check(f"{where} {name}", error, error <= tolerance)
+        yield recorded.compare(f"{where} {name}", base, mine, value, tolerance)
 
 
 def _by_condition(expected: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

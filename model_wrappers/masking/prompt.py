@@ -45,6 +45,7 @@ class Answer:
     `ids` are its `new_tokens` token ids, with the one that ended it. `log_probability` is the natural logarithm of the
     model's own probability of exactly these (its raw logits, softmax in float32); None where the answer was drawn or
     found by beams. It is left out of comparisons, because the same answer in another batch differs in the last digits.
+    `routed` are the encoders that were chosen for the question, None where none are chosen or there is no image.
     """
 
     text: str
@@ -53,6 +54,12 @@ class Answer:
     capped: bool
     ids: tuple[int, ...] = ()
     log_probability: float | None = field(default=None, compare=False)
+    routed: tuple[str, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a sweep keeps of `routed`: `routed dinov2+sam`, `routed none`."""
+        return () if self.routed is None else (f"routed {'+'.join(self.routed) or 'none'}",)
 
 
 class Masked(Protocol):

@@ -86,6 +86,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         raise SetupError(f"{pretrained} was pruned of {before.label}: refit the whole model, {before.source}")
     own_settings = {key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key not in PLACES}
     kind = model_class(family)
+    kind.check_ablation(ablation, **own_settings)
     still = [name for name in kind.needed(names, mask, site, **own_settings) if name in mask]
     if still:
         raise SetupError(

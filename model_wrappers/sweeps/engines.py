@@ -25,12 +25,16 @@ _MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt made ready: hashes of its images, token ids, and what had to be done to it (`first`, `moved`)."""
+    """A prompt made ready: hashes of its images, token ids, and what had to be done to it (`first`, `moved`).
+
+    `question` is its text where that decides what stands for its images, else "".
+    """
 
     prompt: Prompt
     hashes: tuple[str, ...]
     ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    question: str = ""
 
     @property
     def pictures(self) -> list[tuple[str, Image.Image]]:
@@ -123,7 +127,8 @@ class Native:
         ids = self.full.prompt_ids(prompt)
         notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
         shown = _hashes(whole, hashes)
-        return Asked(prompt, shown, tuple(ids), notes + _known(self.full, shown))
+        told = notes + _known(self.full, shown)
+        return Asked(prompt, shown, tuple(ids), told, self.full.question(prompt))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
@@ -140,14 +145,17 @@ class Native:
         made: dict[int, tuple[Tensor, list[Any], bool]] = {}
         for label in dict.fromkeys(label for _, label in batch):
             view, places = self.views[label], [i for i, (_, mine) in enumerate(batch) if mine == label]
-            pictures = dict(picture for i in places for picture in batch[i][0].pictures)
+            looks = {  # image and question -> picture
+                (image, batch[i][0].question): picture for i in places for image, picture in batch[i][0].pictures
+            }
             fused = {}
-            if pictures:
-                outputs = self._outputs(pictures) if view.needed() else {}
-                fused = dict(zip(pictures, view.visuals(list(pictures.values()), outputs), strict=True))
+            if looks:
+                images, asks = zip(*looks, strict=True)
+                outputs = self._outputs(dict(zip(images, looks.values(), strict=True)), images) if view.needed() else {}
+                fused = dict(zip(looks, view.visuals(list(looks.values()), outputs, asks), strict=True))
             for place in places:
                 asked, cut = batch[place][0], len(view.cut)
-                mine = [fused[image] for image, _ in asked.pictures]
+                mine = [fused[image, asked.question] for image, _ in asked.pictures]
                 made[place] = view.embed(asked.ids, mine, asked.prompt.name), mine, len(view.cut) > cut
         sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
         share = share and not any(cuts) and settings.get("num_beams", 1) == 1  # beams multiply what is given
@@ -157,11 +165,14 @@ class Native:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
         answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
-        notes = [("cut",) * cut + tuple(self.views[label].feeds()) for cut, (_, label) in zip(cuts, batch, strict=True)]
-        return [Reply(*reply) for reply in zip(answers, notes, strict=True)]
+        said = zip(answers, cuts, batch, strict=True)
+        return [
+            Reply(answer, (*("cut",) * cut, *self.views[label].feeds(), *answer.notes))
+            for answer, cut, (_, label) in said
+        ]
 
-    def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
-        """Outputs of all encoders for images, one after the other."""
+    def _outputs(self, pictures: Mapping[str, Image.Image], order: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of all encoders for images, one after the other in an order in which some may come again."""
         near: dict[str, Outputs] = {}
         for image in pictures:
             kept = self._near.get(image) or self.features.get(image)
@@ -178,7 +189,7 @@ class Native:
                 self.features.put(image, {name: part[row].to("cpu", copy=True) for name, part in parts.items()})
             self.encoded += len(new)
         self._near = near
-        return {name: torch.cat([near[image][name] for image in pictures]) for name in self.encoders}
+        return {name: torch.cat([near[image][name] for image in order]) for name in self.encoders}
 
 
 class Looped:
@@ -250,7 +261,7 @@ def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list
     rest = [len(asked.ids) - 1 - end for (asked, _), end in zip(batch, ends, strict=True)]  # tokens after the images
     if min(ends) >= 0 and min(rest) > 0:
         found = [
-            Prefix((label, asked.hashes, asked.ids[: end + 1]), length - behind, True)
+            Prefix((label, asked.hashes, asked.question, asked.ids[: end + 1]), length - behind, True)
             for (asked, label), end, length, behind in zip(batch, ends, lengths, rest, strict=True)
         ]
         count, most = len({prefix.key for prefix in found}), max(prefix.length for prefix in found)

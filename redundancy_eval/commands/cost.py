@@ -92,7 +92,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         rows = [costs_file.MaskCost(row.mask, row.counted, timed.of_mask[row.mask]) for row in rows]
     made = costs_file.CostsFile(
         args.model, pretrained, counter.encoders, costs_file.costly(given),
-        counted.sentences(load, visual_tokens, dtype), tuple(rows), reasons,
+        counted.sentences(load, visual_tokens, dtype, counter.model.router()), tuple(rows), reasons,
         {} if timed is None else {**timed.made_with, "weights": "random" if args.random else "the checkpoint's"},
         () if timed is None else timed.notes,
     )  # fmt: skip

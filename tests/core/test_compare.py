@@ -196,6 +196,15 @@ def test_an_encoder_that_others_see_through(tmp_path):
     assert any(note.startswith("clip feeds eva02: dropping clip changes what") for note in read(tmp_path).notes)
 
 
+def test_how_often_encoders_are_chosen_is_the_full_model_s(tmp_path):
+    found = made(tmp_path)
+    assert read(tmp_path).routed == {}
+    record(found["clip"], lambda r: r.update(routed={"questions": 3, "clip": 0, "eva02": 2}))
+    assert read(tmp_path).routed == {}
+    record(found["none"], lambda r: r.update(routed={"questions": 3, "clip": 1, "eva02": 3}))
+    assert read(tmp_path).routed == {"questions": 3, "clip": 1, "eva02": 3}
+
+
 def test_a_record_that_is_missing_in_one_mask(tmp_path):
     found = made(tmp_path)
     (found["clip"].parent / records.NAME).unlink()

@@ -25,6 +25,7 @@ from tests.helpers import (
     tiny_hf,
     tiny_imof,
     tiny_mgm,
+    tiny_mova,
     tiny_prismatic,
 )
 
@@ -42,6 +43,7 @@ def checkpoints(tmp_path_factory):
     imof, imof_encoders = tiny_imof.write(root / "imof")
     prismatic, prismatic_encoders = tiny_prismatic.write(root / "prismatic")
     mgm, convnext = tiny_mgm.write(root / "mgm")
+    mova, mova_words = tiny_mova.write(root / "mova")
     ocr, llava = tiny_hf.unlimited_ocr(root / "ocr"), tiny_hf.llava(root / "llava")
     return {
         "eagle_masked": f"pretrained={tiny.write(root / 'eagle')},long_prompt=cut",
@@ -52,6 +54,7 @@ def checkpoints(tmp_path_factory):
         "deepseek_ocr_masked": f"pretrained={tiny_deepseek_ocr.write(root / 'deepseek_ocr')},base_size=128",
         "prismatic_masked": f"pretrained={prismatic},encoder_weights={prismatic_encoders},long_prompt=cut",
         "mgm_masked": f"pretrained={mgm},encoder_weights={convnext},long_prompt=cut",
+        "mova_masked": f"pretrained={mova},encoder_weights={mova_words}",
         "hf_masked": f"pretrained={ocr},encoders={OCR}",
         "masked": f"base=llava_hf,encoders={CLIP},pretrained={llava},device_map=cpu,dtype=float32",
     }
@@ -116,6 +119,9 @@ def test_the_command_line(model, checkpoints, tmp_path):
     assert made.masks == ((dropped,),) and made.documents == (2,)
     record = records.read([tmp_path / "out" / f"drop-{label}"])
     assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"
+    routed = record.get("routed", {})
+    assert list(routed) == (["questions", *registry.FAMILIES[model].pool] if model == "mova_masked" else [])
+    assert routed.get(dropped, 0) == 0 and routed.get("questions", 2) == 2
 
 
 def test_models_lists_every_family(capsys):

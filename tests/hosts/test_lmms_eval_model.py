@@ -142,6 +142,20 @@ def test_a_run_that_asks_nothing_keeps_what_an_earlier_one_found_out(tmp_path):
     assert kept["feeds"] == {"sam": ["clip"]} and list(kept["files"]) == ["a.json"]
 
 
+def test_what_is_chosen_is_counted_over_the_runs_of_a_folder(tmp_path):
+    pool = registry.FAMILIES["mova_masked"].pool
+    for notes, more, expected in (
+        (["routed sam+vary", "cut", "routed none"], {}, {"questions": 2, "sam": 1, "vary": 1}),
+        (["routed sam"], {}, {"questions": 3, "sam": 2, "vary": 1}),
+        (["cut"], {}, {"questions": 3, "sam": 2, "vary": 1}),
+        (["routed vary"], {"sweep": True}, {"questions": 1, "vary": 1}),  # which asks all of its questions again
+    ):
+        run_record.FOUND.clear()
+        run_record.tell_routes(notes)
+        run_record.keep_record({"model": "mova_masked", "mask": "none", **more, **run_record.FOUND}, tmp_path, [])
+        assert records.read([tmp_path])["routed"] == {"questions": 0, **dict.fromkeys(pool, 0), **expected}
+
+
 @pytest.mark.parametrize(("cpu", "device"), [("", "cuda"), ("true", "cpu")])
 def test_the_device_that_is_recorded_is_the_one_that_accelerate_chooses(monkeypatch, cpu, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -28,6 +28,7 @@ from tests.helpers import (
     tiny_eagle2,
     tiny_imof,
     tiny_mgm,
+    tiny_mova,
     tiny_prismatic,
 )
 
@@ -49,6 +50,7 @@ def checkpoints(tmp_path_factory):
     imof, imof_towers = tiny_imof.write(root / "imof")
     prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
     mgm, convnext = tiny_mgm.write(root / "mgm")
+    mova, mova_words = tiny_mova.write(root / "mova")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
@@ -60,6 +62,7 @@ def checkpoints(tmp_path_factory):
         },
         "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
         "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
+        "mova_masked": {"pretrained": str(mova), "encoder_weights": str(mova_words)},
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
     "deepseek_ocr": "tiny", "prismatic": "dinosiglip384_tiny",
     "mgm": "vicuna_hd_tiny",
+    "mova": "llama3_tiny",
 }  # fmt: skip
 INPUTS = {  # where it is not the smallest with all conditions
     "deepseek_ocr": ("j", "k"),  # tiles; no image
@@ -35,6 +36,8 @@ INPUTS = {  # where it is not the smallest with all conditions
 }
 BUILDERS = "prompt_builders.json"  # Prismatic's prompts
 MOST = 4096  # bytes of a recorded tensor
+# What is left of a family whose encoders are too many: the input, the encoders, and the conditions that need no others.
+PART = {"mova": ("f", ("clip", "deplot", "biomedclip"), ("nomask", "drop:deplot", "all_masked"))}
 
 
 def read_by_the_port(folder: Path) -> set[str]:
@@ -77,6 +80,12 @@ def trim(full: Path, small: Path, inputs: tuple[str, ...] = ()) -> None:
     read = {name: load_file(full / "expected" / f"{name}.safetensors") for name in sizes}
     conditions = {name: len(parity._by_condition(tensors)) for name, tensors in read.items()}
     chosen = inputs or (max(sizes, key=lambda name: (conditions[name], -sizes[name])),)
+    if full.parent.name in PART:
+        name, encoders, kept = PART[full.parent.name]
+        chosen, read[name] = (name,), {key: own for key, own in read[name].items() if key.partition("/")[0] in kept}
+        overrides = small / "checkpoint" / "tiny_overrides.json"
+        told = {**json.loads(overrides.read_text(encoding="utf-8")), "kept": list(encoders)}
+        overrides.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     listed["inputs"] = {name: listed["inputs"][name] for name in chosen}
     (small / "inputs").mkdir()
     (small / "expected").mkdir()
@@ -103,8 +112,12 @@ def main() -> None:
     """Make all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", type=Path, help="folder of the full recordings")
-    golden = parser.parse_args().golden
+    parser.add_argument("families", nargs="*", help="default: all")
+    given = parser.parse_args()
+    golden = given.golden
     for family, name in CHOSEN.items():
+        if given.families and family not in given.families:
+            continue
         trim(golden / family / name, HERE / family / name, INPUTS.get(family, ()))
         shutil.copytree(golden / family / "manifests", HERE / family / "manifests", dirs_exist_ok=True)
         size = sum(path.stat().st_size for path in (HERE / family).rglob("*") if path.is_file())

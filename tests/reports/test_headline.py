@@ -1,6 +1,7 @@
 """What a report says in words: the sentence at the top, verdicts, and the reasons of what is not known."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from redundancy_eval import taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.options import Options
-from redundancy_eval.reports import captions, cells, report
+from redundancy_eval.reports import captions, cells, remarks, report
 from redundancy_eval.table import SampleScores, ScoreTable
-from redundancy_eval.uncertainty import Settings
+from redundancy_eval.uncertainty import OVERALL, Settings
 from tests.helpers.runs import DEMO_TASKS, csv_of, table_of, write_sweep
+from tests.reports import made_up
 
 BELOW = "relied on, below margin"
 ENCODERS = ("sam", "clip", "dino")  # not in the order of their names
@@ -171,3 +173,15 @@ def test_few_clusters_are_named(tmp_path):
     sweep = {drop: {DEMO_TASKS[0]: [1, 1, 1, 0, 1, 1]} for drop in ("none", "clip")}
     notes = report.build([table_of(write_sweep(tmp_path, sweep))]).models[0].notes
     assert any(note.startswith("few images or groups") and "General (df 5.0)" in note for note in notes)
+
+
+def test_how_often_an_encoder_is_chosen_stands_beside_its_cur():
+    made = made_up.subject("a/b", encoders=("clip", "sam", "vary"), categories=("G", "K"), documents=20).model
+    routed = replace(made, table=replace(made.table, routed={"questions": 8, "sam": 2, "vary": 0}))
+    (said,) = set(remarks.notes(routed)) - set(remarks.notes(made))
+    curs = {name: cells.figure(cells.of(made.cell(name, OVERALL).cur, 100)) for name in ("sam", "vary")}
+    assert said == (
+        "the full model chooses encoders for each question; of 8 questions with an image it chose sam for 25.0 %, CUR "
+        f"{curs['sam']} %; vary for 0.0 %, CUR {curs['vary']} %. An encoder that is never chosen has CUR 0 by "
+        "construction"
+    )

@@ -44,6 +44,7 @@ from tests.helpers import (
     tiny_hf,
     tiny_imof,
     tiny_mgm,
+    tiny_mova,
     tiny_prismatic,
 )
 
@@ -64,11 +65,12 @@ ENCODERS = {
     "prismatic": ("dinov2", "siglip"),
     "mgm": ("clip", "convnext"),
     "mgm projected": ("clip", "convnext"),
+    "mova": ("clip", "dinov2", "vary", "codetr", "pix2struct", "deplot", "biomedclip", "sam"),
     "hf": ("sam", "clip"),
 }
 ONE_IMAGE = (
     "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic", "mgm",
-    "mgm projected",
+    "mgm projected", "mova",
 )  # fmt: skip
 
 
@@ -108,7 +110,9 @@ def questions(kind, names=tuple(DOCUMENTS), **changes):
 
 
 def labels(kind):
-    return [masks.label(mask, ENCODERS[kind]) for mask in masks.every(ENCODERS[kind])]
+    names = ENCODERS[kind]  # of eight encoders none, each and all
+    every = [mask for mask in masks.every(names) if len(names) < 8 or len(mask) in (0, 1, len(names))]
+    return [masks.label(mask, names) for mask in every]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,8 @@ def made(tmp_path_factory):
         if family == "deepseek_ocr":
             chain = {"chain": "cut"} if kind.endswith("cut") else {}
             return {"pretrained": tiny_deepseek_ocr.write(folder), "base_size": "128", **chain}
+        if family == "mova":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_mova.write(folder), strict=True))
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
 
     def get(kind):
@@ -163,7 +169,7 @@ def alone(model, arguments, label, asked):
         before = {note: len(names) for note, names in lists.items()}
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])
-        notes += tuple(subject.feeds())
+        notes += tuple(subject.feeds()) + answer.notes
         found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes, answer.ids)
     return found
 
@@ -282,8 +288,13 @@ def test_every_mask_answers_as_a_model_of_its_own(made, expected, kind, tmp_path
         agree(made, wanted, kept, asked, kind)
         assert len(kept) == len(asked) * len(labels(kind)) and not kept.conflicts
     notes = {one.document: kept.get(one.key("none")).notes for one in asked}
+    if kind == "mova":
+        routed = {name: own[-1] for name, own in notes.items() if own}
+        assert all(note.startswith("routed ") for note in routed.values()) and set(routed) == {*notes} - {"no image"}
+        assert len(set(routed.values())) > 1, "experts are chosen for each question"
+        notes = {name: own[:-1] for name, own in notes.items()}
     if kind != "hf":
-        limited = kind != "eagle2" and not kind.startswith("imof")  # which have no limit of their own
+        limited = kind not in ("eagle2", "mova") and not kind.startswith("imof")  # which have no limit of their own
         assert notes["long"] == ("cut",) * limited and notes["misplaced"] == ("moved",)
         assert notes["two"] == ("first",) * (kind in ONE_IMAGE)
     assert len(kept.get(question("two").key("none")).images) == 2, "images that are left out count too"
@@ -378,7 +389,7 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
 @pytest.mark.parametrize(
-    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm"]
+    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm", "mova"]
 )
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
@@ -434,7 +445,16 @@ def about(pictures, texts=TEXTS):
     ]
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+def test_questions_that_decide_what_an_image_is_share_the_template_alone(made, tmp_path):
+    asked, names = about([[A], [B], [WIDE]]), ["none", "clip"]
+    with store(tmp_path) as kept, watching() as seen:
+        fill(made, "mova", kept, asked, 12, names=names)
+        agree(made, {label: alone(*made("mova"), label, asked) for label in names}, kept, asked, "mova", names=names)
+    shared = [prefix for prefixes in seen.prefixes for prefix in prefixes]
+    assert len(shared) == 24 and not any(prefix.images for prefix in shared)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NATIVE if kind != "mova"])
 def test_questions_on_one_image_share_what_it_is_to_the_language_model(made, kind, tmp_path):
     shown = [[A], [B], [WIDE]] if kind in ONE_IMAGE else [[A], [B, WIDE], [WIDE]]
     asked, names = about(shown), ["none", ENCODERS[kind][0]]

@@ -27,6 +27,7 @@ from transformers import LlamaForCausalLM
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import weights
 from redundancy_eval.model_wrappers.encoders.convnext import ConvNextEncoder
+from redundancy_eval.model_wrappers.encoders.eva import EvaEncoder
 from redundancy_eval.model_wrappers.encoders.pixels import (
     CLIP_MEAN,
     CLIP_STD,
@@ -52,7 +53,7 @@ MODULES: dict[str, type[EagleEncoder]] = {
     "clip": encoders.ClipEncoder,
     "convnext": ConvNextEncoder,
     "sam": encoders.SamEncoder,
-    "det": encoders.EvaEncoder,
+    "det": EvaEncoder,
     "pix2struct": encoders.Pix2StructEncoder,
 }
 # Towers that the original code knows, with the sizes that it hard-codes.

@@ -143,6 +143,7 @@ class MaskedLmms(lmms):
                 batch = [self._prompt(context, visual, *where) for context, _, visual, *where in chunk]
                 for answer in self.masked.generate(batch, limit, **settings):
                     capped += answer.capped
+                    run_record.tell_routes(answer.notes)
                     results.append(result(answer, until))
                 progress.update(len(chunk))
         progress.close()

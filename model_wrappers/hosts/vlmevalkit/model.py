@@ -212,6 +212,7 @@ class MaskedVlm(Worded):
                 answers += self.masked.generate(group, self.limit, **self.settings)
             self.capped += sum(answer.capped for answer in answers)
             run_record.tell_feeds(self.masked.feeds())
+            run_record.tell_routes(note for answer in answers for note in answer.notes)
             return [answer.text for answer in answers]
 
     def prompt(self, message: Message, dataset: str) -> Prompt:

@@ -109,6 +109,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         recorded=bool(record),
         hashes=hashes,
         feeds=record.get("feeds", {}),
+        routed=record.get("routed", {}),
         pruned="" if small is None else small.label,
     )
 

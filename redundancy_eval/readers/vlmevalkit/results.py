@@ -154,6 +154,7 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         recorded=bool(record),
         hashes=_hashes(told, tasks.values()),
         feeds=record.get("feeds", {}),
+        routed=record.get("routed", {}),
         pruned="" if own is None else own.label,
     )
 
