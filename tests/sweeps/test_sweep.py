@@ -51,9 +51,13 @@ ENCODERS = {
     "eagle2": ("siglip", "convnext"),
     "deepseek_ocr": ("clip", "sam"),
     "deepseek_ocr cut": ("clip", "sam"),
+    "deepseek_ocr windowed": ("clip", "sam"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut")
+ONE_IMAGE = (
+    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut",
+    "deepseek_ocr windowed",
+)  # fmt: skip
 
 
 def picture(seed, size=(60, 50)):
@@ -115,7 +119,10 @@ def made(tmp_path_factory):
             return {"pretrained": tiny_eagle2.write(folder)}
         if family == "deepseek_ocr":
             chain = {"chain": "cut"} if kind.endswith("cut") else {}
-            return {"pretrained": tiny_deepseek_ocr.write(folder), "base_size": "128", **chain}
+            # Unlimited-OCR's window; a sweep's batches put other answers beside each other than single runs do.
+            unlimited = {"model_type": "unlimited-ocr", "architectures": ["UnlimitedOCRForCausalLM"]}
+            windowed = {**unlimited, "sliding_window_size": 3} if kind.endswith("windowed") else {}
+            return {"pretrained": tiny_deepseek_ocr.write(folder, **windowed), "base_size": "128", **chain}
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
 
     def get(kind):
