@@ -160,8 +160,11 @@ class Native:
         sequences, visuals, cuts = zip(*(made[place] for place in range(len(batch))), strict=True)
         share = share and not any(cuts) and settings.get("num_beams", 1) == 1  # beams multiply what is given
         shared = prefixes(batch, list(map(len, sequences))) if share else []
-        window = getattr(self.full.model.language_model.config, "sliding_window", None)
-        if window is not None and 2 * max(map(len, sequences)) + limit > window:
+        config = self.full.model.language_model.config
+        window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None) or ()
+        if "reference_sliding_attention" in kinds:
+            shared = []  # Unlimited-OCR's cache takes what it read first for the whole prompt
+        elif window is not None and 2 * max(map(len, sequences)) + limit > window:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
         answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)

@@ -22,6 +22,7 @@ from redundancy_eval.model_wrappers.families.deepseek_ocr import model as ocr
 from redundancy_eval.model_wrappers.families.deepseek_ocr.recording import DeepseekOcrRecording
 from redundancy_eval.model_wrappers.masking import ablations, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
+from redundancy_eval.model_wrappers.prune import writing
 from tests.conftest import RECORDINGS, golden
 from tests.helpers import tiny_deepseek_ocr
 
@@ -342,6 +343,15 @@ def test_stand_ins_are_of_places(folder, tmp_path, kind):
     subject = load(folder, "clip", ablation=kind, calibration=str(file))
     given = subject.features([picture(3)])["clip"]
     assert given.shape == (4, 1, 16) and torch.equal(given[0], given[1]) == (kind == "mean")
+    with pytest.raises(SetupError, match="holds nothing of clip without sam"):  # chain=cut is a matter of zeros
+        load(folder, "sam", chain="cut", ablation=kind, calibration=str(file)).visuals([picture(3)])
+
+
+def test_a_sam_that_clip_sees_through_cannot_be_pruned_away(folder):
+    given = {"pretrained": str(folder), "drop": "sam"}
+    with pytest.raises(SetupError, match="sam runs although it is dropped.*`chain=cut` blinds CLIP and skips it"):
+        writing.read("deepseek_ocr_masked", given, False)
+    assert writing.read("deepseek_ocr_masked", {**given, "chain": "cut"}, False).mask == ("sam",)
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ ENCODERS = {
     "eagle2": ("siglip", "convnext"),
     "deepseek_ocr": ("clip", "sam"),
     "deepseek_ocr cut": ("clip", "sam"),
+    "deepseek_ocr windowed": ("clip", "sam"),
     "prismatic": ("dinov2", "siglip"),
     "mgm": ("clip", "convnext"),
     "mgm projected": ("clip", "convnext"),
@@ -69,8 +70,8 @@ ENCODERS = {
     "hf": ("sam", "clip"),
 }
 ONE_IMAGE = (
-    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic", "mgm",
-    "mgm projected", "mova",
+    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut",
+    "deepseek_ocr windowed", "prismatic", "mgm", "mgm projected", "mova",
 )  # fmt: skip
 
 
@@ -139,7 +140,10 @@ def made(tmp_path_factory):
             return {"pretrained": tiny_eagle2.write(folder)}
         if family == "deepseek_ocr":
             chain = {"chain": "cut"} if kind.endswith("cut") else {}
-            return {"pretrained": tiny_deepseek_ocr.write(folder), "base_size": "128", **chain}
+            # Unlimited-OCR's window; a sweep's batches put other answers beside each other than single runs do.
+            unlimited = {"model_type": "unlimited-ocr", "architectures": ["UnlimitedOCRForCausalLM"]}
+            windowed = {**unlimited, "sliding_window_size": 3} if kind.endswith("windowed") else {}
+            return {"pretrained": tiny_deepseek_ocr.write(folder, **windowed), "base_size": "128", **chain}
         if family == "mova":
             return dict(zip(("pretrained", "encoder_weights"), tiny_mova.write(folder), strict=True))
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
