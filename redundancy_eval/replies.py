@@ -56,9 +56,11 @@ def check(
         lenient: which kinds of bad data are warnings.
 
     Raises:
-        DataError: under a mask, not one of many answers is another than the full model's.
+        DataError: under a mask, not one of many answers is another than the full model's; with linear stand-ins, which
+            may be as good as what they stand for, that is a note.
     """
     notes = []
+    predicted = any(run.arguments.get("ablation") == "predicted" for run in model.runs if not run.is_full)
     for task, of_mask in answers.items():
         for group in alike({mask: samples.replies for mask, samples in of_mask.items()}):
             said = ", ".join(f"drop={masks.label(mask, model.encoders)}" for mask in group)
@@ -69,7 +71,8 @@ def check(
         if mask and () in model.masks:
             pairs = [(answers[task][()], samples) for task, samples in mine.items() if () in answers[task]]
             same = np.array_equal(points[row], full := points[model.masks.index(())], equal_nan=True)
-            notes += _check_applied(label, pairs, bool(same and np.isfinite(full).any()), lenient)
+            alike_points = bool(same and np.isfinite(full).any())
+            notes += _check_applied(label, pairs, alike_points, predicted, lenient)
         empty = {task: s for task, s in mine.items() if len(s.empty) and s.empty.mean() >= 0.5}
         if empty:
             counts = sum(int(s.empty.sum()) for s in empty.values()), sum(len(s.empty) for s in empty.values())
@@ -82,11 +85,13 @@ def check(
 
 
 def _check_applied(
-    label: str, pairs: Sequence[tuple[Samples, Samples]], same_points: bool, lenient: Leniency
+    label: str, pairs: Sequence[tuple[Samples, Samples]], same_points: bool, predicted: bool, lenient: Leniency
 ) -> list[str]:
     """Whether a mask was applied, by the full model's samples and its own of each task."""
     compared = [changed(full.replies, masked.replies) for full, masked in pairs]
     other, known = (sum(counts) for counts in zip(*compared, strict=True)) if compared else (0, 0)
+    if known >= FEW and not other and predicted:
+        return [f"drop={label} with its linear stand-in changed none of {known} answers of the full model"]
     if known >= FEW and not other:
         lenient.refuse(
             "same-answers",

@@ -78,7 +78,7 @@ class Model:
         Raises:
             SetupError: they were not asked in the same tasks.
         """
-        found = {}
+        found: dict[tuple[str, str], Number] = {}
         for name in self.table.encoders:
             rest = {*self.table.encoders} - {name}
             mine = [each for each in others if each.kept is not None and {*each.kept} == rest]

@@ -1,6 +1,7 @@
 """Find a checkpoint, by hub id or folder, its weight files and its config; no torch needed."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -8,14 +9,24 @@ from typing import Any
 from redundancy_eval.errors import SetupError
 
 DEMO = "demo"
-# Where weights are looked for, first to last: transformers' own order (modeling_utils.py).
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# Where weights are looked for, first to last: transformers' own order (modeling_utils.py), then Prismatic's place.
+_WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "checkpoints/latest-checkpoint.pt",
+)  # fmt: skip
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _INDEX = ".index.json"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-# Weights that exist in two releases: hub repository -> the original file's name, without .safetensors or .pth.
-_ORIGINALS = {"facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain"}
+# Where weights also lie in `encoder_weights`: hub repository -> a folder, as an original code has users call it, or a
+# file of another release, without .safetensors or .pth.
+_ORIGINALS = {
+    "facebook/dinov2-large": "facebookresearch/dinov2/dinov2_vitl14_pretrain",
+    "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup": (
+        "OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
+    ),
+}
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them is in a folder that holds a tokenizer
 # What changes a model beside its weights, or says that they are not what they seem.
 _ADAPTER = "adapter_config.json"
 _QUANTISED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -37,7 +48,8 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
     """The local folder of a checkpoint, fetched from the hub when `pretrained` is no folder.
 
     Args:
-        pretrained: a folder, a hub id such as NVEagle/Eagle-X5-7B, or `demo` for the bundled checkpoint.
+        pretrained: a folder, a hub id such as NVEagle/Eagle-X5-7B, a folder of a hub repository (ORG/NAME/FOLDER), or
+            `demo` for the bundled checkpoint.
         revision: branch, tag or commit on the hub.
         weights: fetch the weight files too, not only config and tokenizer.
 
@@ -49,21 +61,28 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
     folder = Path(pretrained).expanduser()
     if folder.is_dir():
         return folder
-    if pretrained.startswith((".", "/", "~")) or pretrained.count("/") != 1:
+    if pretrained.startswith((".", "/", "~")) or pretrained.count("/") not in (1, 2):
         raise SetupError(f"no such checkpoint folder: {pretrained} (a hub id looks like NVEagle/Eagle-X5-7B)")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise SetupError(f"{pretrained} is no folder here; fetching it needs: pip install huggingface_hub") from None
+    repository, inside = _on_hub(pretrained)
+
+    def get(names: Iterable[str]) -> Path:
+        patterns = [f"{inside}{name}" for name in names]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns)) / inside
+
     try:
-        local = Path(snapshot_download(pretrained, revision=revision, allow_patterns=_SMALL_FILES))
+        local = get(_SMALL_FILES)
+        if not local.is_dir():
+            raise SetupError(f"the hub's {repository} has no folder {inside.rstrip('/')}")
         if weights:
             # The first set that is there will do. Indexes came with the small files.
             for name in _order(local):
                 if name.endswith(_INDEX) and not (local / name).is_file():
                     continue
-                names = list(_shards(local / name)) if name.endswith(_INDEX) else [name]
-                snapshot_download(pretrained, revision=revision, allow_patterns=names)
+                get(_shards(local / name) if name.endswith(_INDEX) else [name])
                 if name.endswith(_INDEX) or (local / name).is_file():
                     break
     except SetupError:
@@ -73,6 +92,33 @@ def locate(pretrained: str, revision: str | None = None, weights: bool = True) -
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(f"cannot get {pretrained} from the hub: {lines[0]}") from error
     return local
+
+
+def _on_hub(pretrained: str) -> tuple[str, str]:
+    """The repository of ORG/NAME or ORG/NAME/FOLDER, and how the names of what is asked for begin in it."""
+    organisation, name, *folder = pretrained.split("/")
+    return f"{organisation}/{name}", "".join(f"{part}/" for part in folder)
+
+
+def locate_tokenizer(folder: Path, repository: str = "", given: str | None = None) -> Path:
+    """The folder of a checkpoint's tokenizer: the checkpoint itself, where it holds one.
+
+    Args:
+        folder: the checkpoint.
+        repository: on the hub, of a release that leaves the tokenizer to its language model's repository; "" for none.
+        given: a folder or hub id that is to be taken instead.
+
+    Raises:
+        SetupError: it is not there.
+    """
+    if given:
+        return locate(given, weights=False)
+    if not repository or any((folder / name).is_file() for name in _TOKENIZER):
+        return folder
+    try:
+        return locate(repository, weights=False)
+    except SetupError as error:
+        raise SetupError(f"{error} (the tokenizer; tokenizer=FOLDER says where it is on this machine)") from error
 
 
 def locate_encoder(hub_id: str, encoder_weights: str | Path | None = None) -> Path:
@@ -88,8 +134,9 @@ def locate_encoder(hub_id: str, encoder_weights: str | Path | None = None) -> Pa
     if encoder_weights is None:
         return locate(hub_id)
     root = Path(encoder_weights).expanduser()
-    if (root / hub_id).is_dir():
-        return root / hub_id
+    for name in filter(None, (hub_id, _ORIGINALS.get(hub_id))):
+        if (root / name).is_dir():
+            return root / name
     for suffix in (".safetensors", ".pth"):
         if hub_id in _ORIGINALS and (root / (_ORIGINALS[hub_id] + suffix)).is_file():
             return root / (_ORIGINALS[hub_id] + suffix)
@@ -104,7 +151,10 @@ def cached(pretrained: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    path = try_to_load_from_cache(pretrained, "config.json") if pretrained.count("/") == 1 else None
+    if pretrained.count("/") not in (1, 2):
+        return None
+    repository, inside = _on_hub(pretrained)
+    path = try_to_load_from_cache(repository, f"{inside}config.json")
     return Path(path).parent if isinstance(path, str) else None
 
 
@@ -237,7 +287,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _order(folder: Path) -> tuple[str, ...]:
-    return _OPEN_CLIP if (folder / OPEN_CLIP_CONFIG).is_file() else _WEIGHTS
+    return _OPEN_CLIP if (folder / OPEN_CLIP_CONFIG).is_file() else (*_WEIGHTS, *_OPEN_CLIP)
 
 
 def _shards(index: Path) -> tuple[str, ...]:

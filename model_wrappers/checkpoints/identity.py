@@ -21,6 +21,10 @@ from redundancy_eval.store import canonical
 
 # What decides answers beside the weights: configs, tokenizer, processor, chat template.
 _SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
+TOKENIZER = "tokenizer"  # a folder of which only the tokenizer counts
+_OF_TOKENIZER = (
+    "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+)  # fmt: skip
 _BLOCKS, _BLOCK, _PIECE = 16, 64 * 1024, 4096
 # Raise this when a change to the code makes a model answer otherwise, so that kept answers are not taken for its:
 # 2 by the slow tokenizers' pieces, pictures of 16 bits, and image tags that are words.
@@ -32,7 +36,7 @@ def of(folders: Mapping[str, Path]) -> dict[str, Any]:
 
     Args:
         folders: `checkpoint` and, where encoders come from repositories of their own, the folder (or weight file) of
-            each by its name.
+            each by its name; `tokenizer`, where that lies elsewhere.
 
     Returns:
         {name: {"files": {file: hash}, "weights": {file: {"size", "tensors", "blocks"}}}}, JSON values only.
@@ -40,7 +44,9 @@ def of(folders: Mapping[str, Path]) -> dict[str, Any]:
     Raises:
         SetupError: weights are missing or damaged, or the config is no JSON.
     """
-    return {name: _folder(folder) for name, folder in sorted(folders.items())}
+    return {
+        name: _tokenizer(folder) if name == TOKENIZER else _folder(folder) for name, folder in sorted(folders.items())
+    }
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -71,6 +77,11 @@ def _folder(folder: Path) -> dict[str, Any]:
     # A second set of weights is not read, so its index is no part either.
     unread = {folder / other.index for other in hub.weight_sets(folder)[1:]} if folder.is_dir() else set()
     return {"files": {path.name: _small(path) for path in sorted(small - unread)}, "weights": weights}
+
+
+def _tokenizer(folder: Path) -> dict[str, Any]:
+    there = sorted({path for pattern in _OF_TOKENIZER for path in folder.glob(pattern) if path.is_file()})
+    return {"files": {path.name: _small(path) for path in there}, "weights": {}}
 
 
 def _small(path: Path) -> str:

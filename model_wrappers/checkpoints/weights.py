@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Target = str | Mapping[str, Callable[[Tensor], Tensor]] | None
 
 
+PARTS = ".pt"  # files of training runs: dictionaries of the tensors of each part of a model
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # What quantised checkpoints hold beside their weights: scales, zero points, packed weights.
 _SCALES = re.compile(
@@ -90,11 +91,23 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         raise SetupError(f"cannot read {path}: {_line(error)}") from error
     if not isinstance(shard, dict):
         raise SetupError(f"{path} holds a {type(shard).__name__}, not tensors by name")
+    if path.suffix == PARTS:
+        shard = dict(_flat(shard))
     others = [str(key) for key, value in shard.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise SetupError(f"{path} holds {', '.join(map(repr, others[:3]))}{more}, not tensors: save the weights alone")
     return shard
+
+
+def _flat(parts: Mapping[Any, Any], start: str = "") -> Iterator[tuple[Any, Any]]:
+    """What the parts of a `.pt` file hold, parts of parts too, by PART/NAME."""
+    for key, value in parts.items():
+        name = f"{start}{key}" if isinstance(key, str) else key
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}/")
+        else:
+            yield name, value
 
 
 def _line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import FamilyModel, model_class
+from redundancy_eval.model_wrappers.families.card import PLACES
 
 CONVENTION = (
     "2 operations for a multiply-add; matrix products, convolutions and attention (causal attention as a whole square)"
@@ -48,10 +49,10 @@ class Counter:
         self.family, self.folder, self.model_id = registry.family(model_id), folder, model_id
         self.config = hub.read_config(folder)
         self.site = given.get("site", "encoder")
-        self.settings = {k: given[k] for k in self.family.settings if k in given and k != "encoder_weights"}
+        self.settings = {k: given[k] for k in self.family.settings if k in given and k not in PLACES}
         self.model = operations.skeleton(model_id, folder, given)
-        if self.family.repositories and "encoder_weights" in given:
-            for name, repository in self.family.repositories(self.config).items():
+        if "encoder_weights" in given:
+            for name, repository in self.family.elsewhere(self.config).items():
                 self.model.add_encoder(name, hub.locate_encoder(repository, given["encoder_weights"]), "sdpa")
 
     @property
@@ -66,7 +67,7 @@ class Counter:
     @cached_property
     def own(self) -> dict[str, float]:
         """Parameters of each encoder; NaN where its size is not known."""
-        if not self.family.repositories:
+        if not self.family.elsewhere(self.config):
             whole = _size(self.model)
             return {name: whole - _size(self._without(name)) for name in self.encoders}
         if self.model.encoders:

@@ -55,7 +55,7 @@ def random_weights(counter: Counter, given: Mapping[str, str]) -> MaskedModel:
         SetupError: the sizes of its encoders are not known.
     """
     model = counter.model
-    if counter.family.repositories and not model.encoders:
+    if counter.family.elsewhere(counter.config) and not model.encoders:
         raise SetupError(
             f"--random: the sizes of the encoders of {counter.model_id} are in their own repositories; "
             "encoder_weights= says where these are"

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import FamilyModel, Visual, model_class
+from redundancy_eval.model_wrappers.families.card import PLACES
 
 PICTURE = (800, 600)  # of an image whose size is not known; matters where images are cut into tiles or not padded
 
@@ -28,6 +28,8 @@ PICTURE = (800, 600)  # of an image whose size is not known; matters where image
 @dataclass(frozen=True)
 class Language:
     """A language model: parameters in its layers' matrices and in its output layer, and the shape of its attention.
+
+    Of experts as many count as a token goes through.
 
     `width` is heads x head size, `cached` key-value heads x head size.
     """
@@ -86,7 +88,7 @@ def skeleton(model_id: str, folder: Path, given: Mapping[str, str]) -> FamilyMod
         SetupError: the config is of another family, or an argument makes no sense.
     """
     family, config = registry.family(model_id), hub.read_config(folder)
-    settings = {key: given[key] for key in family.settings if key in given and key != "encoder_weights"}
+    settings = {key: given[key] for key in family.settings if key in given and key not in PLACES}
     family.check(config, str(folder / "config.json"))
     with weights.building(folder):
         model = model_class(family)(config, **settings)
@@ -107,7 +109,7 @@ def of(model: FamilyModel, model_id: str, config: Mapping[str, Any], picture: tu
     units, shapes = sum(map(model.units, layouts)), model.shapes("encoder")
     parameters: float | None = sum(parameter.numel() for parameter in model.parameters())
     encoders: dict[str, float | None] = {}
-    if registry.family(model_id).repositories and not model.encoders:  # only the checkpoint's config is at hand
+    if registry.family(model_id).elsewhere(config) and not model.encoders:  # only the checkpoint's config is at hand
         own = {"encoder_configs", "image_size", "grid_size"} & set(config)  # not the released sizes
         known = {} if own else registry.family(model_id).costs
         encoders = {name: known[name][1] * 1e9 * units if name in known else None for name in model.encoder_names}
@@ -168,10 +170,12 @@ def within_language(model: FamilyModel, picture: tuple[int, int], run: Collectio
 def language(model: Any) -> Language:
     """The sizes of a transformers causal language model."""
     config, output = model.config, model.get_output_embeddings()
-    linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part is not output]
+    # A token goes through the router's matrix, and through those of the experts that it chooses.
+    chosen, experts = getattr(config, "num_experts_per_tok", None) or 1, getattr(config, "n_routed_experts", None) or 1
+    matrices = [(name, value) for name, value in model.model.layers.named_parameters() if value.ndim > 1]
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Language(
-        sum(part.weight.numel() for part in linear),
+        sum(value.numel() * chosen // experts if ".experts." in name else value.numel() for name, value in matrices),
         output.weight.numel(),
         config.num_hidden_layers,
         config.num_attention_heads * size,

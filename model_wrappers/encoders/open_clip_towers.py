@@ -1,4 +1,4 @@
-"""SigLIP and ConvNeXt from open_clip's hub repositories, which hold timm models, as Cambrian-1 uses them.
+"""SigLIP and ConvNeXt from open_clip's hub repositories, which hold timm models, as Cambrian-1 and MGM use them.
 
 Source: cambrian-mllm/cambrian at 539ffc3, cambrian/model/multimodal_encoder/{siglip,clip_convnext}_encoder.py.
 """
@@ -118,3 +118,10 @@ class ConvNextTower(OpenClipTower):
             x = stage(x)
             maps.append(resize_maps(x, self.grid))
         return to_tokens(torch.cat(maps, dim=1))
+
+
+class ConvNextLargeTower(ConvNextTower):
+    """ConvNeXt L, as MGM runs it: the same. Source: dvlab-research/MGM at 769820c, openclip_encoder.py:40-83."""
+
+    released: dict[str, Any] = dict(depths=(3, 3, 27, 3), dims=(192, 384, 768, 1536))
+    timm_name = "convnext_large"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
-from redundancy_eval.model_wrappers.families import language_models, slow_tokens
+from redundancy_eval.model_wrappers.families import language_models, slow_tokens, templates
 from redundancy_eval.model_wrappers.families.card import Family
 
 Model = TypeVar("Model", bound="FamilyModel")
@@ -79,6 +79,10 @@ class MultiEncoder(Protocol):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask."""
 
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else."""
+
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder."""
 
@@ -109,13 +113,16 @@ class MultiEncoder(Protocol):
     def prefill(self, visuals: Sequence[Sequence[Visual]], offsets: Sequence[int]) -> AbstractContextManager[Any]:
         """Context in which the language model runs."""
 
+    def answer(self, tokenizer: Any, ids: Sequence[int]) -> str:
+        """The text of an answer."""
+
 
 class FamilyModel(nn.Module):
     """A multi-encoder model, taken apart where masks go in. Subclasses hold the family's computation.
 
     A subclass is made of (config, keep, attention, **settings): the checkpoint's config.json; the encoders to build,
     of those that the checkpoint holds, None for all; `attn_implementation`; and the family's own model arguments but
-    for `encoder_weights`, as `Family.settings` names them. The others cannot be run, only replaced.
+    for card.PLACES, as `Family.settings` names them. The others cannot be run, only replaced.
 
     Attributes:
         family: what is said of it without its code.
@@ -165,6 +172,7 @@ class FamilyModel(nn.Module):
         attention: str = "sdpa",
         config: Mapping[str, Any] | None = None,
         encoder_weights: str | Path | None = None,
+        tokenizer: str | None = None,
         **settings: Any,
     ) -> tuple[Model, Any, weights.LoadReport]:
         """Load a released checkpoint: the model, its tokenizer, and what loading found in the checkpoint itself.
@@ -178,6 +186,7 @@ class FamilyModel(nn.Module):
             config: stands in for the folder's config.json.
             encoder_weights: folder that holds the encoders' own repositories as ORG/NAME, for families whose
                 checkpoints do not hold them; the hub when None.
+            tokenizer: folder or hub id of the tokenizer, for families whose checkpoints do not hold it.
             settings: the family's own model arguments.
 
         Raises:
@@ -185,11 +194,12 @@ class FamilyModel(nn.Module):
         """
         config = hub.read_config(folder) if config is None else config
         cls.family.check(config, str(folder / "config.json"))
+        words = hub.locate_tokenizer(folder, cls.family.tokenizer_of(config), tokenizer)
         with weights.building(folder):
             model = cls(config, keep, attention, **settings)
         places = {
             name: hub.locate_encoder(repository, encoder_weights)
-            for name, repository in (cls.family.repositories or _none)(config).items()
+            for name, repository in cls.family.elsewhere(config).items()
             if keep is None or name in keep
         }
         for name, place in places.items():
@@ -204,9 +214,9 @@ class FamilyModel(nn.Module):
         model.check_weights(folder, places)
         model.restore_buffers()
         weights.settle(model, device)
-        tokenizer = model.read_tokenizer(folder)
-        model.template, model.eos = model.template_for(tokenizer), model.ends(tokenizer)
-        return model, tokenizer, report
+        made = model.read_tokenizer(words)
+        model.template, model.eos = model.template_for(made), model.ends(made)
+        return model, made, report
 
     @staticmethod
     def needed(names: Sequence[str], mask: Collection[str], site: str, **settings: Any) -> tuple[str, ...]:
@@ -217,6 +227,11 @@ class FamilyModel(nn.Module):
     def replaced(mask: Sequence[str], site: str, **settings: Any) -> tuple[str, ...]:
         """Entries that are replaced at a site under a mask: the dropped encoders."""
         return tuple(mask)
+
+    @staticmethod
+    def feeds(mask: Sequence[str], **settings: Any) -> tuple[str, ...]:
+        """Dropped encoders without which a kept one sees something else, such as `sam feeds clip`."""
+        return ()
 
     def shapes(self, site: str) -> dict[str, tuple[int, int]]:
         """(tokens, channels) of a unit of each encoder, at a site."""
@@ -302,7 +317,7 @@ class FamilyModel(nn.Module):
         return language_models.tied(config)
 
     def read_tokenizer(self, folder: Path) -> Any:
-        """The tokenizer of a checkpoint.
+        """The tokenizer in a folder, the checkpoint's or its own.
 
         Raises:
             SetupError: it cannot be read.
@@ -318,6 +333,10 @@ class FamilyModel(nn.Module):
         """Token ids that end an answer; see `eos`."""
         return self.eos
 
+    def answer(self, tokenizer: Any, ids: Sequence[int]) -> str:
+        """The text of an answer, of its token ids."""
+        return templates.text_of(tokenizer, ids)
+
     def whole(self) -> set[str]:
         """Names of the classes that a device map must not split: encoders and the language model's layers."""
         parts = {type(encoder).__name__ for encoder in self.encoders.values()}
@@ -329,10 +348,6 @@ class FamilyModel(nn.Module):
         language.rotary_emb = type(language.rotary_emb)(self.language_model.config)
         for encoder in self.encoders.values():
             encoder.restore_buffers()
-
-
-def _none(config: Mapping[str, Any]) -> Mapping[str, str]:
-    return {}
 
 
 def fill(encoder: Any, place: Path, dtype: torch.dtype, device: torch.device | str) -> weights.LoadReport:

@@ -13,6 +13,8 @@ from redundancy_eval import pruned
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import config_keys
 
+PLACES = ("encoder_weights", "tokenizer")  # arguments that say where files are: of loading, not of the model itself
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -72,6 +74,8 @@ class Family:
         settings: the family's own model arguments, with their meaning.
         published: None where the authors' code for masking the family was not found.
         repositories: reads from a config where the encoders' weights are, if they are not in the checkpoint.
+        tokenizer: reads from a config in which hub repository the tokenizer is, where a release leaves it there; "" for
+            the checkpoint itself.
         images_first: whether all images stand before a prompt's text, wherever the framework has them.
     """
 
@@ -93,6 +97,7 @@ class Family:
     published: Published | None = None
     repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
     images_first: bool = False
+    tokenizer: Callable[[Mapping[str, Any]], str] | None = None
 
     def check(self, config: Mapping[str, Any], where: str = "config.json") -> None:
         """Refuse a config that says anything which is not read here and may decide answers.
@@ -108,6 +113,14 @@ class Family:
         pruned.of_config(config, where)
         released = {key: value for key, value in config.items() if key != pruned.KEY}
         config_keys.check(released, self.keys(config), where)
+
+    def elsewhere(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """The hub repositories of the encoders whose weights are not in a checkpoint, by its config."""
+        return self.repositories(config) if self.repositories else {}
+
+    def tokenizer_of(self, config: Mapping[str, Any]) -> str:
+        """The hub repository of a checkpoint's tokenizer, by its config; "" for the checkpoint itself."""
+        return self.tokenizer(config) if self.tokenizer else ""
 
     def named(self, reference: str) -> Any:
         """What `MODULE:NAME` names, imported only here, as it takes torch.

@@ -176,23 +176,27 @@ class Recording(Generic[Model]):
         """Context in which the model takes an image as an input was recorded, where inputs differ in that."""
         return nullcontext()
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: Model,
-        tokenizer: Any,
-        image: Image.Image,
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: Model, tokenizer: Any) -> Iterator[Check]:
+        """Compare prompt and token ids of an input, with or without an image.
+
+        Args:
+            name: of the input.
+            entry: its entry in inputs.json.
+            model: the recorded model.
+            tokenizer: its tokenizer.
+        """
+        raise NotImplementedError
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Model, image: Image.Image
     ) -> Iterator[Check]:
-        """Compare prompt, token ids and pixels of an input.
+        """Compare pixels of an input that has an image.
 
         Args:
             name: of the input.
             entry: its entry in inputs.json.
             stats: preprocessed_stats.json.
             model: the recorded model.
-            tokenizer: its tokenizer.
             image: of the input.
         """
         raise NotImplementedError

@@ -11,14 +11,16 @@ from typing import Any
 
 from redundancy_eval import masks, pruned
 from redundancy_eval.errors import SetupError
-from redundancy_eval.model_wrappers.checkpoints import hub
+from redundancy_eval.model_wrappers.checkpoints import hub, identity
 from redundancy_eval.model_wrappers.families.card import Family
 from redundancy_eval.pruned import Pruned
 
 GROUP = "redundancy_eval.families"  # of entry points that name a Family each
 HF_MASKED, MASKED = HOOKED = ("hf_masked", "masked")  # models whose encoders the argument `encoders` names
 ABLATIONS = ("zero", "mean", "noise", "shuffle", "predicted")  # what may stand in for a dropped encoder (ablations.py)
-_OURS = ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2")  # folders here, in the order of tables
+_OURS = (  # folders here, in the order of tables
+    "eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm",
+)  # fmt: skip
 
 
 def collected() -> dict[str, Family]:
@@ -112,7 +114,9 @@ def pruned_of(model_id: str, given: Mapping[str, Any]) -> Pruned | None:
 
 
 def folders(model_id: str, given: Mapping[str, Any]) -> dict[str, Path]:
-    """Where the weights are that decide a model's answers: `checkpoint`, and encoders with repositories of their own.
+    """Where that lies which decides a model's answers: `checkpoint`, and what has repositories of its own.
+
+    These are encoders, by their names, and `tokenizer`.
 
     Args:
         model_id: of a family, or `hf_masked`.
@@ -126,9 +130,12 @@ def folders(model_id: str, given: Mapping[str, Any]) -> dict[str, Path]:
     if not pretrained:
         raise SetupError(f"{model_id} needs pretrained= (a hub id or folder)")
     places = {"checkpoint": hub.locate(str(pretrained), given.get("revision"))}
-    if found and found.repositories:
-        for name, repository in found.repositories(hub.read_config(places["checkpoint"])).items():
+    if found and (found.repositories or found.tokenizer):
+        config, folder = hub.read_config(places["checkpoint"]), places["checkpoint"]
+        for name, repository in found.elsewhere(config).items():
             places[name] = hub.locate_encoder(repository, given.get("encoder_weights"))
+        words = hub.locate_tokenizer(folder, found.tokenizer_of(config), given.get("tokenizer"))
+        places |= {} if words == folder else {identity.TOKENIZER: words}
     return places
 
 

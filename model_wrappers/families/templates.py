@@ -3,7 +3,8 @@
 Sources: NVlabs/EAGLE at fef95f1, eagle/conversation.py (templates) and eagle/mm_utils.py:201-214 (tokenisation).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redundancy_eval.errors import SetupError
@@ -24,7 +25,9 @@ class Template:
     Images put in front of a text are joined by `between_images` and ended by `after_images`; `numbered` ones are
     named `<image 1>`, ... where there are several. With `placeholder` = (markup, token) the prompt is tokenised as a
     whole, with the markup for each image, and the token marks its place; else the pieces between images are
-    tokenised on their own. `strip` cuts blanks around turns and prompt.
+    tokenised on their own. `strip` cuts blanks around turns and prompt. With `leading` images stand before all text,
+    after the token that begins it, and no tag is left in the text. With `inside` the system's text stands in the first
+    turn, after the user's mark. `silence` stands for an empty answer.
     """
 
     system: str
@@ -38,17 +41,42 @@ class Template:
     numbered: bool = False
     placeholder: tuple[str, str] | None = None
     strip: bool = False
+    leading: bool = False
+    inside: bool = False
+    silence: str = ""
 
     def render(self, turns: list[str]) -> str:
         """Prompt text for turns user, assistant, ..., user; the assistant's next turn is left open."""
-        text = self.system + self.after_system
+        system = self.system + self.after_system
+        text = self.user + system if self.inside else system
         for index, turn in enumerate(turns):
-            role, after = (self.user, self.after_user) if index % 2 == 0 else (self.assistant, self.after_assistant)
-            text += role + (turn.strip() if self.strip else turn) + after
+            turn = turn.strip() if self.strip else turn
+            if index % 2 == 0:
+                text += ("" if self.inside and index == 0 else self.user) + turn + self.after_user
+            else:
+                text += self.assistant + (turn or self.silence) + self.after_assistant
         text += self.assistant.rstrip(" ")
         return text.strip() if self.strip else text
 
 
+# TRI-ML/prismatic-vlms at 874c5bb, prismatic/models/backbones/llm/prompting/: one for each builder.
+_PRISMATIC = {
+    "prismatic_pure": Template("", "In: ", "Out: ", "", "\n", "</s>"),
+    # the opening tag has one closing bracket, as in the original (llama2_chat_prompter.py:25)
+    "prismatic_llama2": Template(
+        "<<SYS>\nYou are a helpful language and vision assistant. You are able to understand the visual content that "
+        "the user provides, and assist the user with a variety of tasks using natural language.\n<</SYS>>\n\n",
+        "[INST] ",
+        "",
+        "",
+        " [/INST] ",
+        "</s>",
+        inside=True,
+    ),
+    "prismatic_vicuna": Template(_ASSISTANT_SYSTEM, "USER: ", "ASSISTANT: ", " ", " ", "</s>"),
+    "prismatic_mistral": Template("", "[INST] ", "", "", " [/INST] ", "</s>"),
+    "prismatic_phi": Template("<|endoftext|>", "Input: ", "Output: ", "", "\n", "\n<|endoftext|>"),
+}
 TEMPLATES = {
     "vicuna_v1": Template(_ASSISTANT_SYSTEM, "USER: ", "ASSISTANT: ", " ", " ", "</s>"),
     "llama3": Template(
@@ -82,6 +110,18 @@ TEMPLATES = {
         "<|end|>",
         "<|end|>",
     ),
+    # dvlab-research/MGM at 769820c, mgm/conversation.py:298-310, where it is called llama_3. The begin-of-text token is
+    # the tokenizer's; the assistant's role is called `system`, as in training.
+    "mgm_llama_3": Template(
+        "<|start_header_id|>system<|end_header_id|>\n\n"
+        "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+        "provides, and assist the user with a variety of tasks using natural language.",
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|start_header_id|>system<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|eot_id|>",
+        "<|eot_id|>",
+    ),
     # tsb0601/MMVP at 7635005, LLaVA/llava/conversation.py
     "llava_v1": Template(
         _ASSISTANT_SYSTEM.replace("curious user", "curious human").replace("the user's", "the human's"),
@@ -105,6 +145,8 @@ TEMPLATES = {
         placeholder=("<image_placeholder>", "<image_placeholder>"),
         strip=True,
     ),
+    # deepseek-ai/DeepSeek-OCR on the hub, modeling_deepseekocr.py:741 and conversation.py:229; nothing between turns
+    "plain": Template("", "", "", "", "", "", strip=True),
     # NVlabs/Eagle at 783f656, Eagle2_5/eaglevl/conversation.py:189-196, 1113-1128
     "qwen2-chat": Template(
         "<|im_start|>system\nYou are a helpful assistant.",
@@ -117,6 +159,11 @@ TEMPLATES = {
         numbered=True,
         placeholder=("<img><IMG_CONTEXT></img>", "<IMG_CONTEXT>"),
     ),
+    **{name: replace(own, strip=True, leading=True, silence=" ") for name, own in _PRISMATIC.items()},
+    # openvla/openvla at c8f03f4, README.md and modeling_prismatic.py:508: a blank ends the prompt, which becomes the
+    # empty token that predict_action appends.
+    "openvla": Template("", "In: ", "", "", "\nOut: ", "</s>", leading=True),
+    "openvla_v01": Template(_ASSISTANT_SYSTEM, "USER: ", "", " ", " ASSISTANT: ", "</s>", leading=True),
 }
 
 
@@ -146,6 +193,9 @@ def place_images(text: str, images: int, template: Template) -> tuple[str, bool]
     for markup in template.placeholder or ():
         text = text.replace(markup, markup.strip("<>"))  # the model's own markup in a question is just words
     found = text.count(IMAGE)
+    if template.leading:
+        fits = found in (0, images)
+        return IMAGE * images + (text.replace(IMAGE, "") if fits else as_words(text)).strip(), not fits
     if found == images:
         return text, False
     tags = [f"<image {n}>{IMAGE}" if template.numbered and images > 1 else IMAGE for n in range(1, images + 1)]
@@ -164,6 +214,9 @@ def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> l
         markup, token = template.placeholder
         mark = tokenizer.convert_tokens_to_ids(token)
         return [IMAGE_ID if i == mark else i for i in tokenizer(prompt.replace(IMAGE, markup)).input_ids]
+    if template is not None and template.leading:
+        first, *rest = tokenizer(prompt.replace(IMAGE, "")).input_ids
+        return [first, *[IMAGE_ID] * prompt.count(IMAGE), *rest]
     ids: list[int] = []
     slow = getattr(tokenizer, "piece_ids", None)
     for index, piece in enumerate(prompt.split(IMAGE)):
@@ -174,6 +227,11 @@ def tokenize(tokenizer: Any, prompt: str, template: Template | None = None) -> l
             tokens = tokens[1:] if starts_with_bos else tokens
         ids.extend(tokens)
     return ids
+
+
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of an answer's token ids."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def template_for(tokenizer: Any) -> str:

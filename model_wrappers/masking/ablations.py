@@ -29,15 +29,17 @@ from redundancy_eval.model_wrappers.masking.predicted import Predictor, Sums
 
 _SCHEMA = "2"  # 1 had no sums, and the outputs of all images
 _READ = ("1", _SCHEMA)
-_BY_IMAGE = ("noise", "shuffle")
+BY_IMAGE = ("noise", "shuffle")  # drawn for each image
 _OF_SUMS = "places/"  # begins their tensors' names
+_ORIENTATION = 0x0112  # of EXIF; 1: as it lies
 Unit = tuple[str, int]  # what an encoder sees at once: hash of the image, number of the unit within it
 
 
 def image_hash(image: Image.Image) -> str:
-    """Hash of an image's size and pixels."""
+    """Hash of an image's size and pixels, and of how its EXIF data say it is to be turned, which some families do."""
+    turned = image.getexif().get(_ORIENTATION, 1)
     rgb = image.convert("RGB")
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+    return hashlib.sha256(f"{rgb.size}{turned if turned != 1 else ''}".encode() + rgb.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Calibration:
 
 def write(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors."""
-    metadata = {**calibration.identity, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
+    told = {key: value for key, value in calibration.identity.items() if key != "layout"}  # the sums' own
+    metadata = {**told, "schema": _SCHEMA, "images": json.dumps(calibration.images)}
     tensors, sums = dict(calibration.tensors), calibration.sums
     if sums is not None:
         metadata, tensors = {**metadata, "layout": sums.layout.text}, {**tensors, **sums.tensors()}
@@ -141,7 +144,7 @@ class Ablation:
     @property
     def by_image(self) -> bool:
         """Whether it is drawn for each image."""
-        return self.kind in _BY_IMAGE
+        return self.kind in BY_IMAGE
 
     @property
     def by_output(self) -> bool:

@@ -1,7 +1,7 @@
 """What a generation gives: the answers, and how probable the model itself held each of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,12 +67,16 @@ class Likelihood(LogitsProcessor):
 
 
 def answers(
-    tokenizer: Any, prompts: Sequence[int], tokens: Tensor, eos: Sequence[int], likelihood: Likelihood
+    text: Callable[[Sequence[int]], str],
+    prompts: Sequence[int],
+    tokens: Tensor,
+    eos: Sequence[int],
+    likelihood: Likelihood,
 ) -> list[Answer]:
     """Answers from what was generated.
 
     Args:
-        tokenizer: of the model.
+        text: of an answer's ids, without the one that ends it.
         prompts: tokens of each prompt.
         tokens: generated ids (sequences, steps), without the prompts'.
         eos: token ids that end an answer.
@@ -83,10 +87,9 @@ def answers(
         end = next((place for place, token in enumerate(row) if token in eos), None)
         rows.append((row if end is None else row[: end + 1], end))
     totals = likelihood.totals(tokens, [len(ids) for ids, _ in rows])
-    texts = [tokenizer.decode(ids[:end], skip_special_tokens=True).strip() for ids, end in rows]
     return [
-        Answer(text, length, len(ids), end is None, tuple(ids), total)
-        for text, length, (ids, end), total in zip(texts, prompts, rows, totals, strict=True)
+        Answer(text(ids[:end]), length, len(ids), end is None, tuple(ids), total)
+        for length, (ids, end), total in zip(prompts, rows, totals, strict=True)
     ]
 
 

@@ -9,6 +9,7 @@ The prompt is the model's own chat template, the pixels are its own processor's.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from transformers import GenerationConfig
 from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.masking import ablations, generated, hooks
+from redundancy_eval.model_wrappers.masking import ablations, generated, guessing, hooks
 from redundancy_eval.model_wrappers.masking.places import Place
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prompt, not_numbers
 
@@ -59,12 +60,13 @@ class HfMaskedModel:
         self.moved: list[str] = []
         self.first: list[str] = []
         self._images = ""  # hash of the images of the prompt that is answered; for ablations that ask for it
+        self._guessing: guessing.Guessing | None = None  # of that prompt, where stand-ins are guessed
 
     def under(self, mask: Sequence[str]) -> "HfMaskedModel":
         """The same loaded model under another mask."""
         other = copy.copy(self)
         other.mask = tuple(mask)
-        other.cut, other.moved, other.first, other._images = [], [], [], ""
+        other.cut, other.moved, other.first, other._images, other._guessing = [], [], [], "", None
         return other
 
     @property
@@ -104,6 +106,8 @@ class HfMaskedModel:
         units = [(self._images, row) for row in range(len(output))] if output.ndim else []
         if self.ablation.kind == "zero":
             return torch.zeros_like(output)
+        if self._guessing is not None:
+            return self._guessing.stand_in(f"{name}.{number}", output)
         return self.ablation.stand_in(f"{name}.{number}", output.shape[1:], units, output.dtype, output.device)
 
     def inputs(self, batch: Sequence[Prompt], generation: bool = True) -> dict[str, Any]:
@@ -161,11 +165,10 @@ class HfMaskedModel:
             inputs = self.inputs(asked)
             length = inputs["input_ids"].shape[1]
             numbers = Numbers([self.called(prompt) for prompt in asked], self.model.dtype, eos, length)
-            with self._masked(asked), generated.Likelihood(self.model, settings) as likelihood:
+            with self._masked(asked, inputs), generated.Likelihood(self.model, settings) as likelihood:
                 tokens = self.model.generate(**inputs, generation_config=config, logits_processor=[numbers, likelihood])
-            given = generated.answers(
-                tokenizer, inputs["attention_mask"].sum(-1).tolist(), tokens[:, length:], eos, likelihood
-            )
+            text, lengths = partial(templates.text_of, tokenizer), inputs["attention_mask"].sum(-1).tolist()
+            given = generated.answers(text, lengths, tokens[:, length:], eos, likelihood)
             answers |= dict(zip(group, given, strict=True))
         return [answers[i] for i in range(len(batch))]
 
@@ -196,7 +199,7 @@ class HfMaskedModel:
             inputs[key] = torch.cat([inputs[key], fill], dim=1)
         if "token_type_ids" in inputs:
             inputs["token_type_ids"] = torch.cat([inputs["token_type_ids"], torch.zeros_like(said)], dim=1)
-        with self._masked([prompt]):
+        with self._masked([prompt], inputs):
             logits: Tensor = self.model(**inputs).logits[0, -len(ids) - 1 :]
         if not logits.isfinite().all():
             raise not_numbers(self.called(prompt), self.model.dtype)
@@ -210,14 +213,8 @@ class HfMaskedModel:
             SetupError: an encoder's output is no batch of equal units, so no stand-in can be made of a sample.
         """
         (image,) = images
-        found: dict[str, Tensor] = {}
-
-        def record(name: str, number: int, output: Tensor) -> Tensor:
-            found[f"{name}.{number}"] = output.detach().clone()
-            return output
-
-        with hooks.Hooks(self.places, record):
-            self.model(**self.inputs([Prompt("?", (image,))]))
+        recorded = self._recorded(self.encoder_names, self.inputs([Prompt("?", (image,))]))
+        found = {key: calls[-1] for key, calls in recorded.items()}
         counts = {len(output) if output.ndim > 1 else 0 for output in found.values()}
         if len(counts) != 1 or 0 in counts:
             raise SetupError(
@@ -225,14 +222,34 @@ class HfMaskedModel:
             )
         return found
 
+    def _recorded(self, names: Sequence[str], inputs: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+        """What encoders give for inputs, unmasked: `<encoder>.<number of the tensor>` -> a tensor for each call."""
+        found: dict[str, list[Tensor]] = {}
+
+        def record(name: str, number: int, output: Tensor) -> Tensor:
+            found.setdefault(f"{name}.{number}", []).append(output.detach().clone())
+            return output
+
+        with hooks.Hooks({name: self.places[name] for name in names}, record):
+            self.model(**inputs)
+        return found
+
     def called(self, prompt: Prompt) -> str:
         """A prompt under the mask, for messages."""
         return f"{prompt.name or 'prompt'}, drop={self.mask_label}"
 
-    def _masked(self, prompts: Sequence[Prompt]) -> "_Checked":
+    def _masked(self, prompts: Sequence[Prompt], inputs: Mapping[str, Any]) -> "_Checked":
         images = [image for prompt in prompts for image in prompt.images]
-        if self.ablation.kind != "zero":
+        if self.ablation.by_image:
             self._images = " ".join(map(ablations.image_hash, images))
+        if self.ablation.predictor is not None and self.mask and images:
+            if fed := hooks.told(self.mask, self._learn(images[0])):
+                raise SetupError(
+                    f"{fed[0]}, so nothing guessed from what that gives stands in for it (ablation=predicted)"
+                )
+            kept = [name for name in self.encoder_names if name not in self.mask]
+            seen = self._recorded(kept, inputs) if kept else {}
+            self._guessing = guessing.Guessing(self.ablation.predictor, self.mask, seen)
         return _Checked(self.hooks(), lambda: self._learn(images[0]) if images else None)
 
 

@@ -8,6 +8,7 @@ import copy
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -129,6 +130,11 @@ class MaskedModel:
         if not self.mask:
             return {}
         assert self.ablation.predictor is not None
+        more = [n for n in self.model.replaced(self.mask, "encoder", **self.settings) if n not in self.mask]
+        if more:
+            raise SetupError(
+                f"ablation=predicted guesses dropped encoders alone; here {', '.join(more)} is replaced too"
+            )
         shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
         places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
         like = torch.empty(0, dtype=self.dtype, device=self.device)
@@ -201,8 +207,8 @@ class MaskedModel:
         return ids
 
     def feeds(self) -> list[str]:
-        """Nothing: the families' encoders do not see through each other."""
-        return []
+        """Dropped encoders without which a kept one sees something else, `sam feeds clip`."""
+        return list(self.model.feeds(self.mask, **self.settings))
 
     def called(self, prompt: Prompt) -> str:
         """A prompt and the mask, for messages."""
@@ -304,7 +310,8 @@ class MaskedModel:
                 inputs_embeds=inputs, attention_mask=attention, generation_config=config, **{CACHE: past},
                 logits_processor=[Numbers(names, self.dtype, self.eos), likelihood],
             )  # fmt: skip
-        return generated.answers(self.tokenizer, list(map(len, sequences)), tokens, self.eos, likelihood)
+        text = partial(self.model.answer, self.tokenizer)
+        return generated.answers(text, list(map(len, sequences)), tokens, self.eos, likelihood)
 
     @torch.inference_mode()
     def logits(

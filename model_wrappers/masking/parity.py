@@ -1,13 +1,14 @@
 """`redundancy-eval parity`: our port against tensors recorded from the original code.
 
 A recorded folder holds `checkpoint/` (released format; `tiny_overrides.json` where encoders are shrunken), `inputs/`
-(`inputs.json` and the images) and `expected/<input>.safetensors` with tensors named `<condition>/<tensor>`.
-`rows_strideK` after a name means every K-th row. What the conditions and tensors of a family are called stands in its
-`recording.py`. See docs/families.md; `examples/record_eagle.py` writes such a folder.
+(`inputs.json` and the images; `image_file` is null for a prompt without one) and `expected/<input>.safetensors` with
+tensors named `<condition>/<tensor>`. `rows_strideK` after a name means every K-th row. What the conditions and tensors
+of a family are called stands in its `recording.py`. See docs/families.md; `examples/record_eagle.py` writes such a
+folder.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,12 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
         expected_file = folder / "expected" / f"{name}.safetensors"
         if not expected_file.is_file():
             raise SetupError(f"{expected_file} is missing")
-        image = Image.open(folder / "inputs" / entry["image_file"])
+        file = entry["image_file"]  # null: a prompt without an image
+        images = [] if file is None else [Image.open(folder / "inputs" / file)]
         with recorded.as_recorded(model, {**inputs, **entry}):
-            yield from recorded.check_inputs(name, entry, stats, model, tokenizer, image)
+            yield from recorded.check_prompt(name, entry, model, tokenizer)
+            for image in images:
+                yield from recorded.check_pixels(name, entry, stats, model, image)
             for text, tensors in sorted(_by_condition(load_file(expected_file)).items()):
                 try:
                     condition = recorded.condition(text, model)
@@ -68,9 +72,10 @@ def run(folder: Path, tolerance: float) -> Iterator[Check]:
                     model, tokenizer, condition.mask, template=template, eos=eos, site=condition.site,
                     settings=condition.settings,
                 )  # fmt: skip
-                got = recorded.tensors(subject, image)
-                got |= answers(subject, image, recorded.input_ids(entry), inputs["generation"])
-                got |= recorded.prompt_tensors(subject, image, recorded.input_ids(entry))
+                ids = recorded.input_ids(entry)
+                got = answers(subject, images, ids, inputs["generation"])
+                for image in images:
+                    got |= recorded.tensors(subject, image) | recorded.prompt_tensors(subject, image, ids)
                 checks = list(_compare(f"{name} {text}", got, tensors, tolerance))
                 yield from checks
                 worst = max((check.error for check in checks if check.error == check.error), default=0.0)
@@ -95,11 +100,11 @@ def family_of(checkpoint: Path) -> Family:
 
 @torch.inference_mode()
 def answers(
-    subject: MaskedModel, image: Image.Image, ids: list[int], generation: Mapping[str, Any]
+    subject: MaskedModel, images: Sequence[Image.Image], ids: list[int], generation: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """What a recording may hold of the language model: logits of the prompt, greedy tokens and their scores."""
     model = subject.model
-    visuals = subject.visuals([image])
+    visuals = subject.visuals(images) if images else []
     inputs, attention = subject.batch([subject.embed(ids, visuals)])
     config = GenerationConfig(
         **{**generation, "eos_token_id": subject.eos, "pad_token_id": subject.eos[0]},

@@ -110,8 +110,8 @@ class Sums:
         """
         keep, drop = self.layout.index(self.layout.others(dropped)), self.layout.index(dropped)
         with enough_memory(len(self.fit.mean)):
-            parts = [part if device is None else part.to(device) for part in (self.fit, self.held)]
-            return linear.guess(*parts, keep, drop)
+            fit, held = (part if device is None else part.to(device) for part in (self.fit, self.held))
+            return linear.guess(fit, held, keep, drop)
 
     def check(self) -> None:
         """Refuse a sample that tells nothing of how channels go together.
@@ -159,7 +159,7 @@ class Sums:
 
     def tensors(self) -> dict[str, Tensor]:
         """For a file."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for part, own in zip(PARTS, (self.fit, self.held), strict=True):
             found |= {
                 f"places/{part}/count": torch.tensor(own.count),

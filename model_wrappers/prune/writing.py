@@ -19,7 +19,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.base import model_class
-from redundancy_eval.model_wrappers.families.card import Family
+from redundancy_eval.model_wrappers.families.card import PLACES, Family
 from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, stand_ins
 from redundancy_eval.model_wrappers.prune import card, refit, shards, slices
 from redundancy_eval.pruned import Pruned
@@ -84,15 +84,13 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     refitting = ablation == pruned.PREDICTED
     if refitting and before is not None:
         raise SetupError(f"{pretrained} was pruned of {before.label}: refit the whole model, {before.source}")
-    own_settings = {
-        key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key != "encoder_weights"
-    }
+    own_settings = {key: str(fixed[key]) for key in family.settings if fixed.get(key) is not None and key not in PLACES}
     kind = model_class(family)
     still = [name for name in kind.needed(names, mask, site, **own_settings) if name in mask]
     if still:
         raise SetupError(
             f"{still[0]} runs although it is dropped (site={site}: what else is made of its output stays), so dropping "
-            "it saves nothing; global_context=zero, or site=encoder, is another mask without it"
+            f"it saves nothing; {model_id} skips a dropped encoder {family.skipped}"
         )
     source = pretrained if before is None else before.source
     own = Pruned(
@@ -107,7 +105,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         revision=given.get("revision", "") if before is None else before.revision,
     )
     calibration = given.get("calibration")
-    if refitting:
+    if ablation == pruned.PREDICTED:
         if not calibration:
             raise SetupError("ablation=predicted needs calibration=FILE (redundancy-eval calibrate makes one)")
         told = ablations.sample(ablations.identity(Path(calibration)))
@@ -117,11 +115,11 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint, stand_ins.settings(model_id, own_settings))
     instead = stand_ins.read_ablation(ablation, calibration, 0, wanted)
     mine = tuple(name for name in names if name in mask)
-    asked = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
+    found = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
     if instead.predictor is None:
-        return asked
-    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(asked, names)))
-    return replace(asked, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
+        return found
+    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(found, names)))
+    return replace(found, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
@@ -139,13 +137,8 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
         raise SetupError(f"{out} is there already; name a folder that is not, or an empty one")
     config, cut = slices.of(asked.family)(asked.config, asked.mask) if slicing else (dict(asked.config), _whole)
     gone = _gone(asked)
-    if (
-        not slicing
-        and not gone
-        and asked.calibration is None
-        and asked.guessed is None
-        and not asked.family.repositories
-    ):
+    elsewhere = set(asked.mask) & set(asked.family.elsewhere(asked.config))
+    if not slicing and not gone and asked.calibration is None and asked.guessed is None and not elsewhere:
         raise SetupError(f"{asked.folder} holds no weights of {'+'.join(asked.mask)}: it is pruned already")
     fold = _whole if asked.guessed is None or not asked.own.folded else asked.guessed.fold(asked.folder, asked.family)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,15 +151,15 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
     if asked.guessed is not None and not asked.own.folded:
         asked.guessed.write(out / stand_ins.GUESS)
         kept.append(stand_ins.GUESS)
-    before = [path.name for path in hub.weight_files(asked.folder)]
+    before = sum(path.stat().st_size for path in hub.weight_files(asked.folder))
     summary = {
         **asked.own.as_json(),
         "mask": asked.own.label,
         "redundancy-eval": __version__,
         "source_commit": identity.revisions({"checkpoint": asked.folder}).get("checkpoint", ""),
         "tensors_dropped": len(gone),
-        "encoder_weights": "elsewhere" if asked.family.repositories else "in the checkpoint",
-        "bytes": {"before": shards.size(asked.folder, before), "after": written.size},
+        "encoder_weights": "elsewhere" if elsewhere else "in the checkpoint",
+        "bytes": {"before": before, "after": written.size},
         "parameters": written.parameters,
         "files": {name: files.sha256(out / name) for name in kept},
         **({} if asked.guessed is None else {"held_out_r2": asked.guessed.r2}),

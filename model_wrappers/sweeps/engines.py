@@ -156,7 +156,8 @@ class Native:
             shared = []  # a window counts the padding between a prefix and the rest
         names = [self.views[label].called(asked.prompt) for asked, label in batch]
         answers = self.full.decode(sequences, visuals, limit, shared, names=names, **settings)
-        return [Reply(answer, ("cut",) * cut) for answer, cut in zip(answers, cuts, strict=True)]
+        notes = [("cut",) * cut + tuple(self.views[label].feeds()) for cut, (_, label) in zip(cuts, batch, strict=True)]
+        return [Reply(*reply) for reply in zip(answers, notes, strict=True)]
 
     def _outputs(self, pictures: Mapping[str, Image.Image]) -> dict[str, Tensor]:
         """Outputs of all encoders for images, one after the other."""

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from PIL import Image
 
-from redundancy_eval import forms
+from redundancy_eval import forms, masks
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.costs.operations import Costs
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.sweeps import masks, run, sweep
+from redundancy_eval.model_wrappers.masking import ablations
+from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
+from redundancy_eval.model_wrappers.sweeps import run, sweep
 from redundancy_eval.model_wrappers.sweeps.planned import Flops, Memory, Passes, Plan, Prefills, Stored, Task, Work
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
@@ -37,8 +39,8 @@ def make(asked: Settings, framework: Framework) -> Plan:
     Raises:
         SetupError: the settings are wrong, or OUT holds answers of another model.
     """
-    encoders = masks.encoders_of(asked.model, asked.given)
-    labels = masks.read(asked.masks, encoders)
+    encoders = sweep_masks.encoders_of(asked.model, asked.given)
+    labels = sweep_masks.read(asked.masks, encoders)
     with process.silence():
         route = run.start(asked, framework)
         subject = Subject.of(route)  # first: what is wrong with it is found at once
@@ -101,7 +103,7 @@ def numbers(
         expected_new_tokens=(stored and stored.mean_new_tokens) or EXPECTED,
         store=stored,
         flops=None,
-        memory=None if found is None else _memory(subject, found, tasks, batch, memory),
+        memory=None if found is None else _memory(subject, found, labels, tasks, batch, memory),
         assumptions=(),
     )
     plan = replace(plan, flops=None if found is None else _flops(found, plan))
@@ -154,12 +156,12 @@ def _prefills(
         (one.question.text, one.question.generation, None if one.pictures is None else len(one.pictures))
         for one in heard
     }
-    open_to_sharing = subject.given.get("ablation", "zero") in ("zero", "mean")
-    blind = [label for label in labels if not running[label] and open_to_sharing]
+    by_image = subject.given.get("ablation", "zero") in ablations.BY_IMAGE
+    blind = [label for label in labels if not running[label] and not by_image]
     saved = 0 if subject.skeleton is None else len(blind) * (len(heard) - len(alike))
     # The full model once more in half precision; each mask of `masked` is asked by the framework itself.
     half = subject.dtype != torch.float32 and subject.model_id != registry.MASKED
-    again = len(heard) if half and masks.FULL in labels else 0
+    again = len(heard) if half and sweep_masks.FULL in labels else 0
     separate = len(labels) * len(heard)
     return Prefills(
         sweep=separate - saved + again,
@@ -183,7 +185,7 @@ def _flops(found: Costs, plan: Plan) -> Flops:
 
 def _work(found: Costs, plan: Plan, shared: bool) -> Work:
     prefills, questions, count = plan.prefills, max(plan.questions, 1), len(plan.masks)
-    full = sum(label == masks.FULL for label in plan.masks)
+    full = sum(label == sweep_masks.FULL for label in plan.masks)
     # Answers to a question by the full model, and by the others on average.
     of_full = full + (prefills.full_model_again / questions if shared else 0)
     of_others = count - full - (prefills.blind_shared / questions if shared else 0)
@@ -213,7 +215,9 @@ def _work(found: Costs, plan: Plan, shared: bool) -> Work:
     )
 
 
-def _memory(subject: Subject, found: Costs, tasks: Sequence[Task], batch: int, memory: int | None) -> Memory:
+def _memory(
+    subject: Subject, found: Costs, labels: Sequence[str], tasks: Sequence[Task], batch: int, memory: int | None
+) -> Memory:
     """Bytes of what is large."""
     limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 if memory is None else memory
     itemsize = subject.dtype.itemsize
@@ -235,7 +239,20 @@ def _memory(subject: Subject, found: Costs, tasks: Sequence[Task], batch: int, m
         batch_size=batch,
         longest_sequence=round(longest),
         cache_a_batch=round(each * longest * batch),
+        **_guesses(subject, labels),
     )
+
+
+def _guesses(subject: Subject, labels: Sequence[str]) -> dict[str, int]:
+    """Bytes of the linear guesses of masks, in float32, and of the covariances of both parts of the sample."""
+    if subject.given.get("ablation") != "predicted" or subject.skeleton is None:
+        return {}
+    channels = {name: own for name, (_, own) in subject.skeleton.shapes("encoder").items()}
+    total, found = sum(channels.values()), 0
+    for label in labels:
+        dropped = sum(channels[name] for name in masks.dropped(tuple(channels), label))
+        found += 4 * dropped * (total - dropped)
+    return {"stand_ins": found, "covariances": 2 * 8 * total**2}
 
 
 def _stored(

@@ -114,6 +114,11 @@ def _memory_text(told: Memory, dtype: str) -> str:
         f"- keys and values {_bytes(told.cache_a_token)} a token; {_bytes(told.cache_a_batch)} for "
         f"{told.batch_size} sequences of {told.longest_sequence:,} tokens (the longest task)"
     )
+    if told.covariances:
+        lines.append(
+            f"- linear stand-ins {_bytes(told.stand_ins)} for all masks; the covariances that they are solved from "
+            f"{_bytes(told.covariances)}, a few times that while one is solved"
+        )
     return "\n".join(lines)
 
 

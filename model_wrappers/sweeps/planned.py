@@ -89,7 +89,10 @@ class Flops:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of what is large; None where one is not known. `batch_size` and `longest_sequence` are counts."""
+    """Bytes of what is large; None where one is not known. `batch_size` and `longest_sequence` are counts.
+
+    `stand_ins` are the linear guesses of all masks, on the device; `covariances` what they are solved from.
+    """
 
     parameters: int | None
     weights: int | None
@@ -101,6 +104,8 @@ class Memory:
     batch_size: int
     longest_sequence: int
     cache_a_batch: int
+    stand_ins: int = 0
+    covariances: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families.card import PLACES
 from redundancy_eval.model_wrappers.sweeps import folders, masks
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
@@ -131,7 +132,7 @@ def who(
         around: `checkpoint` (its identity) and what `surroundings` tells.
         batch_size: a number or `auto`.
     """
-    paths = ("pretrained", "revision", "encoder_weights", "calibration")  # known by content, not by place
+    paths = ("pretrained", "revision", *PLACES, "calibration")  # known by content, not by place
     decides = {key: value for key, value in model_args.deciding(route.model_arguments).items() if key not in paths}
     here = route.resolved()
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}

@@ -55,4 +55,6 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
             from redundancy_eval.model_wrappers.hosts.lmms_eval import task_images
         images = task_images.spread(str(args.task), args.count)
     print(calibration.make(args.model, arguments, images, args.batch_size, Path(args.out)))
+    if args.task:
+        print(f"the images are those of questions that {args.task} asks; no question and no label was looked at")
     return 0

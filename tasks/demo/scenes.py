@@ -271,6 +271,12 @@ def make_scene(category: str, rng: Random, test: bool) -> dict[str, Any]:
             return {**scene, "paper": rng.choice(PAPERS)}
 
 
+def training_pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Training scenes, drawn, of the categories in turn: (SIZE, SIZE, 3) uint8 each; equal for equal arguments."""
+    rng, kinds = Random(seed), list(CATEGORIES)
+    return [draw(make_scene(kinds[number % len(kinds)], rng, test=False)) for number in range(count)]
+
+
 def ask(category: str, scene: dict[str, Any], rng: Random) -> list[Question]:
     """Every question that the scene answers."""
     return CATEGORIES[category][1](scene, rng)

@@ -15,7 +15,16 @@ from redundancy_eval.model_wrappers.costs import counted
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.prune import writing
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 LOAD = counted.Load((80, 60), 60, 8)
@@ -27,13 +36,20 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
-    }
+        "deepseek_ocr_masked": {
+            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
+        },
+        "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
+        "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
+    }  # fmt: skip
 
 
 def count(model_id, given, which=None, load=LOAD):

@@ -24,7 +24,16 @@ from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 from tests.masking.test_ablations import picture
 
 pytestmark = pytest.mark.models
@@ -45,6 +54,7 @@ def sources(source, tmp_path_factory):
     cambrian, encoders = tiny_cambrian.write(root / "cambrian")
     phi3, _ = tiny_cambrian.write(root / "phi3", "phi3", vocab_size=512)
     imof, towers = tiny_imof.write(root / "imof")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": (source, {}),
         "cambrian_masked": (cambrian, {"encoder_weights": str(encoders)}),
@@ -52,6 +62,9 @@ def sources(source, tmp_path_factory):
         "imof_masked": (imof, {"encoder_weights": str(towers)}),
         "deepseek_vl_masked": (tiny_deepseek_vl.write(root / "deepseek_vl"), {}),
         "eagle2_masked": (tiny_eagle2.write(root / "eagle2"), {}),
+        "deepseek_ocr_masked": (tiny_deepseek_ocr.write(root / "deepseek_ocr"), {"base_size": "128"}),
+        "prismatic_masked": (tiny_prismatic.write(root / "prismatic", "openvla")[0], {}),
+        "mgm_masked": (mgm, {"encoder_weights": str(convnext)}),
     }
 
 
@@ -103,7 +116,7 @@ def logits(subject, name="document 0", template=None):
 
 PARTS = {  # where each family's config describes its language model
     "eagle_masked": "", "cambrian_masked": "", "phi3": "", "imof_masked": "", "deepseek_vl_masked": "text_config.",
-    "eagle2_masked": "llm_config.",
+    "eagle2_masked": "llm_config.", "deepseek_ocr_masked": "", "prismatic_masked": "text_config.", "mgm_masked": "",
 }  # fmt: skip
 
 
@@ -257,8 +270,12 @@ def test_configs_as_released_pass():
 
 
 @pytest.mark.parametrize(
-    "model_id", ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked"]
-)
+    "model_id",
+    [
+        "eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "prismatic_masked",
+        "mgm_masked",
+    ],
+)  # fmt: skip
 def test_rotary_positions_under_old_and_new_keys(sources, tmp_path, model_id):
     folder, options = sources[model_id]
     part = PARTS[model_id]
@@ -437,14 +454,15 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
     folder, options = sources[model_id]
     model = load(folder, model_id, **options).model
     released = set(load_file(folder / "model.safetensors"))
-    own = [name for name in model.state_dict() if not (options and name.startswith("encoders."))]
+    places = registry.folders(model_id.replace("phi3", "cambrian_masked"), {"pretrained": str(folder), **options})
+    elsewhere = tuple(f"encoders.{name}." for name in places)
+    own = [name for name in model.state_dict() if not name.startswith(elsewhere)]
     named = {model.release(name).replace("model.vision_model.", "model.vision_model.vision_model.")
              if model_id == "deepseek_vl_masked" else model.release(name) for name in own}  # fmt: skip
     assert named <= released
     assert all(model.rename(name) is None for name in released - named)
-    for name, tower in getattr(model, "encoders", {}).items() if options else ():
-        places = registry.folders(model_id.replace("phi3", "cambrian_masked"), {"pretrained": str(folder), **options})
-        (weights,) = hub.weight_files(places[name])
+    for name in places.keys() - {"checkpoint"}:
+        tower, (weights,) = model.encoders[name], hub.weight_files(places[name])
         assert {tower.release(key) for key in tower.state_dict()} <= set(load_file(weights)), name
 
 
@@ -452,8 +470,12 @@ def test_every_tensor_has_its_released_name(sources, tmp_path, model_id):
 
 
 @pytest.mark.parametrize(
-    "model_id", ["eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked"]
-)
+    "model_id",
+    [
+        "eagle_masked", "cambrian_masked", "imof_masked", "deepseek_vl_masked", "eagle2_masked", "deepseek_ocr_masked",
+        "prismatic_masked", "mgm_masked",
+    ],
+)  # fmt: skip
 def test_a_tied_head_need_not_be_in_the_file(sources, tmp_path, model_id):
     folder, options = sources[model_id]
     head = next(name for name in load_file(folder / "model.safetensors") if name.endswith(HEAD))

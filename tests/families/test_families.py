@@ -16,7 +16,17 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin as lmms_eval_plugin
 from redundancy_eval.readers import find
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_hf,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.framework
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
@@ -30,6 +40,8 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkpoints")
     cambrian, cambrian_encoders = tiny_cambrian.write(root / "cambrian")
     imof, imof_encoders = tiny_imof.write(root / "imof")
+    prismatic, prismatic_encoders = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     ocr, llava = tiny_hf.unlimited_ocr(root / "ocr"), tiny_hf.llava(root / "llava")
     return {
         "eagle_masked": f"pretrained={tiny.write(root / 'eagle')},long_prompt=cut",
@@ -37,6 +49,9 @@ def checkpoints(tmp_path_factory):
         "imof_masked": f"pretrained={imof},encoder_weights={imof_encoders}",
         "deepseek_vl_masked": f"pretrained={tiny_deepseek_vl.write(root / 'deepseek')},long_prompt=cut",
         "eagle2_masked": f"pretrained={tiny_eagle2.write(root / 'eagle2')}",
+        "deepseek_ocr_masked": f"pretrained={tiny_deepseek_ocr.write(root / 'deepseek_ocr')},base_size=128",
+        "prismatic_masked": f"pretrained={prismatic},encoder_weights={prismatic_encoders},long_prompt=cut",
+        "mgm_masked": f"pretrained={mgm},encoder_weights={convnext},long_prompt=cut",
         "hf_masked": f"pretrained={ocr},encoders={OCR}",
         "masked": f"base=llava_hf,encoders={CLIP},pretrained={llava},device_map=cpu,dtype=float32",
     }

@@ -212,7 +212,11 @@ def test_demo_prints_and_writes_the_tables(tmp_path):
     assert len(content["scores"]) == 16 and content["documents"]["demo OCR"] == 8
     runs = sorted(path.name for path in (tmp_path / "demo_results" / "runs").glob("drop-*"))
     assert len(runs) == 16 and "drop-none" in runs and "drop-clip+eva02" in runs
-    again = command("redundancy-eval", "report", "demo_results/runs", "-o", "again", cwd=tmp_path)
+    guessed = sorted(path.name for path in (tmp_path / "demo_results" / "runs-predicted").glob("drop-*"))
+    assert guessed == ["drop-all", "drop-clip", "drop-convnext", "drop-eva02", "drop-pix2struct"]
+    assert "Relied on and needed" in done.stdout and "|ablation:predicted|calibration:" in done.stdout
+    both = [f"demo_results/{name}" for name in ("runs", "runs-predicted")]
+    again = command("redundancy-eval", "report", *both, "-o", "again", cwd=tmp_path)
     assert "Signature" in again.stdout
     assert (tmp_path / "again" / "cur.csv").read_bytes() == (tables / "cur.csv").read_bytes()
     (tmp_path / "other").mkdir()

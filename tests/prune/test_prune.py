@@ -20,7 +20,16 @@ from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 
@@ -38,13 +47,20 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
         "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
         "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
         "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
         "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
-    }
+        "deepseek_ocr_masked": {
+            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
+        },
+        "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
+        "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
+    }  # fmt: skip
 
 
 def load(model_id, given, **more):

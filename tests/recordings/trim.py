@@ -2,9 +2,10 @@
 
     python tests/recordings/trim.py ../shared/golden
 
-Of each family one recording, of it the one input that was recorded under every mask, of the checkpoint the tensors that
-the port reads. Recorded tensors of more than a few kilobytes keep every K-th row (`name/rows_strideK`, as the full
-ones do). Values are not touched. The manifests of full-size names and shapes are copied.
+Of each family one recording, of it the one input that was recorded under every mask (or those that INPUTS names), of
+the checkpoint the tensors that the port reads. Recorded tensors of more than a few kilobytes keep every K-th row
+(`name/rows_strideK`, as the full ones do). Values are not touched. The manifests of full-size names and shapes are
+copied.
 """
 
 import argparse
@@ -25,7 +26,14 @@ from redundancy_eval.model_wrappers.masking import parity
 HERE = Path(__file__).parent
 CHOSEN = {
     "eagle": "x4plus_tiny", "cambrian": "llama3_tiny", "imof": "vicuna_tiny", "deepseek_vl": "tiny", "eagle2": "tiny",
+    "deepseek_ocr": "tiny", "prismatic": "dinosiglip384_tiny",
+    "mgm": "vicuna_hd_tiny",
 }  # fmt: skip
+INPUTS = {  # where it is not the smallest with all conditions
+    "deepseek_ocr": ("j", "k"),  # tiles; no image
+    "prismatic": ("b",),  # two turns, and an image that is no single pixel
+}
+BUILDERS = "prompt_builders.json"  # Prismatic's prompts
 MOST = 4096  # bytes of a recorded tensor
 
 
@@ -58,28 +66,33 @@ def strided(name: str, value: Tensor) -> tuple[str, Tensor]:
     return f"{name}/rows_stride{factor}", value[::factor].contiguous()
 
 
-def trim(full: Path, small: Path) -> None:
-    """Make one small recording."""
+def trim(full: Path, small: Path, inputs: tuple[str, ...] = ()) -> None:
+    """Make one small recording, of these inputs; by default of the smallest with all conditions."""
     shutil.rmtree(small, ignore_errors=True)
-    for part in ("checkpoint", "towers"):
+    for part in ("checkpoint", "towers", "llm"):
         if (full / part).is_dir():
             shutil.copytree(full / part, small / part)
     listed = json.loads((full / "inputs" / "inputs.json").read_text(encoding="utf-8"))
     sizes = {name: (full / "expected" / f"{name}.safetensors").stat().st_size for name in listed["inputs"]}
     read = {name: load_file(full / "expected" / f"{name}.safetensors") for name in sizes}
     conditions = {name: len(parity._by_condition(tensors)) for name, tensors in read.items()}
-    name = max(sizes, key=lambda name: (conditions[name], -sizes[name]))
-    listed["inputs"] = {name: listed["inputs"][name]}
+    chosen = inputs or (max(sizes, key=lambda name: (conditions[name], -sizes[name])),)
+    listed["inputs"] = {name: listed["inputs"][name] for name in chosen}
     (small / "inputs").mkdir()
     (small / "expected").mkdir()
     (small / "inputs" / "inputs.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    shutil.copy(full / "inputs" / listed["inputs"][name]["image_file"], small / "inputs")
+    for entry in listed["inputs"].values():
+        if entry["image_file"] is not None:
+            shutil.copy(full / "inputs" / entry["image_file"], small / "inputs")
+    if (full / "inputs" / BUILDERS).is_file():
+        shutil.copy(full / "inputs" / BUILDERS, small / "inputs")
     stats = full / "inputs" / "preprocessed_stats.json"
     if stats.is_file():
         told = json.loads(stats.read_text(encoding="utf-8"))
-        mine = {key: value for key, value in told.items() if key.partition("/")[0] in (name, "")}
+        mine = {key: value for key, value in told.items() if key.partition("/")[0] in (*chosen, "")}
         (small / "inputs" / stats.name).write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
-    save_file(dict(strided(*item) for item in read[name].items()), small / "expected" / f"{name}.safetensors")
+    for name in chosen:
+        save_file(dict(strided(*item) for item in read[name].items()), small / "expected" / f"{name}.safetensors")
     loaded = read_by_the_port(small)
     for path in small.rglob("*.safetensors"):
         if path.parent.name != "expected":
@@ -92,7 +105,7 @@ def main() -> None:
     parser.add_argument("golden", type=Path, help="folder of the full recordings")
     golden = parser.parse_args().golden
     for family, name in CHOSEN.items():
-        trim(golden / family / name, HERE / family / name)
+        trim(golden / family / name, HERE / family / name, INPUTS.get(family, ()))
         shutil.copytree(golden / family / "manifests", HERE / family / "manifests", dirs_exist_ok=True)
         size = sum(path.stat().st_size for path in (HERE / family).rglob("*") if path.is_file())
         print(f"{family:<12} {size / 2**20:.2f} MiB")

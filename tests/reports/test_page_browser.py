@@ -11,7 +11,7 @@ import pytest
 from redundancy_eval.answers import Asked
 from redundancy_eval.reports import page
 from redundancy_eval.reports.page import drill
-from tests.reports.made_up import ENCODERS, changed, subject
+from tests.reports.made_up import ENCODERS, changed, subject, with_stand_ins
 from tests.reports.test_page import MadeUp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,15 +70,17 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Three pages: of one model, of three, and of hostile texts."""
+    """Pages of one model, of one with stand-ins, of three, and of hostile texts."""
     folder, four = tmp_path_factory.mktemp("pages"), subject(documents=60)
     others = [
         subject("B", encoders=("siglip", "clip"), documents=30, seed=1),
         subject("C", encoders=("mine", "sam"), documents=30),
     ]
     page.write([four], folder / "one.html", {four.name: drill.sample(four, MadeUp())})
+    page.write([with_stand_ins(four)], folder / "needs.html", {four.name: drill.sample(four, MadeUp())})
     page.write([four, *others], folder / "three.html", {four.name: drill.sample(four, MadeUp())})
     bad = [hostile(text, number) for number, text in enumerate(HOSTILE)]
+    bad = [with_stand_ins(each) if number % 2 else each for number, each in enumerate(bad)]
     page.write(bad[:1], folder / "hostile.html", {bad[0].name: drill.sample(bad[0], Hostile(), most=20)})
     page.write(bad, folder / "hostile-all.html")
     return folder
@@ -117,7 +119,7 @@ def overflow(tab):
     return tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-@pytest.mark.parametrize("name", ["one", "three", "hostile", "hostile-all"])
+@pytest.mark.parametrize("name", ["one", "needs", "three", "hostile", "hostile-all"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_closed_and_within_its_window(chromium, made, name, width, scheme):
@@ -228,7 +230,7 @@ def test_it_prints_on_white_without_controls(chromium, made):
     tab.context.close()
 
 
-@pytest.mark.parametrize("name", ["one", "three"])
+@pytest.mark.parametrize("name", ["one", "needs", "three"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there (npm install axe-core, or AXE_CORE=axe.min.js)")
 def test_axe_finds_nothing(chromium, made, name, width, scheme):

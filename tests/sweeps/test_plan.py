@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +36,17 @@ from redundancy_eval.model_wrappers.sweeps.planned import Plan, Task
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.subject import Subject
 from redundancy_eval.store import HEADER, Store
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_imof, vlmevalkit_data
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+    vlmevalkit_data,
+)
 from tests.helpers.runs import DEMO_TASKS
 from tests.hosts.test_demo_benchmark import CATEGORIES, read
 
@@ -279,12 +289,17 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     cambrian, towers = tiny_cambrian.write(root / "cambrian")
     imof, imof_towers = tiny_imof.write(root / "imof")
+    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
+    mgm, convnext = tiny_mgm.write(root / "mgm")
     return {
         "eagle_masked": {"pretrained": tiny.write(root / "eagle")},
         "cambrian_masked": {"pretrained": cambrian, "encoder_weights": towers},
         "imof_masked": {"pretrained": imof, "encoder_weights": imof_towers},
         "deepseek_vl_masked": {"pretrained": tiny_deepseek_vl.write(root / "deepseek")},
         "eagle2_masked": {"pretrained": tiny_eagle2.write(root / "eagle2"), "max_tiles": "3"},
+        "deepseek_ocr_masked": {"pretrained": tiny_deepseek_ocr.write(root / "ocr"), "max_tiles": "2"},
+        "prismatic_masked": {"pretrained": prismatic, "encoder_weights": prismatic_towers},
+        "mgm_masked": {"pretrained": mgm, "encoder_weights": convnext},
     }
 
 
@@ -307,13 +322,13 @@ def test_operations_are_those_that_torch_counts(checkpoints, model_id):
     pixels = model.preprocess([image], model.encoder_names)
     for name in model.encoder_names:
         spent = counted(lambda name=name: model.encode(pixels, [name]))[1]
-        # Encoders with repositories of their own are told by the table, where they are the released ones.
-        assert found.encoders[name] == (None if "encoder_weights" in given else spent)
+        # Encoders that their own repositories describe are told by the table, where they are the released ones.
+        assert found.encoders[name] == (spent if bare.encoders else None)
     outputs = loaded.encode([image], model.encoder_names)
     assert found.outputs == sum(output.numel() for output in outputs.values())
     (visual,), spent = counted(lambda: loaded.visuals([image], outputs))
     assert (found.visual_tokens, found.fusion) == (len(visual.embeddings), spent)
-    if "encoder_weights" not in given:
+    if bare.encoders:
         assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
 
     prompt = torch.randn(1, 40, model.language_model.config.hidden_size)
@@ -347,8 +362,14 @@ def test_released_sizes_cost_what_the_table_of_families_says():
     assert found.language.cache(2) == 2 * 32 * 4096 * 2
     tasks = [Task("t", 1, 1, 1, 0, {"100": 1}, 76.0, 1100.0)]
     subject = Subject("eagle_masked", {"pretrained": "demo"}, "cuda", torch.bfloat16, model, found, None, "")
-    told = plan._memory(subject, found, tasks, 8, 2**30)
+    labels = ["none", "clip", "all"]
+    told = plan._memory(subject, found, labels, tasks, 8, 2**30)
     assert told.cache_a_batch == 8 * 1200 * 2 * 32 * 4096 * 2 and told.images_kept == 2**30 // (1024 * 7680 * 2)
+    assert told.stand_ins == told.covariances == 0
+    subject = replace(subject, given={"pretrained": "demo", "ablation": "predicted"})
+    guessed = plan._memory(subject, found, labels, tasks, 8, 2**30)
+    assert guessed.stand_ins == 4 * 1024 * (7680 - 1024) and guessed.covariances == 2 * 8 * 7680**2
+    assert "linear stand-ins 26.0 MiB for all masks" in plan_text._memory_text(guessed, "bfloat16")
 
 
 # --- images --------------------------------------------------------------------------------------------------------

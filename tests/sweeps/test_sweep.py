@@ -35,7 +35,17 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.store import Key, Store, Stored
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_hf,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
@@ -49,9 +59,17 @@ ENCODERS = {
     "imof projected": ("clip", "dinov2"),
     "deepseek_vl": ("sam", "siglip"),
     "eagle2": ("siglip", "convnext"),
+    "deepseek_ocr": ("clip", "sam"),
+    "deepseek_ocr cut": ("clip", "sam"),
+    "prismatic": ("dinov2", "siglip"),
+    "mgm": ("clip", "convnext"),
+    "mgm projected": ("clip", "convnext"),
     "hf": ("sam", "clip"),
 }
-ONE_IMAGE = ("cambrian", "cambrian projected", "imof", "imof projected")
+ONE_IMAGE = (
+    "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut", "prismatic", "mgm",
+    "mgm projected",
+)  # fmt: skip
 
 
 def picture(seed, size=(60, 50)):
@@ -107,10 +125,17 @@ def made(tmp_path_factory):
             return dict(zip(("pretrained", "encoder_weights"), tiny_cambrian.write(folder), strict=True))
         if family == "imof":
             return dict(zip(("pretrained", "encoder_weights"), tiny_imof.write(folder), strict=True))
+        if family == "mgm":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_mgm.write(folder), strict=True))
         if family == "deepseek_vl":
             return {"pretrained": tiny_deepseek_vl.write(folder)}
+        if family == "prismatic":
+            return dict(zip(("pretrained", "encoder_weights"), tiny_prismatic.write(folder), strict=True))
         if family == "eagle2":
             return {"pretrained": tiny_eagle2.write(folder)}
+        if family == "deepseek_ocr":
+            chain = {"chain": "cut"} if kind.endswith("cut") else {}
+            return {"pretrained": tiny_deepseek_ocr.write(folder), "base_size": "128", **chain}
         return {"pretrained": tiny_hf.unlimited_ocr(folder), "encoders": OCR}
 
     def get(kind):
@@ -138,7 +163,7 @@ def alone(model, arguments, label, asked):
         before = {note: len(names) for note, names in lists.items()}
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])
-        notes += tuple(subject.feeds()) if isinstance(subject, hf.HfMaskedModel) else ()
+        notes += tuple(subject.feeds())
         found[one.document] = (answer.text, answer.prompt_tokens, answer.new_tokens, answer.capped, notes, answer.ids)
     return found
 
@@ -271,7 +296,7 @@ def test_every_mask_answers_as_a_model_of_its_own(made, expected, kind, tmp_path
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "eagle2"])
+@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "eagle2", "deepseek_ocr cut"])
 def test_the_batch_size_changes_no_answer(made, expected, kind, batch_size, tmp_path):
     asked = questions(kind)
     with store(tmp_path) as kept, watching() as seen:
@@ -301,12 +326,27 @@ def test_answers_are_those_of_the_masks_that_were_asked_for(made, expected, tmp_
             done.answer(asked[0], "none")
 
 
-@pytest.mark.parametrize("kind", ["mean", "noise", "shuffle"])
-@pytest.mark.parametrize("family", ["eagle", "cambrian projected", "eagle2", "hf"])
+ABLATED = [
+    (k, f)
+    for f in ("eagle", "cambrian projected", "eagle2", "deepseek_ocr", "hf")
+    for k in ("mean", "noise", "shuffle")
+]
+PREDICTED = [
+    ("predicted", family)
+    for family in ("eagle", "cambrian", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic")
+]
+
+
+@pytest.mark.parametrize(("kind", "family"), ABLATED + PREDICTED)
 def test_ablations_are_those_of_separate_runs(made, expected, family, kind, images, tmp_path):
     model, arguments = made(family)
     file = tmp_path / "calibration.safetensors"
     given = ",".join(f"{key}={value}" for key, value in {**arguments, "device": "cpu"}.items())
+    if kind == "predicted":  # a few images have fewer places than channels
+        images = tmp_path / "more"
+        images.mkdir()
+        for seed in range(1, 13):
+            picture(seed, (60 + 90 * (seed % 2), 50)).save(images / f"{seed}.png")
     assert main(["calibrate", "--model", model, "--model_args", given, "--images", str(images), "-o", str(file)]) == 0
     # Not every seed will do for `hf`: SAM feeds CLIP, and where both stand-ins are of one image nothing is masked.
     ablated = {**arguments, "ablation": kind, "calibration": str(file), "ablation_seed": "4"}
@@ -316,7 +356,9 @@ def test_ablations_are_those_of_separate_runs(made, expected, family, kind, imag
         fill(lambda _: (model, ablated), family, kept, asked)
         agree(lambda _: (model, ablated), wanted, kept, asked, family)
     blindly = Counter(name for label, name in seen.asked if label == "all")
-    shared = {"eagle": 2, "eagle2": 1}.get(family, 0) if kind == "mean" else 0
+    constant = kind in ("mean", "predicted")
+    blind = {"eagle": 2, "eagle2": 1, "deepseek_vl": 2, "cambrian": 1, "imof": 2, "deepseek_ocr": 2, "prismatic": 2}
+    shared = blind.get(family, 0) if constant else 0
     assert sum(blindly.values()) == len(asked) - shared
     if family != "eagle2":
         zeros = expected(family)
@@ -335,7 +377,9 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2"])
+@pytest.mark.parametrize(
+    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm"]
+)
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)
@@ -522,8 +566,8 @@ def test_the_all_dropped_mask_is_answered_once_for_a_prompt(made, kind, tmp_path
     put = Counter(label for label, _ in seen.asked)
     assert {put.pop(label) for label in labels(kind) if label != "all"} == {2 * len(names)}
     # The text of `plain` comes with a picture of the same size and with a wide one, whose layout some families see.
-    layouts = {"cambrian": 5, "eagle2": 5, "eagle": 4, "imof": 4, "deepseek_vl": 4}
-    assert put == {"all": layouts.get(kind, 4 if kind == "imof projected" else 2 * len(names))}
+    layouts = {"cambrian": 5, "eagle2": 5, "cambrian projected": 2 * len(names), "hf": 2 * len(names)}
+    assert put == {"all": layouts.get(kind, 4)}
     assert {told(kept.get(one.key("all"))) for one in again} == {
         told(kept.get(one.key("all"))) for one in questions(kind, names)
     }

@@ -42,16 +42,8 @@ class CambrianRecording(Recording[Cambrian]):
         """
         return site_condition(text, model, _SITES)
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: Cambrian,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids, place of the image and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: Cambrian, tokenizer: Any) -> Iterator[Check]:
+        """Prompt, token ids and place of the image of an input."""
         template = templates.template(entry["conv_template"])
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt"])
@@ -62,6 +54,11 @@ class CambrianRecording(Recording[Cambrian]):
         # recorded of it is only reached here, past the check.
         in_place = entry["image_token_position"] == entry["config_image_position"]
         yield same(f"{name} prompt is taken", _taken(model, ids), in_place)
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Cambrian, image: Image.Image
+    ) -> Iterator[Check]:
+        """Pixels of an input for each encoder, and the grid that is left of its image."""
         (size,) = model.layouts([image])
         for encoder, tower in model.towers.items():
             pixels, recorded = tower.preprocess([image])[0], stats.get(f"{name}/{encoder}/pixel_values")

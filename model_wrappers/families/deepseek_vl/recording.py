@@ -27,16 +27,8 @@ SUMMARY = ("mean", "std", "min", "max")
 class DeepseekVlRecording(Recording[DeepseekVl]):
     """How recordings of the original code call things."""
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: DeepseekVl,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: DeepseekVl, tokenizer: Any) -> Iterator[Check]:
+        """Prompt and token ids of an input."""
         template = templates.template(model.template)
         markup = (template.placeholder or (templates.IMAGE,))[0]
         turns = [message["content"].replace(markup, templates.IMAGE) for message in entry["messages"][:-1]]
@@ -48,6 +40,11 @@ class DeepseekVlRecording(Recording[DeepseekVl]):
         expanded = [i for token in ids for i in ([mark] * tokens if token == templates.IMAGE_ID else [token])]
         yield same(f"{name} token ids with the image's", expanded, entry["input_ids"])
         yield same(f"{name} end token", model.eos, (entry["eos_token_id"],))
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: DeepseekVl, image: Image.Image
+    ) -> Iterator[Check]:
+        """Pixels of an input."""
         recorded = stats.get(f"{name}/high_pixels")
         if recorded:
             uint8 = hashlib.sha256(model.preprocess_uint8(image).transpose(2, 0, 1).tobytes()).hexdigest()

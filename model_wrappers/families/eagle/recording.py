@@ -21,16 +21,8 @@ from redundancy_eval.model_wrappers.families.recording import (
 class EagleRecording(Recording[Eagle]):
     """How recordings of the original code call things."""
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: Eagle,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: Eagle, tokenizer: Any) -> Iterator[Check]:
+        """Prompt and token ids of an input."""
         template = templates.template(entry["conv_template"])
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt"])
@@ -38,6 +30,11 @@ class EagleRecording(Recording[Eagle]):
             f"{name} template chosen from the checkpoint", templates.template_for(tokenizer), entry["conv_template"]
         )
         yield same(f"{name} token ids", templates.tokenize(tokenizer, text, template), entry["input_ids"])
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Eagle, image: Image.Image
+    ) -> Iterator[Check]:
+        """Pixels of an input."""
         pixels = model.preprocess([image])["shared"][0]
         yield from same_pixels(name, model.preprocess_uint8(image), pixels, stats.get(f"{name}/pixel_values"))
 

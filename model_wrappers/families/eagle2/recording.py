@@ -44,22 +44,19 @@ class Eagle2Recording(Recording[Eagle2]):
         finally:
             model.max_tiles, model.thumbnail = loaded
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: Eagle2,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids, tiles and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: Eagle2, tokenizer: Any) -> Iterator[Check]:
+        """Prompt and token ids of an input."""
         template = templates.template(entry["conv_template"])
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt_before_expansion"])
         yield same(f"{name} template of the family", model.template, entry["conv_template"])
         yield same(f"{name} token ids", templates.tokenize(tokenizer, text, template), self.input_ids(entry))
         yield same(f"{name} end of an answer", model.eos, (entry["eos_token_id"],))
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: Eagle2, image: Image.Image
+    ) -> Iterator[Check]:
+        """Tiles and pixels of an input."""
         (layout,) = model.layouts([image])
         yield same(f"{name} tiles", [layout.columns, layout.rows], entry["tile_grid_columns_rows"])
         yield same(f"{name} tiles with thumbnail", layout.tiles, entry["n_tiles_with_thumbnail"])

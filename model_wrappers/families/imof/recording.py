@@ -40,21 +40,18 @@ class IMofRecording(Recording[IMof]):
         """
         return site_condition(text, model, _SITES)
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: IMof,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids and pixels of an input; sets the model's image_mode, which is recorded for each."""
-        model.image_mode = "pad" if entry["preprocess"].startswith("pad") else "crop"
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: IMof, tokenizer: Any) -> Iterator[Check]:
+        """Prompt and token ids of an input."""
         template = templates.template(entry["conv_template"])
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt"])
         yield same(f"{name} token ids", templates.tokenize(tokenizer, text, template), entry["input_ids"])
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: IMof, image: Image.Image
+    ) -> Iterator[Check]:
+        """Pixels of an input; sets the model's image_mode, which is recorded for each."""
+        model.image_mode = "pad" if entry["preprocess"].startswith("pad") else "crop"
         pixels = model.preprocess([image])["shared"][0]
         yield from same_pixels(name, model.preprocess_uint8(image), pixels, stats.get(f"{name}/pixel_values"))
 

@@ -15,20 +15,17 @@ from two_towers.model import TwoTowers
 class TwoTowersRecording(Recording[TwoTowers]):
     """Conditions are the usual ones: `nomask`, `zero:vit`, `zero:convnext`, `all_masked`."""
 
-    def check_inputs(
-        self,
-        name: str,
-        entry: Mapping[str, Any],
-        stats: Mapping[str, Any],
-        model: TwoTowers,
-        tokenizer: Any,
-        image: Image.Image,
-    ) -> Iterator[Check]:
-        """Prompt, token ids and pixels of an input."""
+    def check_prompt(self, name: str, entry: Mapping[str, Any], model: TwoTowers, tokenizer: Any) -> Iterator[Check]:
+        """Prompt and token ids of an input."""
         template = templates.template(model.template)
         text = template.render(entry["messages"])
         yield same(f"{name} prompt text", text, entry["prompt"])
         yield same(f"{name} token ids", templates.tokenize(tokenizer, text, template), entry["input_ids"])
+
+    def check_pixels(
+        self, name: str, entry: Mapping[str, Any], stats: Mapping[str, Any], model: TwoTowers, image: Image.Image
+    ) -> Iterator[Check]:
+        """Pixels of an input."""
         pixels = model.preprocess([image], model.encoder_names)["shared"][0]
         yield from same_pixels(name, resize(image, model.image_size), pixels, stats.get(f"{name}/pixel_values"))
 

@@ -1,0 +1,1 @@
+"""MGM (Mini-Gemini)."""

@@ -1,0 +1,1 @@
+"""Prismatic and OpenVLA."""
