@@ -13,6 +13,7 @@ from redundancy_eval import files, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 
 NAME, SCHEMA = "explain.json", 1
+KINDS = ("divergence", "attention", "similarity")  # of what is measured
 _DIGITS = 7  # significant ones of a value; float32 holds no more
 # Arguments that name places, which the checkpoint's name and the sample stand for.
 _PLACES = ("pretrained", "encoder_weights", "calibration")
@@ -79,7 +80,7 @@ MEASURES = {
     "attention_kl": Measure("attention KL from the full model", "nats"),
     "attention_js": Measure("attention Jensen-Shannon divergence", "nats"),
     "attention_mass": Measure("attention on visual tokens", "share"),
-    "attention_infinite": Measure("attention KL infinite in float16", "share of documents"),
+    "attention_infinite": Measure("attention KL of a head infinite in float16", "share of documents"),
 }
 # Of an encoder.
 ENCODER_MEASURES = {

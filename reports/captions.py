@@ -97,12 +97,12 @@ _ABOUT = {
         "alone but where it is kept alone. None tells an encoder that harms from one that helps (docs/explain.md).",
         "Brackets: {level} % intervals over questions, clustered by image, each for itself.",
     ),
-    "agreement": (
+    "explain_agreement": (
         "Rank correlation with CUR, which needs labels; kept alone, the least stands for the greatest CUR. By chance: "
         "the share of orders of the encoders that agree as well. With few encoders an agreement says little about "
         "other models.",
-        "Brackets: {level} % of draws of CUR and measure, as if other documents were asked; the encoders are taken as "
-        "given.",
+        "Brackets: {level} % intervals from {resamples} resamples of the documents, clustered by image or group; the "
+        "encoders are taken as given.",
     ),
     "changed": ("Share of answers whose score is another than the full model's.", _SINGLE),
 }  # fmt: skip
@@ -137,10 +137,10 @@ def of(stem: str, models: Sequence[Model], settings: Settings) -> tuple[str, str
     given = {
         "level": f"{100 * settings.level:g}",
         "margin": f"{100 * settings.margin:g}",
-        "resamples": f"{RESAMPLES:,}",
-        "compared": _compared(models),
         "need": _NEED.format(margin=f"{100 * settings.margin:g}")
         + _RETRAINED * any(model.retrained for model in models),
+        "resamples": f"{RESAMPLES:,}",
+        "compared": _compared(models),
         "relied": _RELIED.format(ablation=replaced) if ablations else "",
     }
     more = _UNPAIRED.format(names=unpaired) if unpaired and brackets else ""

@@ -12,7 +12,7 @@ from redundancy_eval.reports.tables import Row, Table
 from redundancy_eval.uncertainty import Number
 from redundancy_eval.uncertainty.measures import MEAN, Beside
 
-STEMS = EXPLAIN, AGREEMENT = ("explain", "agreement")
+STEMS = EXPLAIN, AGREEMENT = ("explain", "explain_agreement")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def agreement(models: Sequence[Model]) -> Table:
             )  # fmt: skip
     columns = ("Kendall's tau", "Spearman's rho", "by chance", "rho over encoders in categories")
     return Table(
-        AGREEMENT, "Do these measures order encoders as CUR does?", "measure", columns, tuple(rows),
+        AGREEMENT, "Inside the model: rank correlation with CUR", "measure", columns, tuple(rows),
         records=tuple(records),
     )  # fmt: skip
 
@@ -107,9 +107,9 @@ def _cell(number: Number | None, digits: int) -> Cell:
 
 
 def _decimals(numbers: Iterable[Number]) -> int:
-    """So many that the largest number of a column has three digits that count."""
-    largest = max((abs(each.value) for each in numbers if math.isfinite(each.value)), default=0.0)
-    return 2 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+    """So many, from two to four, that the smallest number of a column has two digits that count."""
+    smallest = min((abs(each.value) for each in numbers if math.isfinite(each.value) and each.value), default=1.0)
+    return min(4, max(2, 1 - math.floor(math.log10(smallest))))
 
 
 def _ends(number: Number, name: str) -> Mapping[str, float]:

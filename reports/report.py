@@ -98,8 +98,8 @@ def _tables(found: Sequence[Model], settings: Settings) -> list[Table]:
         of_scores.selection(found), of_scores.keeps(found), of_encoders.floor(found), of_encoders.corrected(found),
         shapley, of_encoders.pairs(found), *([of_encoders.shared(found)] if shapley.is_empty else []),
         of_scores.router(found), of_encoders.changed(found), without_labels.without_labels(found),
-        without_labels.ranks(found), of_scores.benchmarks(found),
-        of_measures.explain(found), of_measures.agreement(found),
+        without_labels.ranks(found), of_measures.explain(found), of_measures.agreement(found),
+        of_scores.benchmarks(found),
     ]  # fmt: skip
     kept = [table for table in made if table.rows and (table.stem in _ALWAYS or not table.is_empty)]
     return [_captioned(table, found, settings) for table in kept]

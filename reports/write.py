@@ -84,12 +84,12 @@ def check_out(out: Path, names: Iterable[str], inputs: Sequence[str | Path]) -> 
     if out.exists() and not out.is_dir():
         raise SetupError(f"-o {out} is no folder")
     read = {Path(path).resolve() for path in inputs if Path(path).is_file()}
-    there = [out / name for name in names if (out / name).exists() or (out / name).is_symlink()]
-    for path in there:
+    there = {name: path for name in names if (path := out / name).exists() or path.is_symlink()}
+    for path in there.values():
         if path.resolve() in read:
             raise SetupError(f"-o {out} would write over {path}, which is read here; choose another folder")
     ours = _written_before(out)
-    foreign = [path for path in there if path.name not in ours]
+    foreign = [path for name, path in there.items() if name not in ours]
     if foreign:
         raise SetupError(f"-o {out} would write over {foreign[0]}, which no report wrote; choose another folder")
 

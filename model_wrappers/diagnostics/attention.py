@@ -5,8 +5,9 @@ full text could not be read: the position (the prompt's last token, which says t
 heads and the visual tokens alone, renormalised, are chosen here.
 
 It has infinite values: a softmax in half precision rounds small weights to exact zero, and KL(full || masked) is
-infinite where the masked model's weight is zero and the full model's is not. Here the softmax is taken anew in float32,
-and EPSILON is added to every weight before they are normalised; the Jensen-Shannon divergence needs no such thing.
+infinite where the masked model's weight is zero and the full model's is not (`infinite_in_half`). Here the softmax is
+taken anew in float32, and EPSILON is added to every weight before they are normalised; the Jensen-Shannon divergence
+needs no such thing.
 """
 
 from collections.abc import Iterator
@@ -26,15 +27,18 @@ EPSILON = 1e-12
 
 @dataclass(frozen=True)
 class Look:
-    """Attention on the visual tokens: its share of all (`mass`), and its distribution over them (tokens,), float32."""
+    """Attention on the visual tokens: its share of all (`mass`), its distribution over them (tokens,), and each head's
+    own weights (heads, tokens); float32.
+    """
 
     mass: float
     weights: Tensor
+    heads: Tensor
 
 
 @dataclass
 class Recorded:
-    """What `recording` found in the last pass: (sequences, tokens), float32, mean over heads; rows sum to 1."""
+    """What `recording` found in the last pass: (sequences, heads, tokens), float32; rows sum to 1."""
 
     weights: Tensor | None = None
 
@@ -80,28 +84,28 @@ def recording(language_model: Any, back: int) -> Iterator[Recorded]:
 
 
 def _weights(query: Tensor, key: Tensor, back: int, scaling: float | None) -> Tensor:
-    """(sequences, heads, width) of a query and (sequences, groups, tokens, width) of keys -> mean over heads."""
+    """(sequences, heads, width) of a query and (sequences, groups, tokens, width) of keys -> its softmax over them."""
     key = key[:, :, : key.shape[2] - back + 1].float()
     grouped = query.float().unflatten(1, (key.shape[1], -1))  # heads that share keys stand together
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.einsum("bghw,bgtw->bght", grouped, key) * scale
-    return scores.softmax(-1).flatten(1, 2).mean(1)
+    return scores.softmax(-1).flatten(1, 2)
 
 
 def _from_output(found: Recorded, back: int) -> Any:
     def hook(module: Any, args: Any, output: Any) -> None:
         weights = output[1]
         if weights is not None and weights.shape[2] >= back:
-            row = weights[:, :, -back].float().mean(1)
-            found.weights = row[:, : row.shape[-1] - back + 1]
+            found.weights = weights[:, :, -back, : weights.shape[-1] - back + 1].float()
 
     return hook
 
 
 def looks(weights: Tensor, visual: Tensor) -> list[Look]:
-    """Attention (sequences, tokens) and which tokens are visual (tokens,) -> what each sequence's visual tokens get."""
-    chosen = weights[:, visual.to(weights.device)]
-    return [Look(float(row.sum()), row / row.sum()) for row in chosen]
+    """Attention (sequences, heads, tokens) and which tokens are visual (tokens,) -> what each sequence's get of it."""
+    chosen = weights[:, :, visual.to(weights.device)]
+    means = chosen.mean(1)
+    return [Look(float(row.sum()), row / row.sum(), heads) for row, heads in zip(means, chosen, strict=True)]
 
 
 def kl(full: Tensor, masked: Tensor) -> float:
@@ -117,7 +121,10 @@ def js(full: Tensor, masked: Tensor) -> float:
 
 
 def infinite_in_half(full: Tensor, masked: Tensor) -> bool:
-    """Whether KL(full || masked) without smoothing is infinite once both are rounded to float16."""
+    """Whether KL(full || masked) of some head (heads, tokens) is infinite once its weights are float16's.
+
+    That is what a model in float16 has: weights below 3e-8 are zero there.
+    """
     return bool(((full.half() > 0) & (masked.to(full.device).half() == 0)).any())
 
 

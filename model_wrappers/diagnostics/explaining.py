@@ -14,7 +14,6 @@ from redundancy_eval.model_wrappers.diagnostics import attention, divergence
 from redundancy_eval.model_wrappers.diagnostics.passes import FULL, Document, Pass, Ready, Subject
 from redundancy_eval.model_wrappers.diagnostics.similarity import Similarity
 
-KINDS = ("divergence", "attention", "similarity")
 _DIVERGENCE = ("kl", "reverse_kl", "js", "surprise")
 _ATTENTION = ("attention_kl", "attention_js", "attention_mass", "attention_infinite")
 
@@ -42,7 +41,7 @@ def measure(
         subject: the model.
         documents: what is asked.
         labels: of the masks, the full model (`none`) among them.
-        kinds: of KINDS.
+        kinds: of explain_file.KINDS.
         batch_size: documents that are answered together, then masks of a document that are passed together.
         done: told after every document how many were done.
 
@@ -113,5 +112,5 @@ def _compared(full: Pass, one: Pass, ready: Ready, names: Sequence[str]) -> dict
         a, b = full.look.weights, one.look.weights
         found["attention_kl"], found["attention_js"] = attention.kl(a, b), attention.js(a, b)
         found["attention_mass"] = one.look.mass
-        found["attention_infinite"] = float(attention.infinite_in_half(a, b))
+        found["attention_infinite"] = float(attention.infinite_in_half(full.look.heads, one.look.heads))
     return found

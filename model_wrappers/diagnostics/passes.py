@@ -1,7 +1,7 @@
 """Passes of a masked model along the full model's own answer, the encoders run once for an image."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class Subject(Protocol):
     """A loaded model under all masks.
 
     Attributes:
-        half: whether it runs in half precision, where the same sequence in another batch gives other last digits.
+        half: whether the same sequence in another batch gives other digits, as in half precision.
         encoders: names, in its order.
     """
 
@@ -123,7 +123,8 @@ class Native:
             return read
         sequences, visuals = zip(*(self._embedded(self.full, each) for each in read), strict=True)
         names = [self.full.called(prompt) for prompt in prompts]
-        given = self.full.decode(sequences, visuals, batch[0].limit, names=names, **batch[0].settings)
+        with _memory(f"{len(batch)} answers"):
+            given = self.full.decode(sequences, visuals, batch[0].limit, names=names, **batch[0].settings)
         return [
             Ready(each.prompt, each.ids, each.hashes, each.features, answer.ids)
             for each, answer in zip(read, given, strict=True)
@@ -155,12 +156,8 @@ class Native:
         if len({len(sequence) for sequence in sequences}) > 1:  # padding would count as text to look at
             return [one for label in labels for one in self.passes(ready, [label], look)]
         recorded = attention.recording(self.full.model.language_model, ready.back) if look else nullcontext()
-        try:
-            with recorded as found:
-                logits = self.full.logits(sequences, visuals, ready.back, self._prefixes(ready, sequences))
-        except torch.OutOfMemoryError:
-            message = f"{ready.prompt.name}: out of memory with {len(labels)} masks at once; try a smaller --batch_size"
-            raise SetupError(message) from None
+        with _memory(f"{len(labels)} masks"), recorded as found:
+            logits = self.full.logits(sequences, visuals, ready.back, self._prefixes(ready, sequences))
         for label, row in zip(labels, logits, strict=True):
             if row.isnan().any():
                 raise not_numbers(self.views[label].called(ready.prompt), self.full.dtype)
@@ -187,12 +184,13 @@ class Hooked:
 
     def __init__(self, full: HfMaskedModel, views: Mapping[str, HfMaskedModel]):
         self.full, self.views = full, dict(views)
-        self.half, self.encoders = full.model.dtype != torch.float32, full.encoder_names
+        self.half, self.encoders = False, full.encoder_names  # every pass is of one sequence, in the same way
 
     def read(self, batch: Sequence[Document], answers: bool) -> list[Ready]:
         """See Subject."""
         prompts = [each.prompt() for each in batch]
-        given = self.full.generate(prompts, batch[0].limit, **batch[0].settings)
+        with _memory(f"{len(batch)} answers"):
+            given = self.full.generate(prompts, batch[0].limit, **batch[0].settings)
         return [
             Ready(prompt, (), tuple(map(ablations.image_hash, prompt.images)), {}, answer.ids)
             for prompt, answer in zip(prompts, given, strict=True)
@@ -201,6 +199,15 @@ class Hooked:
     def passes(self, ready: Ready, labels: Sequence[str], look: bool) -> list[Pass]:
         """See Subject."""
         return [Pass(self.views[label].along(ready.prompt, ready.answer)[:-1]) for label in labels]
+
+
+@contextmanager
+def _memory(what: str) -> Iterator[None]:
+    """What does not fit is told in a line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise SetupError(f"out of memory with {what} at once; try a smaller --batch_size") from None
 
 
 def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

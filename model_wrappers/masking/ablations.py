@@ -127,12 +127,14 @@ class Ablation:
         calibration: needed by `mean`, `noise` and `shuffle`.
         seed: of the random ones.
         predictor: needed by `predicted`.
+        images: hashes of the calibration's images.
     """
 
     kind: str = "zero"
     calibration: Calibration | None = None
     seed: int = 0
     predictor: Predictor | None = None
+    images: frozenset[str] = frozenset()
     _moved: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,10 @@ class Ablation:
     def by_image(self) -> bool:
         """Whether it is drawn for each image."""
         return self.kind in BY_IMAGE
+
+    def known(self, images: Sequence[Image.Image]) -> bool:
+        """Whether one of the images is of the calibration's sample."""
+        return bool(self.images) and any(image_hash(image) in self.images for image in images)
 
     @property
     def by_output(self) -> bool:

@@ -59,6 +59,7 @@ class HfMaskedModel:
         self.cut: list[str] = []
         self.moved: list[str] = []
         self.first: list[str] = []
+        self.known: list[str] = []
         self._images = ""  # hash of the images of the prompt that is answered; for ablations that ask for it
         self._guessing: guessing.Guessing | None = None  # of that prompt, where stand-ins are guessed
 
@@ -66,7 +67,8 @@ class HfMaskedModel:
         """The same loaded model under another mask."""
         other = copy.copy(self)
         other.mask = tuple(mask)
-        other.cut, other.moved, other.first, other._images, other._guessing = [], [], [], "", None
+        other.cut, other.moved, other.first, other.known = [], [], [], []
+        other._images, other._guessing = "", None
         return other
 
     @property
@@ -240,6 +242,7 @@ class HfMaskedModel:
 
     def _masked(self, prompts: Sequence[Prompt], inputs: Mapping[str, Any]) -> "_Checked":
         images = [image for prompt in prompts for image in prompt.images]
+        self.known += [prompt.name for prompt in prompts if self.ablation.known(prompt.images)]
         if self.ablation.by_image:
             self._images = " ".join(map(ablations.image_hash, images))
         if self.ablation.predictor is not None and self.mask and images:

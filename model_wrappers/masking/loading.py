@@ -322,6 +322,7 @@ def remarks(model: Masked) -> list[str]:
             model.moved,
             "prompts have image tags that are words, or that do not fit their images, which were put in front",
         ),
+        (model.known, "prompts show images that the calibration was made of (no question or label was looked at)"),
     )
     said = [f"{len(names)} {what}: {', '.join(map(shown.text, names))}" for names, what in kinds if names]
     return said + feeding(model.feeds())

@@ -71,12 +71,13 @@ class MaskedModel:
         self.cut: list[str] = []  # names of the prompts that were cut
         self.moved: list[str] = []  # names of the prompts whose placeholders did not fit their images
         self.first: list[str] = []  # names of the prompts that lost all but their first images
+        self.known: list[str] = []  # names of the prompts with images of the calibration
 
     def under(self, mask: Sequence[str]) -> "MaskedModel":
         """The same loaded model under another mask; it must hold the encoders that run there."""
         other = copy.copy(self)
         other.mask = tuple(mask)
-        other.cut, other.moved, other.first = [], [], []
+        other.cut, other.moved, other.first, other.known = [], [], [], []
         return other
 
     @property
@@ -254,6 +255,7 @@ class MaskedModel:
     def embed_prompts(self, batch: Sequence[Prompt]) -> tuple[list[Tensor], list[list[Visual]]]:
         """Input embeddings and images of each prompt; all images of the batch go through the encoders together."""
         batch = [self.fitting(prompt) for prompt in batch]
+        self.known += [prompt.name for prompt in batch if self.ablation.known(prompt.images)]
         ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
         images = [image for prompt in batch for image in prompt.images]
         visuals = self.visuals(images) if images else []

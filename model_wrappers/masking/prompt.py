@@ -62,8 +62,8 @@ class Masked(Protocol):
         mask: names of the dropped encoders.
         site: where a dropped encoder's output is replaced.
         ablation: what stands in for it.
-        cut, moved, first: names of the prompts that were cut; whose placeholders did not fit their images; that lost
-            all but their first images.
+        cut, moved, first, known: names of the prompts that were cut; whose placeholders did not fit their images; that
+            lost all but their first images; that show images of the calibration.
     """
 
     mask: tuple[str, ...]
@@ -72,6 +72,7 @@ class Masked(Protocol):
     cut: list[str]
     moved: list[str]
     first: list[str]
+    known: list[str]
 
     @property
     def encoder_names(self) -> tuple[str, ...]:

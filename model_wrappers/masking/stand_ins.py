@@ -82,14 +82,15 @@ def read_ablation(
     path = Path(calibration)
     _check_bound(path, wanted, kind)
     found = ablations.read(path, sums=kind == "predicted")
+    seen = frozenset(found.images)
     if found.sums is None:
-        return ablations.Ablation(kind, found, int(seed))
+        return ablations.Ablation(kind, found, int(seed), images=seen)
     if wanted.site != "encoder":
         raise SetupError(f"ablation=predicted is for site=encoder; not site={wanted.site}")
     found.sums.check()
     solver = device if device is not None and device.type == "cuda" else None  # others may lack float64
     predictor = Predictor(found.sums.layout, partial(found.sums.guess, device=solver))
-    return ablations.Ablation(kind, None, int(seed), predictor)
+    return ablations.Ablation(kind, None, int(seed), predictor, seen)
 
 
 def _check_bound(path: Path, wanted: Wanted, kind: str) -> None:

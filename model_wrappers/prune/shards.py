@@ -1,6 +1,6 @@
 """Weights from one checkpoint into another, shard by shard: memory of one shard, never of the model."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -76,6 +76,11 @@ def write(folder: Path, out: Path, gone: Collection[str], cut: Callable[[str, Te
     if len(called) > 1:
         files.write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(place.items()))})
     return Written(tuple(called), parameters, size(out, called))
+
+
+def size(folder: Path, weight_files: Sequence[str]) -> int:
+    """Bytes of files."""
+    return sum((folder / name).stat().st_size for name in weight_files)
 
 
 def _numbered(count: int) -> Iterator[str]:

@@ -122,7 +122,8 @@ class Native:
         prompt = self.full.fitting(prompt)
         ids = self.full.prompt_ids(prompt)
         notes = ("first",) * (len(self.full.first) > first) + ("moved",) * (len(self.full.moved) > moved)
-        return Asked(prompt, _hashes(whole, hashes), tuple(ids), notes)
+        shown = _hashes(whole, hashes)
+        return Asked(prompt, shown, tuple(ids), notes + _known(self.full, shown))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """All that decides the answer under a mask that lets no pixel through; None for another mask."""
@@ -198,7 +199,8 @@ class Looped:
     def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready; see `Native.ask`."""
         moved = prompt.reworded or self.full.worded(prompt.text) != prompt.text
-        return Asked(prompt, _hashes(prompt, hashes), notes=("moved",) * moved)
+        shown = _hashes(prompt, hashes)
+        return Asked(prompt, shown, notes=("moved",) * moved + _known(self.full, shown))
 
     def seen_blindly(self, asked: Asked, label: str) -> Hashable | None:
         """Nothing is known of the model that a hook is on."""
@@ -220,6 +222,11 @@ class Looped:
 
 def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(map(ablations.image_hash, prompt.images) if known is None else known)
+
+
+def _known(full: MaskedModel | hf.HfMaskedModel, images: Sequence[str]) -> tuple[str, ...]:
+    """A note on a prompt with images of the calibration."""
+    return ("known",) * any(image in full.ablation.images for image in images)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

@@ -172,6 +172,7 @@ def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = ()) -> 
         if key.mask in (FULL, ALONE):
             pairs.setdefault(question, {})[key.mask] = stored.text
     words = {"cut": "prompts cut", "first": "prompts shown their first images only", "moved": "placeholders moved"}
+    words |= {"known": "prompts with images of the calibration"}
     given = sum(found["answers"] for found in counts.values())
     lines = [f"{given} answers: {len(labels)} masks of {len(questions)} questions"]
     for label, found in counts.items():

@@ -1,16 +1,13 @@
 """`redundancy-eval explain`: what masks change inside a model, without labels and from few documents."""
 
 import argparse
-import csv
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redundancy_eval import environment, explain_file, masks, taxonomy, usage
+from redundancy_eval import environment, masks, usage
 from redundancy_eval.errors import SetupError
-from redundancy_eval.explain_file import ENCODER_MEASURES, MEASURES, Explained
 
 if TYPE_CHECKING:
     from redundancy_eval.model_wrappers.sweeps.question import Question
@@ -20,7 +17,6 @@ redundancy-eval explain --model eagle_masked --model_args pretrained=NVEagle/Eag
     --task redundancy_gqa,redundancy_textvqa --count 64 -o explain.json
 redundancy-eval report runs/x5 -o tables/x5 --explain explain.json"""
 _SINGLE = "single"
-_KINDS = ("divergence", "attention", "similarity")
 
 
 def add(commands: Any) -> None:
@@ -35,6 +31,8 @@ def add(commands: Any) -> None:
 
 
 def _flags(parser: usage.Parser) -> None:
+    from redundancy_eval.explain_file import KINDS
+
     usage.add(parser, "--model", required=True, metavar="MODEL", help="eagle_masked, hf_masked, ...")
     usage.add(parser, "--model_args", default="", metavar="ARGS", help="pretrained=...,...; without drop= and keep=")
     usage.add(
@@ -42,15 +40,20 @@ def _flags(parser: usage.Parser) -> None:
         help="lmms-eval tasks or groups whose documents are asked",
     )  # fmt: skip
     usage.add(
-        parser, "--count", type=int, default=64, metavar="N", help="documents of each task, evenly spread (default 64)"
+        parser,
+        "--count",
+        type=int,
+        default=64,
+        metavar="N",
+        help="documents of each task, from all over it (default 64)",
     )
     usage.add(
         parser, "--masks", default=_SINGLE, metavar="MASKS",
         help=f"{_SINGLE} (each encoder dropped alone and kept alone, and all dropped; default), or as for `sweep`",
     )  # fmt: skip
     usage.add(
-        parser, "--only", default=",".join(_KINDS), metavar="KIND,...",
-        help=f"of {', '.join(_KINDS)} (default: all; of hf_masked divergence)",
+        parser, "--only", default=",".join(KINDS), metavar="KIND,...",
+        help=f"of {', '.join(KINDS)} (default: all; of hf_masked divergence)",
     )  # fmt: skip
     usage.add(
         parser, "--batch_size", type=int, default=8, metavar="N",
@@ -61,7 +64,8 @@ def _flags(parser: usage.Parser) -> None:
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Measure, write, print; returns 0."""
-    from redundancy_eval import model_args
+    from redundancy_eval import explain_file, model_args, taxonomy
+    from redundancy_eval.reports import explained
 
     given, out = model_args.parse(args.model_args, "--model_args"), Path(args.out)
     if {"drop", "keep"} & set(given):
@@ -81,13 +85,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     encoders = presets.encoders_of(args.model, given)
     labels = _labels(args.masks, encoders)
     questions = _spread(_questions(args, given), args.count)
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, not when all is measured
     full = loading.load(args.model, **{**given, "drop": "none"})
     subject = passes.subject(full, {label: masks.dropped(encoders, label) for label in labels})
     documents = [passes.Document(q.task, q.document, q.prompt, q.limit, q.settings) for q in questions]
     found = explaining.measure(subject, documents, labels, kinds, args.batch_size, _progress(len(documents)))
     similarity = found.similarity
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Explained(
+    made = explain_file.Explained(
         args.model,
         given.get("pretrained") or registry.family(args.model).default,
         encoders,
@@ -105,19 +109,22 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         },
     )  # fmt: skip
     explain_file.write(made, out)
-    _write_csv(made, out.with_suffix(".csv"))
-    _print(made)
+    chosen = taxonomy.load()
+    out.with_suffix(".csv").write_text(explained.table(made, chosen), encoding="utf-8")
+    print(explained.text(made, chosen))
     return 0
 
 
 def _chosen(text: str, hooked: bool) -> list[str]:
+    from redundancy_eval.explain_file import KINDS
+
     kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
-    unknown = [kind for kind in kinds if kind not in _KINDS]
+    unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
-        raise SetupError(f"--only knows {', '.join(_KINDS)}; not {unknown[0] if unknown else text!r}")
+        raise SetupError(f"--only knows {', '.join(KINDS)}; not {unknown[0] if unknown else text!r}")
     if not hooked:
         return kinds
-    if kinds not in ([*_KINDS], ["divergence"]):
+    if kinds not in ([*KINDS], ["divergence"]):
         raise SetupError("hf_masked: where the images stand and what its encoders give is not known; --only divergence")
     return ["divergence"]
 
@@ -135,7 +142,7 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
     """What lmms-eval asks in the tasks, as it asks in a sweep."""
     from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
 
-    framework = FRAMEWORKS[taxonomy.LMMS_EVAL]
+    framework = FRAMEWORKS["lmms-eval"]
     told = ["--model", args.model, "--model_args", args.model_args, "--tasks", args.task, "--verbosity", "WARNING"]
     route = framework.route([*told, framework.out_flag, str(Path(args.out).parent)], str(args.batch_size))
     found = [heard.question for heard in route.listen()]
@@ -146,15 +153,23 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
 
 
 def _spread(questions: "Sequence[Question]", count: int) -> "list[Question]":
-    """So many questions of each task, evenly spread over it."""
+    """So many questions of each task: one, drawn with a fixed seed, from each of as many equal stretches.
+
+    At a fixed distance they could all be of one kind, as kinds of questions often take turns in a data set.
+    """
+    from redundancy_eval.statistics import draws
+
     of_task: dict[str, list[Question]] = {}
     for each in questions:
         of_task.setdefault(each.task, []).append(each)
-    return [
-        each
-        for mine in of_task.values()
-        for each in (mine if len(mine) <= count else [mine[i * len(mine) // count] for i in range(count)])
-    ]
+    chosen: list[Question] = []
+    for task, mine in of_task.items():
+        drawn = list(range(len(mine)))
+        if len(mine) > count:
+            ends = [i * len(mine) // count for i in range(count + 1)]
+            drawn = draws.generator(0, f"explain|{task}").integers(ends[:-1], ends[1:]).tolist()
+        chosen += [mine[i] for i in drawn]
+    return chosen
 
 
 def _progress(total: int) -> Any:
@@ -165,72 +180,3 @@ def _progress(total: int) -> Any:
 
 def _dtype(full: Any) -> str:
     return str(getattr(full, "dtype", None) or full.model.dtype).removeprefix("torch.")
-
-
-def _write_csv(found: Explained, path: Path) -> None:
-    """Every number with its interval; an encoder's (or a pair's, `+`) stand in the column of masks."""
-    from redundancy_eval.uncertainty import measures
-
-    rows: list[list[object]] = []
-    for each in measures.everything(found, taxonomy.load(), 0.95):
-        number, unit = each.number, MEASURES[each.measure].unit
-        rows.append(
-            [
-                each.measure, f"{unit} per {each.per}" if each.per else unit,
-                f"drop={masks.label(each.mask, found.encoders)}", each.place, each.kind, number.value, number.low,
-                number.high, number.se, each.documents, number.clusters, number.reason or number.note,
-            ]
-        )  # fmt: skip
-    empty = [math.nan] * 3
-    for name, values in found.encoder_values.items():
-        for encoder, value in zip(found.encoders, values, strict=True):
-            rows.append([name, ENCODER_MEASURES[name].unit, encoder, "", "images", value, *empty, "", "", ""])
-    for i, row in enumerate(found.cka or ()):
-        for j in range(i):
-            pair = f"{found.encoders[j]}+{found.encoders[i]}"
-            rows.append(["cka", "share", pair, "", "images", row[j], *empty, "", "", ""])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["measure", "unit", "of", "place", "kind", "value", "low", "high", "se", "documents", "images", "note"]
-        )
-        writer.writerows([[_cell(value) for value in row] for row in rows])
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
-
-
-def _print(found: Explained) -> None:
-    """Means over the categories that were asked (over each benchmark where none is of a category)."""
-    from redundancy_eval.reports import markdown
-    from redundancy_eval.uncertainty import measures
-
-    shown = [name for name in ("kl", "js", "surprise", "attention_kl", "attention_mass") if name in found.values]
-    chosen = taxonomy.load()
-    if shown:
-        last = [measures.places(found, name, chosen)[-1] for name in shown]
-        print(f"{last[0].name}, {last[0].documents} documents; in brackets 95 % intervals over images\n")
-        columns = [measures.numbers(place, 0.95) for place in last]
-        lines = [["drop", *(f"{MEASURES[name].title} ({MEASURES[name].unit})" for name in shown)]]
-        for row, mask in enumerate(found.masks):
-            lines.append([masks.label(mask, found.encoders), *(_shown(column[row]) for column in columns)])
-        print(markdown.grid(lines, 1))
-    if found.cka is not None:
-        titles = [ENCODER_MEASURES[name].title for name in found.encoder_values]
-        lines = [["encoder", *titles, *(f"CKA with {name}" for name in found.encoders)]]
-        for i, name in enumerate(found.encoders):
-            own = [values[i] for values in found.encoder_values.values()]
-            lines.append([name, *(_short(value) for value in (*own, *found.cka[i]))])
-        print(("\n" if shown else "") + markdown.grid(lines, 1))
-
-
-def _shown(number: Any) -> str:
-    ends = "" if math.isnan(number.low) else f" [{number.low:.3g}, {number.high:.3g}]"
-    return _short(number.value) + ends
-
-
-def _short(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3g}"

@@ -6,27 +6,30 @@ no measure is below 0, so no interval is.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from redundancy_eval import metrics
 from redundancy_eval.explain_file import MEASURES, Explained
-from redundancy_eval.statistics import agreement, covariance, draws, intervals
-from redundancy_eval.statistics.covariance import Array, Estimates, Scores
+from redundancy_eval.statistics import agreement, changes, covariance, draws, intervals
+from redundancy_eval.statistics.covariance import Array, Scores
 from redundancy_eval.statistics.cur import overall_curs
 from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.taxonomy import Taxonomy
 from redundancy_eval.uncertainty import encoders as of_encoders
-from redundancy_eval.uncertainty.join import Joined, join
-from redundancy_eval.uncertainty.numbers import NOT_KNOWN, few
+from redundancy_eval.uncertainty.join import Joined, Place, join
+from redundancy_eval.uncertainty.numbers import few
 from redundancy_eval.uncertainty.results import Number, Settings
 
 MEAN = "Mean"  # over the categories that were asked; "Overall" is over all that the taxonomy has
 ANSWER, TOKEN = "answer", "token"
 ONE_IMAGE = "one image or group is all that was asked"
 NO_IMAGES = "no document with images was asked"
+UNKNOWN = "all are alike, or not known, in many resamples"
+_DIGITS = 12  # sums in another order differ in the last ones, which are no ranks
 _METHOD = "jackknife over images, t"
 # Measures that may order encoders, of each dropped alone or (as the paper has it of attention) kept alone.
 ORDERING = (
@@ -37,12 +40,16 @@ ORDERING = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A benchmark, a category or their mean: a measure of all masks; `kind` is benchmark, category or mean."""
+    """A benchmark, a category or their mean: a measure of all masks; `kind` is benchmark, category or mean.
+
+    `parts` are the benchmarks' cluster sums, to be resampled.
+    """
 
     name: str
     kind: str
     scores: Scores
     documents: int
+    parts: tuple[changes.Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class OfEncoder:
 
 @dataclass(frozen=True)
 class Beside:
-    """What was measured of a model's encoders, beside their CUR.
+    """What was measured of a model's encoders in categories and over these, beside their CUR.
 
     `cur` is the mean over the same categories as `MEAN` of the measures; `made_with` is the file's.
     """
@@ -119,7 +126,7 @@ def beside(explained: Explained, table: ScoreTable, settings: Settings) -> Besid
             found += [
                 OfEncoder(name, each.measure, kept, each.per, each.place, each.number)
                 for each in asked
-                if each.mask == mask and each.measure != "again"
+                if each.mask == mask and each.measure != "again" and each.kind != "benchmark"
             ]
     for measure, values in explained.encoder_values.items():
         reason = "one number for all images"
@@ -156,48 +163,45 @@ def places(explained: Explained, measure: str, taxonomy: Taxonomy, per: str = AN
         for alternative in each.sources.get(explained.framework, ())
         for part in alternative
     }
-    found, members = [], dict[str, list[Scores]]()
-    counts = dict[str, int]()
+    found, members = [], dict[str, list[Asked]]()
     groups = dict[str, list[int]]()
     for column, document in enumerate(explained.documents):
         known = of_task.get(document.task)
         groups.setdefault(document.task if known is None else known.name, []).append(column)
     categories = {each.name: each.category for each in taxonomy.benchmarks}
     for name, columns in groups.items():
-        scores, count = _benchmark(explained, measure, columns, per)
-        found.append(Asked(name, "benchmark", scores, count))
+        found.append(_benchmark(explained, measure, name, columns, per))
         if name in categories:
-            members.setdefault(categories[name], []).append(scores)
-            counts[categories[name]] = counts.get(categories[name], 0) + count
-    of_categories = [
-        Asked(name, "category", covariance.mean(members[name]), counts[name])
-        for name in taxonomy.categories
-        if name in members
-    ]
-    if of_categories:
-        mean = covariance.mean([each.scores for each in of_categories])
-        of_categories.append(Asked(MEAN, "mean", mean, sum(each.documents for each in of_categories)))
-    return [*found, *of_categories]
+            members.setdefault(categories[name], []).append(found[-1])
+    of_categories = [_mean(name, "category", members[name]) for name in taxonomy.categories if name in members]
+    return [*found, *of_categories, *([_mean(MEAN, "mean", of_categories)] if of_categories else [])]
 
 
-def _benchmark(explained: Explained, measure: str, columns: Sequence[int], per: str) -> tuple[Scores, int]:
+def _mean(name: str, kind: str, of: Sequence[Asked]) -> Asked:
+    scores = covariance.mean([each.scores for each in of])
+    return Asked(name, kind, scores, sum(each.documents for each in of), tuple(p for each in of for p in each.parts))
+
+
+def _benchmark(explained: Explained, measure: str, name: str, columns: Sequence[int], per: str) -> Asked:
     """Mean over documents that have the measure, in clusters of equal images."""
     values = explained.values[measure][:, columns]
     ran = np.isfinite(values).any(axis=1)  # a measure of the full model alone has no other rows
-    there = np.isfinite(values[ran]).all(axis=0) & ran.any()
-    chosen = [explained.documents[column] for column, has in zip(columns, there, strict=True) if has]
-    if not chosen:
-        return covariance.unknown(np.full(len(values), np.nan)), 0
-    names, cluster = np.unique([each.images for each in chosen], return_inverse=True)
-    numerators, denominators = np.zeros((len(values), len(names))), np.zeros(len(names))
+    there = np.flatnonzero(np.isfinite(values).sum(axis=0) == ran.sum())
+    if not len(there) or not ran.any():
+        return Asked(name, "benchmark", covariance.unknown(np.full(len(values), np.nan)), 0)
+    chosen = [explained.documents[columns[i]] for i in there.tolist()]
+    images, cluster = np.unique([each.images for each in chosen], return_inverse=True)
+    numerators, denominators = np.zeros((len(values), len(images))), np.zeros(len(images))
     np.add.at(numerators.T, cluster, values[:, there].T)
     np.add.at(denominators, cluster, [each.tokens if per == TOKEN else 1 for each in chosen])
-    return covariance.benchmark(numerators, denominators), len(chosen)
+    part = changes.Part(numerators, np.broadcast_to(denominators, numerators.shape), images, {})
+    return Asked(name, "benchmark", covariance.benchmark(numerators, denominators), len(chosen), (part,))
 
 
 def numbers(found: Asked, level: float) -> list[Number]:
     """A place's measure of each mask, with t intervals that end at 0."""
-    estimates = _plain(found.scores)
+    # Without the pseudo unit, which is that of answers that are right or wrong.
+    estimates = covariance.linear(found.scores, np.eye(len(found.scores.values)), pseudo_unit=False)
     low, high = intervals.t_interval(estimates, level)
     made = []
     for i, value in enumerate(estimates.values.tolist()):
@@ -211,12 +215,6 @@ def numbers(found: Asked, level: float) -> list[Number]:
             se, clusters = float(estimates.se[i]), found.scores.clusters
             made.append(Number(value, *ends, se, df, clusters, _METHOD, note=few(df)))
     return made
-
-
-def _plain(scores: Scores, rows: Sequence[int] | None = None) -> Estimates:
-    """Without the pseudo unit, which is that of answers that are right or wrong."""
-    contrasts = np.eye(len(scores.values))
-    return covariance.linear(scores, contrasts if rows is None else contrasts[list(rows)], pseudo_unit=False)
 
 
 def everything(explained: Explained, taxonomy: Taxonomy, level: float) -> list[Measured]:
@@ -235,36 +233,45 @@ def everything(explained: Explained, taxonomy: Taxonomy, level: float) -> list[M
 def agreements(explained: Explained, joined: Joined, settings: Settings) -> list[Agreement]:
     """How well each measure orders the encoders as CUR does, in the categories that both know.
 
+    Documents of runs and of measures are resampled each for themselves: they are not the same ones.
+
     Args:
         explained: what was measured.
         joined: scores of the same model.
-        settings: level, and the seed of draws.
+        settings: level, and the seed of resamples.
     """
-    curs = {place.name: of_encoders.curs(joined, place) for place in joined.categories}
-    curs = {name: each for name, each in curs.items() if not np.isnan(each.values).any()}
+    curs = {place.name: of_encoders.curs(joined, place).values for place in joined.categories}
+    curs = {name: values for name, values in curs.items() if np.isfinite(values).all()}
     if not curs or len(joined.encoders) < 2:
         return []
+    drawn = {place.name: _drawn_curs(joined, place, settings) for place in joined.categories if place.name in curs}
     found = []
     for measure, kept in ORDERING:
         rows = [_row(explained, joined.encoders, name, kept) for name in joined.encoders]
         if measure not in explained.values or None in rows:
             continue
-        of_place = {
-            place.name: _plain(place.scores, [row for row in rows if row is not None])
+        of_rows, sign = [row for row in rows if row is not None], -1 if kept else 1
+        asked = [
+            place
             for place in places(explained, measure, joined.table.taxonomy)
-            if place.kind == "category" and place.name in curs
-        }
-        of_place = {name: each for name, each in of_place.items() if not np.isnan(each.values).any()}
-        if of_place:
-            found.append(_of_masks(measure, kept, curs, of_place, settings))
+            if place.kind == "category" and place.name in curs and np.isfinite(place.scores.values[of_rows]).all()
+        ]
+        names = tuple(place.name for place in asked)
+        if asked:
+            values = np.stack([sign * place.scores.values[of_rows] for place in asked])
+            of_measure = np.stack(
+                [sign * _resampled(place.parts, settings.seed, place.name)[:, of_rows] for place in asked]
+            )
+            of_cur = np.stack([drawn[name] for name in names])
+            cur = np.stack([curs[name] for name in names])
+            found.append(_agreement(measure, kept, names, (cur, values), (of_cur, of_measure), settings.level))
     order = [explained.encoders.index(name) for name in joined.encoders]
-    drawn = {name: _drawn(each, settings.seed, f"encoders|{name}") for name, each in curs.items()}
-    for measure, values in explained.encoder_values.items():
-        if np.isfinite(values).all():
-            fixed = np.array(values)[order]
-            cur = np.mean([each.values for each in curs.values()], axis=0)
-            mean = np.mean(list(drawn.values()), axis=0)
-            found.append(_correlated(measure, False, tuple(curs), (cur, fixed), (mean, fixed), settings))
+    for measure, features in explained.encoder_values.items():
+        fixed = np.array(features)[order][None]
+        if np.isfinite(fixed).all():
+            cur, of_cur = np.mean(list(curs.values()), 0)[None], np.mean(list(drawn.values()), 0)[None]
+            same = np.broadcast_to(fixed, of_cur.shape)
+            found.append(_agreement(measure, False, tuple(curs), (cur, fixed), (of_cur, same), settings.level))
     return found
 
 
@@ -274,55 +281,55 @@ def _row(explained: Explained, encoders: Sequence[str], name: str, kept: bool) -
     return next((row for row, mask in enumerate(explained.masks) if set(mask) == dropped), None)
 
 
-def _of_masks(
-    measure: str, kept: bool, curs: Mapping[str, Estimates], values: Mapping[str, Estimates], settings: Settings
-) -> Agreement:
-    names, sign = tuple(name for name in curs if name in values), -1 if kept else 1
-    label = f"{measure}|{'kept' if kept else 'dropped'}"
-    ours = np.stack([curs[name].values for name in names])  # (categories, encoders)
-    theirs = sign * np.stack([values[name].values for name in names])
-    drawn = np.stack([_drawn(curs[name], settings.seed, f"{label}|{name}|CUR") for name in names])
-    of_measure = sign * np.stack([_drawn(values[name], settings.seed, f"{label}|{name}|measure") for name in names])
-    means = (ours.mean(0), theirs.mean(0)), (drawn.mean(0), of_measure.mean(0))
-    made = _correlated(measure, kept, names, *means, settings)
-    if len(names) < 2:
-        return made
-    flat = [np.moveaxis(each, 0, -1).reshape(agreement.DRAWS, -1) for each in (drawn, of_measure)]
-    value = float(agreement.spearman(ours.T.ravel(), theirs.T.ravel()))
-    return replace(made, cells=_number(value, agreement.spearman(*flat), settings.level))
+def _drawn_curs(joined: Joined, place: Place, settings: Settings) -> Array:
+    """CURs (resamples, encoders) in a category; NaN where a benchmark has no samples."""
+    rows, parts = [0, *joined.singles], []
+    for part in place.parts:
+        if part.answers is None or part.benchmark is None:
+            return np.full((changes.RESAMPLES, len(joined.encoders)), np.nan)
+        sums, weights = part.answers, part.benchmark.weights
+        parts.append(changes.Part(sums.numerators[rows], sums.denominators[rows], sums.strata, weights))
+    mean = _resampled(parts, settings.seed, f"CUR|{place.name}")
+    return np.asarray(metrics.cur(mean[:, :1], mean[:, 1:]))
 
 
-def _correlated(
+def _resampled(parts: Sequence[changes.Part], seed: int, label: str) -> Array:
+    """(resamples, rows) of a category; NaN where one cluster is all there is, which would be drawn every time."""
+    drawn = [
+        changes.resampled(part, draws.generator(seed, f"agreement|{label}|{number}"))
+        if part.numerators.shape[1] > 1
+        else np.full((changes.RESAMPLES, len(part.numerators)), np.nan)
+        for number, part in enumerate(parts)
+    ]
+    return np.asarray(np.mean(drawn, axis=0))
+
+
+def _agreement(
     measure: str,
     kept: bool,
     names: tuple[str, ...],
     values: tuple[Array, Array],
     drawn: tuple[Array, Array],
-    settings: Settings,
+    level: float,
 ) -> Agreement:
-    """Of CUR and a measure: their values (encoders,), and draws (draws, encoders) of each."""
-    kendall, spearman = (
-        _number(float(of(*values)), of(*np.broadcast_arrays(*drawn)), settings.level)
-        for of in (agreement.kendall, agreement.spearman)
-    )
+    """Of CUR and a measure: values (categories, encoders) and resamples (categories, resamples, encoders)."""
+    means = tuple(np.round(each.mean(0), _DIGITS) for each in (*values, *drawn))
+    kendall, spearman = (_number(of, means, level) for of in (changes.kendall, changes.spearman))
     cells = Number(math.nan, reason="one category" if len(names) < 2 else "one number for all categories")
-    return Agreement(measure, kept, len(values[0]), names, kendall, spearman, agreement.chance(*values), cells)
+    if len(values[0]) > 1:
+        flat = [np.round(each.T.ravel(), _DIGITS) for each in values]
+        flat += [np.round(np.moveaxis(each, 0, -1).reshape(each.shape[1], -1), _DIGITS) for each in drawn]
+        cells = _number(changes.spearman, tuple(flat), level)
+    return Agreement(
+        measure, kept, values[0].shape[1], names, kendall, spearman, agreement.chance(means[0], means[1]), cells
+    )
 
 
-def _drawn(found: Estimates, seed: int, label: str) -> Array:
-    """(draws, encoders) of the law of estimates; NaN where it is not known."""
-    if np.isnan(found.covariance).any():
-        return np.full((agreement.DRAWS, len(found.values)), np.nan)
-    rng = draws.generator(seed, f"agreement|{label}")
-    noise = draws.of_draws(found.covariance, float(found.df.min()), rng, lambda each: each, agreement.DRAWS)
-    return np.asarray(found.values + noise)
-
-
-def _number(value: float, drawn: Array, level: float) -> Number:
-    """Percentiles of draws. Their noise moves orders apart, so they lie low: the interval holds the value anyway."""
-    if math.isnan(value):
-        return Number(value, reason="all are alike")
-    if not np.isfinite(drawn).all():
-        return Number(value, reason=NOT_KNOWN)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Number(value, float(min(low, value)), float(max(high, value)), method="draws of CUR and measure")
+def _number(of: Callable[[Array, Array], Array], pairs: tuple[Array, ...], level: float) -> Number:
+    """A rank correlation of a pair of values, with the percentiles of that of resampled ones."""
+    value = float(of(pairs[0], pairs[1]))
+    low, high = changes.percentiles(of(pairs[2], pairs[3]), level)
+    if math.isnan(value) or math.isnan(low):
+        return Number(value, reason="all are alike" if math.isnan(value) else UNKNOWN)
+    method = f"bootstrap over clusters, {changes.RESAMPLES} resamples, percentiles"
+    return Number(value, low, high, method=method)

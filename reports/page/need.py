@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from redundancy_eval.reports import digits
+from redundancy_eval.reports.cells import HOLE
 from redundancy_eval.reports.looks import Look
 from redundancy_eval.reports.page import charts, texts
 from redundancy_eval.reports.page.parts import View, cell, encoder
@@ -54,7 +54,7 @@ def _rows(subject: Subject, place: str, looks: Mapping[str, Look]) -> list[View]
                 "zeros": cell(subject.cell(name, place).cur, 100),
                 "predicted": cell(needed.cur, 100),
                 "difference": cell(both.difference, 100, sign=True),
-                "retrained": {"text": digits.UNDEFINED, "between": "", "v": "", "why": "no one model of it was given"}
+                "retrained": {"text": HOLE, "between": "", "v": "", "why": "no one such model was given"}
                 if retrained is None
                 else cell(retrained, 100),
             }

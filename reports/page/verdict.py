@@ -36,7 +36,7 @@ def headline(subject: Subject) -> tuple[str, str]:
         reason = next((cell.cur.reason for cell in cells.values() if cell.cur.reason), "no encoder was dropped alone")
         return f"No {'overall ' if subject.main == OVERALL else ''}verdict is given: {reason}.", _by_category(subject)
     shown = subject.stand_ins or subject  # what may go is what may go with stand-ins
-    said = _claims(subject, words, needed(shown))
+    said = _claims(subject, words, shown)
     loose = [name for name, word in words.items() if word.startswith(_LOOSE)]
     said.append(_exceptions(shown, loose))
     more = [_relied(subject, cells)] if subject.stand_ins else []
@@ -55,7 +55,8 @@ def headline(subject: Subject) -> tuple[str, str]:
 def _relied(subject: Subject, cells: Mapping[str, Cell]) -> str:
     """What zeros say beside stand-ins."""
     found = sorted((name for name, cell in cells.items() if positive(cell)), key=lambda name: -cells[name].cur.value)
-    return f"Under zeros it relies on {_names(subject, found)}." if found else ""
+    other = ", in another order" if found != [name for name in subject.order if name in found] else ""
+    return f"Under zeros it relies on {_names(subject, found, subject)}{other}." if found else ""
 
 
 def _by_category(subject: Subject) -> str:
@@ -71,22 +72,23 @@ def _by_category(subject: Subject) -> str:
     return " ".join(said)
 
 
-def _claims(subject: Subject, words: Mapping[str, str], needs: bool) -> list[str]:
-    """What is shown of encoders: needed or relied on, replaceable, redundant, detrimental."""
+def _claims(subject: Subject, words: Mapping[str, str], shown: Subject) -> list[str]:
+    """What is shown of encoders: needed or relied on, replaceable, redundant, detrimental; `shown` has the CURs."""
     groups: dict[str, list[str]] = {}
     for name, word in words.items():
         groups.setdefault(word, []).append(name)
-    n, verb, base = len(words), "needs" if needs else "relies on", "need" if needs else "rely on"
+    verb, base = ("needs", "need") if needed(shown) else ("relies on", "rely on")
+    n, curs = len(words), shown if subject.stand_ins else None
     sure = [name for word in _POSITIVE for name in groups.get(word, [])]
     if sure:
         counted = "its only encoder" if n == 1 else f"{'all' if len(sure) == n else len(sure)} of its {n} encoders"
-        said = [f"The model {verb} {counted}: {_names(subject, sure)}."]
+        said = [f"The model {verb} {counted}: {_names(subject, sure, curs)}."]
     else:
         said = [f"The model is not shown to {base} any one of its {n} encoders beyond the margin."]
     little = [name for word in _POSITIVE for name in groups.get(word + verdicts.BELOW_MARGIN, [])]
     if little:
         margin = digits.percent(subject.analysis.settings.margin)
-        said.append(f"It {verb} {_names(subject, little)}, but less than the margin of {margin}.")
+        said.append(f"It {verb} {_names(subject, little, curs)}, but less than the margin of {margin}.")
     replaceable = groups.get(verdicts.REPLACEABLE, [])
     if replaceable:
         said.append(f"The others replace {_names(subject, replaceable)}, on which it relies.")
@@ -109,7 +111,7 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
     if not math.isfinite(change.value):
         return f"What dropping {what} changes is not known: {change.reason}."
     between = digits.interval(change, sign=True)
-    without = f"With stand-ins for {what}" if needed(subject) else f"Without {what}"
+    without = f"With stand-ins for {_names(subject, mask)}" if needed(subject) else f"Without {what}"
     said = f"{without} the score changes by {digits.value(change, sign=True)} points"
     said += f" ({level} interval {between})" if between else " (no interval)"
     saved = [
@@ -157,8 +159,12 @@ def _documents(cell: Cell) -> str:
     return f" (about {wanted:,.0f} documents would decide)" if math.isfinite(wanted) else ""
 
 
-def _names(subject: Subject, names: Sequence[str]) -> str:
+def _names(subject: Subject, names: Sequence[str], curs: Subject | None = None) -> str:
+    """Encoders by name, with their CURs of another subject."""
     shown = [subject.looks[name].name for name in names]
+    if curs is not None:
+        found = [digits.value(curs.cell(name, curs.main).cur, 100) for name in names]
+        shown = [f"{name} ({'CUR ' * (not i)}{cur} %)" for i, (name, cur) in enumerate(zip(shown, found, strict=True))]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
@@ -172,7 +178,8 @@ def _many(names: Sequence[str]) -> bool:
 
 def doubts(subject: Subject) -> list[str]:
     """What to mind before a number is quoted, the most serious first."""
-    found = [note for note in subject.table.notes if note.startswith("warning (")]
+    told = [*subject.table.notes, *(subject.stand_ins.table.notes if subject.stand_ins else ())]
+    found = [note for note in dict.fromkeys(told) if note.startswith("warning (")]
     full, floor = subject.score((), subject.main), subject.floor(subject.main)
     if floor and floor.points.value >= full.value / 2:
         share = digits.plain(100 * floor.points.value / full.value, 0)

@@ -54,14 +54,25 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
         "examples": examples(subject, sample, looks),
         "sample": sample,
         "paper": against_paper(subject, looks),
-        "notes": [texts.clip(note, 600) for note in remarks.notes(subject.model)],
-        "signature": texts.clip(f"{subject.table.signature}|{subject.analysis.signature}", 4000),
+        "notes": [texts.clip(note, 600) for note in _notes(subject)],
+        "signature": "\n".join(
+            texts.clip(f"{each.table.signature}|{each.analysis.signature}", 4000)
+            for each in (subject, subject.stand_ins)
+            if each is not None
+        ),
     }
 
 
 def _under(subject: Subject) -> str:
     """What is said of numbers under zeros where others stand beside them."""
     return " under zeros" if subject.stand_ins else ""
+
+
+def _notes(subject: Subject) -> list[str]:
+    """Notes on a model, and what else is to be said of its runs with stand-ins."""
+    own = remarks.notes(subject.model)
+    others = remarks.notes(subject.stand_ins.model) if subject.stand_ins else ()
+    return [*own, *(f"with stand-ins: {note}" for note in others if note not in own)]
 
 
 def facts(subject: Subject) -> list[tuple[str, str]]:

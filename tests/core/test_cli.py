@@ -22,6 +22,7 @@ WRITING = {
     "vlmevalkit": [*MODEL, "--data", "MME"],
     "cost": MODEL,
     "prune": [*MODEL, "--model_args", "pretrained=demo,drop=clip"],
+    "explain": [*MODEL, "--task", "gqa"],
 }
 ALIASES = {
     "run": ["--output_path", "--output-path"],
@@ -82,7 +83,7 @@ def test_what_no_one_knows_is_refused_where_nothing_passes_on(capsys):
         args = {"verify": ["a", "b"], "parity": ["a"], "models": [], "tasks": [], "doctor": []}.get(
             command, WRITING.get(command, [])
         )
-        more = ["-o", "x"] if command in ("calibrate", "cost", "prune") else []
+        more = ["-o", "x"] if command in ("calibrate", "cost", "prune", "explain") else []
         assert cli.main([command, *args, *more, "--no-such-flag"]) == 2, command
         assert f"redundancy-eval {command}: error: unrecognized arguments: --no-such-flag" in capsys.readouterr().err
 

@@ -147,9 +147,13 @@ def test_agreement_with_cur(joined):
         assert each.kendall.value == pytest.approx(sign) and each.spearman.value == pytest.approx(sign), key
         assert each.chance == pytest.approx(1 / 24 if sign > 0 else 1) and each.encoders == len(ENCODERS)
         assert len(each.categories) == 5
-        # The last categories' full score is not clear of 0, so their CUR has no standard error.
-        assert np.isnan(each.kendall.low) and each.kendall.reason
+        assert each.kendall.low <= each.kendall.value <= each.kendall.high
     assert -1 <= found["kl", False].cells.value <= 1 and np.isnan(found["rank", False].cells.value)
+
+
+def test_one_image_gives_no_interval(joined):
+    found = measures.agreements(explained(documents=2), joined, Settings())[0]  # both show the same
+    assert found.kendall.value == 1 and np.isnan(found.kendall.low) and found.kendall.reason == measures.UNKNOWN
 
 
 def test_the_interval_of_an_agreement_is_over_documents(joined):

@@ -66,10 +66,10 @@ def test_attention_kl_is_finite_where_half_precision_is_infinite():
 
 
 def test_looks_are_shares_and_distributions():
-    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.5, 0.0]])
+    weights = torch.tensor([[[0.0, 0.2, 0.3, 0.5], [0.2, 0.2, 0.3, 0.3]], [[0.0, 0.5, 0.5, 0.0]] * 2])
     one, two = attention.looks(weights, torch.tensor([False, True, True, False]))
     assert one.mass == pytest.approx(0.5) and two.mass == pytest.approx(1.0)
-    assert one.weights.tolist() == pytest.approx([0.4, 0.6])
+    assert one.weights.tolist() == pytest.approx([0.4, 0.6]) and one.heads.shape == (2, 2)
 
 
 def rows(seed, n=40, channels=5):

@@ -205,7 +205,7 @@ def test_run_says_what_it_needs(tmp_path):
 def test_demo_prints_and_writes_the_tables(tmp_path):
     done = command("redundancy-eval", "demo", "--limit", "8", "--batch_size", "40", cwd=tmp_path)
     assert "[16/16] drop=all" in done.stderr and "Information Gap (%)" in done.stdout
-    assert done.stdout.startswith("16 masks of ") and done.stdout.count("\n| without clip ") >= 2
+    assert done.stdout.startswith("16 masks of ") and done.stdout.count("| without clip ") >= 2
     tables = tmp_path / "demo_results" / "tables"
     assert {"ig.tex", "ig.csv", "cur.csv", "scores.tex", "report.json"} <= {path.name for path in tables.iterdir()}
     content = json.loads((tables / "report.json").read_text())["models"][0]

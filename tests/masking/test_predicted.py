@@ -121,6 +121,16 @@ def test_a_sweep_s_view_answers_as_the_model_that_is_loaded_under_the_mask(made,
         torch.testing.assert_close(value, channels.expand_as(value), rtol=1e-4, atol=1e-5)
 
 
+def test_prompts_on_images_of_the_sample_are_named(made):
+    prompts = [Prompt("What?", (PICTURES[3],), "task 1"), Prompt("What?", (NEW[0],), "task 2")]
+    for model_id, drop in (("eagle_masked", "clip"), ("hf_masked", "clip")):
+        subject = load(made, model_id, drop)
+        subject.generate(prompts, 1)
+        (remark,) = [line for line in loading.remarks(subject) if "calibration" in line]
+        assert remark.startswith("1 prompts show images that the calibration was made of") and remark.endswith("task 1")
+        assert subject.under(subject.mask).known == []
+
+
 def test_the_full_model_is_the_full_model(made):
     given, _ = made("eagle_masked")
     plain = loading.load("eagle_masked", device="cpu", **given)

@@ -8,7 +8,7 @@ import pytest
 from redundancy_eval import api, records, stand_ins
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
-from redundancy_eval.reports import captions, headline, report
+from redundancy_eval.reports import captions, headline, report, write
 from redundancy_eval.uncertainty import Settings
 from tests.helpers.runs import DEMO_TASKS, write_run, write_sweep
 
@@ -167,3 +167,13 @@ def test_runs_with_stand_ins_alone_say_needed(both):
     assert said.model.name == "demo" and said.need == "" and "the model needs eva02" in said.sentence
     assert "need" not in [table.stem for table in made.tables]
     assert "Relied on" not in made.table("verdicts").caption
+
+
+def test_a_report_replaces_the_figures_of_an_earlier_one_and_no_others(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for name in ("a.svg", "b.svg"):
+        (tmp_path / "figures" / name).touch()
+    (tmp_path / "report.json").write_text(json.dumps({"schema": 3, "options": {}, "files": ["figures/a.svg", "b.svg"]}))
+    write.check_out(tmp_path, ["report.md", "figures/a.svg"], [])
+    with pytest.raises(SetupError, match=r"figures/b.svg, which no report wrote"):
+        write.check_out(tmp_path, ["figures/a.svg", "figures/b.svg"], [])

@@ -317,11 +317,16 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
     )
     both = replace(made, model=made.model.with_stand_ins(predicted.model))
     first, more = verdict.headline(both)
-    assert first.startswith(
+    names = re.sub(r" \((?:CUR )?[\d.]+ %\)", "", first)
+    assert names.startswith(
         "The model needs 2 of its 4 encoders: EVA-02 and ConvNeXt. The others replace SAM, on which it relies. Dropped "
-        "alone, CLIP is redundant. But General needs SAM (CUR "
+        "alone, CLIP is redundant. But General needs SAM"
     )
-    assert more.startswith("Under zeros it relies on EVA-02, SAM and ConvNeXt. With stand-ins for both together the sc")
+    assert f"EVA-02 (CUR {digits.value(both.needed('eva02', OVERALL).cur, 100)} %)" in first
+    assert (
+        f"Under zeros it relies on EVA-02 (CUR {digits.value(both.cell('eva02', OVERALL).cur, 100)} %), SAM (" in more
+    )
+    assert "another order" not in more and ". With stand-ins for CLIP and SAM the score changes by " in more
     change = both.stand_ins.change(("clip", "sam"), OVERALL)
     assert digits.value(change, sign=True) in more and change.value != both.change(("clip", "sam"), OVERALL).value
     text = page.build([both])
@@ -334,6 +339,10 @@ def test_with_stand_ins_what_is_needed_comes_first(four):
         assert zero == pytest.approx(100 * both.cell(name, OVERALL).cur.value, rel=1e-5)
         assert difference == pytest.approx(zero - stands_in, abs=1e-3)
     assert len(found.tables["m0-masks"][1]) == len(Elements(page.build([four])).tables["m0-masks"][1]) + 1
+    told = replace(both.model.stand_ins, table=replace(both.model.stand_ins.table, notes=("warning (limit): less",)))
+    warned = replace(both, model=replace(both.model, stand_ins=told))
+    assert verdict.doubts(warned)[0] == "warning (limit): less"
+    assert "with stand-ins: warning (limit): less" in page.build([warned])
     with pytest.raises(ValueError, match="ablation=predicted"):
         replace(four.model, stand_ins=four.model)
 

@@ -10,8 +10,9 @@ import pytest
 
 from redundancy_eval.answers import Asked
 from redundancy_eval.reports import page
+from redundancy_eval.reports.model import Other
 from redundancy_eval.reports.page import drill
-from tests.reports.made_up import ENCODERS, changed, subject, with_stand_ins
+from tests.reports.made_up import ENCODERS, changed, subject, table, with_stand_ins
 from tests.reports.test_page import MadeUp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -77,7 +78,9 @@ def made(tmp_path_factory):
         subject("C", encoders=("mine", "sam"), documents=30),
     ]
     page.write([four], folder / "one.html", {four.name: drill.sample(four, MadeUp())})
-    page.write([with_stand_ins(four)], folder / "needs.html", {four.name: drill.sample(four, MadeUp())})
+    needs = with_stand_ins(four)
+    needs = replace(needs, model=needs.model.beside_retrained([Other("r", ENCODERS[:3], table(documents=30, seed=4))]))
+    page.write([needs], folder / "needs.html", {four.name: drill.sample(four, MadeUp())})
     page.write([four, *others], folder / "three.html", {four.name: drill.sample(four, MadeUp())})
     bad = [hostile(text, number) for number, text in enumerate(HOSTILE)]
     bad = [with_stand_ins(each) if number % 2 else each for number, each in enumerate(bad)]
@@ -92,10 +95,10 @@ def hostile(text, number):
     made = subject(
         documents=20, encoders=ENCODERS[:2], categories=(category, "K"), notes=(text, f"warning (x): {text}")
     )
-    table = replace(made.table, signature=text)
+    signed = replace(made.table, signature=text)
     cells = tuple(replace(cell, cur=replace(cell.cur, reason=text, note=text)) for cell in made.analysis.cells)
     return changed(
-        made, name=f"{number}{text}", table=table, analysis=replace(made.analysis, cells=cells),
+        made, name=f"{number}{text}", table=signed, analysis=replace(made.analysis, cells=cells),
         costs=replace(made.costs, columns={text: [1.0, 0.9, 0.8, 0.7]}, note=text),
     )  # fmt: skip
 

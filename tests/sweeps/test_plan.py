@@ -369,7 +369,7 @@ def test_released_sizes_cost_what_the_table_of_families_says():
     subject = replace(subject, given={"pretrained": "demo", "ablation": "predicted"})
     guessed = plan._memory(subject, found, labels, tasks, 8, 2**30)
     assert guessed.stand_ins == 4 * 1024 * (7680 - 1024) and guessed.covariances == 2 * 8 * 7680**2
-    assert "linear stand-ins 26.0 MiB for all masks" in plan_text._memory_text(guessed, "bfloat16")
+    assert "linear stand-ins 26 MiB for all masks" in plan_text._memory_text(guessed, "bfloat16")
 
 
 # --- images --------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def alone(model, arguments, label, asked):
     """Document -> the answer of a model under one mask to that question alone, as it would be stored."""
     subject, found = load(model, arguments, label), {}
     for one in asked:
-        lists = {"first": subject.first, "moved": subject.moved, "cut": subject.cut}
+        lists = {"first": subject.first, "moved": subject.moved, "known": subject.known, "cut": subject.cut}
         before = {note: len(names) for note, names in lists.items()}
         (answer,) = subject.generate([one.prompt()], one.limit)
         notes = tuple(note for note, names in lists.items() if len(names) > before[note])

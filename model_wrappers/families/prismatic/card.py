@@ -193,8 +193,7 @@ _ORIGINAL = Keys(
     # OpenVLA's copy of it reads them. No pair was released so.
     fixed={"stage": ("finetune",)},
     idle=words(
-        "dataset pretrained_checkpoint run_id run_root_dir seed hf_token trackers wandb_project wandb_entity "
-        "is_finetune"
+        "dataset pretrained_checkpoint run_id run_root_dir seed hf_token trackers wandb_project wandb_entity"
     ),  # of the training run
     parts={
         "model": _MODEL | Keys(idle=frozenset(_TRAINING)),
@@ -208,7 +207,8 @@ _CONVERTED = (
     | Keys(
         read={
             **each(SIZE, "n_action_bins pad_to_multiple_of"),
-            **each(OBJECTS, "norm_stats encoder_configs"),
+            **each(OBJECTS, "encoder_configs"),
+            **each(OBJECTS.or_null(), "norm_stats"),
             **each(IDS, "pad_token_id bos_token_id eos_token_id"),
             "timm_model_ids": _TIMM,
             "timm_override_act_layers": _ACTS,

@@ -3,6 +3,7 @@
 `towers/` beside the checkpoint holds the encoders' repositories, `llm/` config and tokenizer of the language model.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import templates
-from redundancy_eval.model_wrappers.families.prismatic import actions, card, pixels
+from redundancy_eval.model_wrappers.families.prismatic import actions, card, pixels, tokens
 from redundancy_eval.model_wrappers.families.prismatic.model import NORMALISATION, Prismatic
 from redundancy_eval.model_wrappers.families.recording import (
     Check,
@@ -33,6 +34,7 @@ _BUILDERS = {
     "MistralInstructPromptBuilder": "prismatic_mistral",
     "PhiPromptBuilder": "prismatic_phi",
 }
+ROWS = 64  # of the embeddings, which are padded to a multiple (llama2.py:76)
 _ROUNDING = 1e-12  # of an action's values, relative
 
 
@@ -47,8 +49,8 @@ class PrismaticRecording(Recording[Prismatic]):
             config = self.config(config, read_json(overrides))
         tokenizer = None
         if not card.converted(config) and beside.is_dir():
-            tokenizer, language = str(beside), hub.read_config(beside)
-            language["vocab_size"] = 64 * (language["vocab_size"] // 64 + 1)  # with a padding token; in 64s
+            tokenizer, made = str(beside), len(tokens.read(beside, None))
+            language = {**hub.read_config(beside), "vocab_size": ROWS * math.ceil(made / ROWS)}
             config = {**config, "text_config": language}
         return Prismatic.load(folder, config=config, encoder_weights=folder.parent / "towers", tokenizer=tokenizer)
 
