@@ -68,18 +68,6 @@ def resampled(part: Part, rng: np.random.Generator, count: int = RESAMPLES) -> A
     return found
 
 
-def spearman(a: ArrayLike, b: ArrayLike) -> Array:
-    """Spearman's rank correlation along the last axis, equal values at their mean rank; NaN where all are equal."""
-    x, y = (_signs(each).sum(axis=-1) for each in (a, b))  # twice the rank's distance from the middle
-    return _ratio((x * y).sum(axis=-1), (x * x).sum(axis=-1), (y * y).sum(axis=-1))
-
-
-def kendall(a: ArrayLike, b: ArrayLike) -> Array:
-    """Kendall's tau-b along the last axis; NaN where all values are equal."""
-    x, y = _signs(a), _signs(b)
-    return _ratio(*((each * other).sum(axis=(-1, -2)) for each, other in ((x, y), (x, x), (y, y))))
-
-
 def percentiles(draws: Array, level: float) -> tuple[float, float]:
     """The middle `level` of draws (count,), those that are not known left out; NaN where that is more than 1 in 20."""
     known = draws[~np.isnan(draws)]
@@ -87,13 +75,3 @@ def percentiles(draws: Array, level: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _signs(values: ArrayLike) -> Array:
-    v = np.asarray(values, dtype=np.float64)
-    return np.sign(v[..., :, None] - v[..., None, :])
-
-
-def _ratio(both: Array, first: Array, second: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where((first > 0) & (second > 0), both / np.sqrt(first * second), np.nan))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redundancy_eval import metrics
-from redundancy_eval.statistics import changes, covariance, draws, intervals
+from redundancy_eval.statistics import agreement, changes, covariance, draws, intervals
 from redundancy_eval.statistics.covariance import Array, linear
 from redundancy_eval.uncertainty import encoders
 from redundancy_eval.uncertainty.join import PAIRED, Joined, Place, mean_place
@@ -169,7 +169,7 @@ def _correlations(
     count = len(mine)
     few = f"a rank correlation of fewer than {_FEWEST} values says nothing" if count < _FEWEST else ""
     found = []
-    for correlation in (changes.spearman, changes.kendall):
+    for correlation in (agreement.spearman, agreement.kendall):
         value = NAN if few else float(correlation(_tied(mine), _tied(cur)))
         low = high = NAN
         if drawn is not None and np.isfinite(value):

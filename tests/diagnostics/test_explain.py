@@ -17,7 +17,7 @@ from redundancy_eval.model_wrappers.diagnostics import explaining, passes
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import tiny_hf, tiny_models
 from tests.helpers.runs import sweep
 
 pytestmark = pytest.mark.models
@@ -34,16 +34,7 @@ DOCUMENTS = [passes.Document("task", str(i), lambda p=p: p, 5) for i, p in enume
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """Model id -> model arguments of a tiny checkpoint."""
-    root = tmp_path_factory.mktemp("tiny")
-    cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
-    imof, imof_towers = tiny_imof.write(root / "imof")
-    return {
-        "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
-        "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
-        "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
-        "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
-        "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
-    }
+    return tiny_models.write(tmp_path_factory.mktemp("tiny"))
 
 
 def subject_of(model_id, given, **more):

@@ -20,17 +20,7 @@ from redundancy_eval.model_wrappers.masking import calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
-from tests.helpers import (
-    tiny,
-    tiny_cambrian,
-    tiny_deepseek_ocr,
-    tiny_deepseek_vl,
-    tiny_eagle2,
-    tiny_imof,
-    tiny_mgm,
-    tiny_mova,
-    tiny_prismatic,
-)
+from tests.helpers import tiny, tiny_models
 
 pytestmark = pytest.mark.models
 
@@ -45,25 +35,7 @@ IMAGES = [picture(0), picture(1, (40, 70))]
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """Model id -> model arguments of a tiny checkpoint."""
-    root = tmp_path_factory.mktemp("tiny")
-    cambrian, cambrian_towers = tiny_cambrian.write(root / "cambrian")
-    imof, imof_towers = tiny_imof.write(root / "imof")
-    prismatic, prismatic_towers = tiny_prismatic.write(root / "prismatic")
-    mgm, convnext = tiny_mgm.write(root / "mgm")
-    mova, mova_words = tiny_mova.write(root / "mova")
-    return {
-        "eagle_masked": {"pretrained": str(tiny.write(root / "eagle"))},
-        "cambrian_masked": {"pretrained": str(cambrian), "encoder_weights": str(cambrian_towers)},
-        "imof_masked": {"pretrained": str(imof), "encoder_weights": str(imof_towers)},
-        "deepseek_vl_masked": {"pretrained": str(tiny_deepseek_vl.write(root / "deepseek"))},
-        "eagle2_masked": {"pretrained": str(tiny_eagle2.write(root / "eagle2"))},
-        "deepseek_ocr_masked": {
-            "pretrained": str(tiny_deepseek_ocr.write(root / "ocr")), "base_size": "128", "chain": "cut",
-        },
-        "prismatic_masked": {"pretrained": str(prismatic), "encoder_weights": str(prismatic_towers)},
-        "mgm_masked": {"pretrained": str(mgm), "encoder_weights": str(convnext)},
-        "mova_masked": {"pretrained": str(mova), "encoder_weights": str(mova_words)},
-    }  # fmt: skip
+    return tiny_models.write(tmp_path_factory.mktemp("tiny"))
 
 
 def load(model_id, given, **more):
