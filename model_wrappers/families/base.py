@@ -148,6 +148,8 @@ class FamilyModel(nn.Module):
         slow_release: release of transformers whose slow tokenizer the original code puts prompts through, where a
             checkpoint has a `tokenizer.model`; None where it takes fast ones.
         eos: token ids that end an answer, where the checkpoint's own configs are not to be trusted with them.
+        first_layer: our name of the linear layer that all encoders' channels enter side by side, in their order, with
+            nothing before it: a linear guess folds into its weights; "" where there is none.
     """
 
     family: Family
@@ -160,6 +162,7 @@ class FamilyModel(nn.Module):
     max_images: int | None = None
     slow_release: slow_tokens.Release | None = None
     eos: tuple[int, ...] = ()
+    first_layer: str = ""
 
     def __init__(
         self,

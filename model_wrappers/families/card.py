@@ -69,8 +69,6 @@ class Family:
         recording: `MODULE:CLASS` of what reads its recorded tensors, a Recording (families/recording.py); "" for none.
         slicing: `MODULE:FUNCTION` of what cuts dropped encoders out of its fusion too, a Slicing (prune/slices.py);
             "" where it cannot be.
-        first_layer: released name of the linear layer that all encoders' channels enter side by side, in their order,
-            with nothing before it: a linear guess folds into its weights; "" where there is none.
         settings: the family's own model arguments, with their meaning.
         published: None where the authors' code for masking the family was not found.
         repositories: reads from a config where the encoders' weights are, if they are not in the checkpoint.
@@ -93,7 +91,6 @@ class Family:
     skipped: str
     recording: str = ""
     slicing: str = ""
-    first_layer: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
     repositories: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None

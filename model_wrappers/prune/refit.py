@@ -14,9 +14,9 @@ from torch import Tensor
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import weights
 from redundancy_eval.model_wrappers.families.base import FamilyModel
-from redundancy_eval.model_wrappers.families.card import Family
 from redundancy_eval.model_wrappers.masking import linear, predicted
 from redundancy_eval.model_wrappers.masking.predicted import Layout
+from redundancy_eval.model_wrappers.prune import shards
 
 
 def layout(skeleton: FamilyModel) -> Layout:
@@ -49,25 +49,26 @@ class Refit:
         """Write the guess as a file of its own."""
         predicted.write(path, self.layout, self.dropped, self.guess)
 
-    def fold(self, folder: Path, family: Family) -> Callable[[str, Tensor], tuple[str, Tensor]]:
-        """(released name, tensor) -> the same with the guess in the weights of the family's first layer.
+    def fold(self, folder: Path, skeleton: FamilyModel) -> Callable[[str, Tensor], tuple[str, Tensor]]:
+        """(released name, tensor) -> the same with the guess in the weights of the model's first layer.
 
         Args:
             folder: the checkpoint.
-            family: whose `first_layer` it is.
+            skeleton: the model without weights, whose `first_layer` it is.
 
         Raises:
             SetupError: the layer is not in the checkpoint, or of another size.
         """
-        names = f"{family.first_layer}.weight", f"{family.first_layer}.bias"
-        found = {name: read() for name, read in weights.tensors(folder) if name in names}
+        own = f"{skeleton.first_layer}.weight", f"{skeleton.first_layer}.bias"
+        names = {skeleton.rename(name): name for name in shards.names(folder) if skeleton.rename(name) in own}
+        found = {name: read().double() for name, read in weights.tensors(folder) if name in names.values()}
         channels = sum(self.layout.channels.values())
-        if set(found) != set(names) or found[names[0]].shape[1] != channels:
-            raise SetupError(f"{folder} has no {family.first_layer} with a bias that {channels} channels enter")
-        weight, bias = (found[name].double() for name in names)
+        if len(names) < len(own) or found[names[own[0]]].shape[1] != channels:
+            raise SetupError(f"{folder} has no {skeleton.first_layer} with a bias that {channels} channels enter")
+        weight, bias = (found[names[name]] for name in own)
         keep, drop = self.layout.index(self.layout.others(self.dropped)), self.layout.index(self.dropped)
         guess, columns = self.guess, weight[:, drop]
         folded = torch.zeros_like(weight)
         folded[:, keep] = weight[:, keep] + columns @ guess.weight.T.cpu()
-        new = dict(zip(names, (folded, bias + columns @ guess.bias.cpu()), strict=True))
+        new = {names[own[0]]: folded, names[own[1]]: bias + columns @ guess.bias.cpu()}
         return lambda released, value: (released, new[released].to(value.dtype) if released in new else value)

@@ -110,7 +110,7 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
         if not calibration:
             raise SetupError("ablation=predicted needs calibration=FILE (redundancy-eval calibrate makes one)")
         told = ablations.sample(ablations.identity(Path(calibration)))
-        own = replace(own, calibration={**told, "file": calibration}, folded=bool(family.first_layer))
+        own = replace(own, calibration={**told, "file": calibration})
     if before is not None:
         calibration = stand_ins.kept_constants(folder, before, calibration)
     wanted = stand_ins.Wanted(model_id, source, site, own.checkpoint, stand_ins.settings(model_id, own_settings))
@@ -119,8 +119,10 @@ def read(model_id: str, given: Mapping[str, str], slicing: bool) -> Asked:
     found = Asked(family, folder, config, own_settings, mine, own, instead.calibration)
     if instead.predictor is None:
         return found
-    stand_ins.check_layout(instead.predictor, refit.layout(_skeleton(found, names)))
-    return replace(found, guessed=refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask)))
+    skeleton = _skeleton(found, names)
+    stand_ins.check_layout(instead.predictor, refit.layout(skeleton))
+    guessed = refit.Refit(instead.predictor.layout, mask, instead.predictor.solve(mask))
+    return replace(found, own=replace(own, folded=bool(skeleton.first_layer)), guessed=guessed)
 
 
 def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
@@ -141,7 +143,11 @@ def write(asked: Asked, out: Path, slicing: bool) -> dict[str, Any]:
     elsewhere = set(asked.mask) & set(asked.family.elsewhere(asked.config))
     if not slicing and not gone and asked.calibration is None and asked.guessed is None and not elsewhere:
         raise SetupError(f"{asked.folder} holds no weights of {'+'.join(asked.mask)}: it is pruned already")
-    fold = _whole if asked.guessed is None or not asked.own.folded else asked.guessed.fold(asked.folder, asked.family)
+    fold = (
+        _whole
+        if asked.guessed is None or not asked.own.folded
+        else asked.guessed.fold(asked.folder, _skeleton(asked, ()))
+    )
     out.mkdir(parents=True, exist_ok=True)
     written = shards.write(asked.folder, out, gone, lambda released, value: cut(*fold(released, value)))
     _copy(asked.folder, out)

@@ -20,13 +20,24 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import ablations, calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
-from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers import (
+    tiny,
+    tiny_cambrian,
+    tiny_deepseek_ocr,
+    tiny_deepseek_vl,
+    tiny_eagle2,
+    tiny_hf,
+    tiny_imof,
+    tiny_mgm,
+    tiny_prismatic,
+)
 
 pytestmark = pytest.mark.models
 COUNT = 24
 DROPS = {
     "eagle_masked": "clip+sam", "cambrian_masked": "convnext", "imof_masked": "dinov2",
-    "deepseek_vl_masked": "siglip", "eagle2_masked": "siglip",
+    "deepseek_vl_masked": "siglip", "eagle2_masked": "siglip", "deepseek_ocr_masked": "clip",
+    "prismatic_masked": "dinov2",
 }  # fmt: skip
 HALVES = "clip:model.multi_modal_projector@input[:16]+sam:model.multi_modal_projector@input[16:]"
 
@@ -49,9 +60,12 @@ def made(tmp_path_factory):
 
     def write(model_id):
         folder = root / model_id
-        if model_id in ("cambrian_masked", "imof_masked"):
-            kind = tiny_cambrian if model_id == "cambrian_masked" else tiny_imof
-            return dict(zip(("pretrained", "encoder_weights"), map(str, kind.write(folder)), strict=True))
+        apart = {"cambrian_masked": tiny_cambrian, "imof_masked": tiny_imof, "prismatic_masked": tiny_prismatic}
+        if model_id in apart:
+            made = apart[model_id].write(folder)
+            return dict(zip(("pretrained", "encoder_weights"), map(str, made), strict=True))
+        if model_id == "deepseek_ocr_masked":
+            return {"pretrained": str(tiny_deepseek_ocr.write(folder)), "base_size": "128", "chain": "cut"}
         if model_id == "hf_masked":
             return {"pretrained": str(tiny_hf.unlimited_ocr(folder)), "encoders": HALVES}
         kinds = {"eagle_masked": tiny, "deepseek_vl_masked": tiny_deepseek_vl, "eagle2_masked": tiny_eagle2}
@@ -177,6 +191,7 @@ def test_a_refitted_checkpoint_answers_as_the_ablation(made, tmp_path, model_id,
     for a, b in zip(mine[0], want[0], strict=True):
         assert (a - b).abs().max() <= 1e-4 * b.abs().max()
     assert set(said["held_out_r2"]) >= set(said["dropped"])
+    assert said["folded"] == (model_id in ("eagle_masked", "deepseek_ocr_masked", "prismatic_masked"))
     card = (out / "README.md").read_text()
     assert f"fitted on {COUNT} images" in card and said["calibration"]["sample"] in card and "Licence" in card
     assert set(json.loads((out / "pruned.json").read_text())["files"]) == {p.name for p in out.glob("*.safetensors")}
@@ -318,6 +333,17 @@ def test_calibrations_that_tell_too_little_are_refused(made, tmp_path, capsys):
     assert load(made, "eagle_masked", "clip", ablation="mean", calibration=str(tmp_path / "old.safetensors"))
     with pytest.raises(SetupError, match="ablation=predicted needs calibration=FILE"):
         loading.load("eagle_masked", drop="clip", ablation="predicted", **asked)
+
+
+def test_a_family_without_common_places_says_why(tmp_path, capsys):
+    folder, towers = tiny_mgm.write(tmp_path / "mgm")
+    asked = {"pretrained": str(folder), "encoder_weights": str(towers), "device": "cpu"}
+    file = str(tmp_path / "c.safetensors")
+    calibration.make("mgm_masked", asked, PICTURES[:3], 3, tmp_path / "c.safetensors")
+    assert "nothing for ablation=predicted: " in capsys.readouterr().err
+    with pytest.raises(SetupError, match="holds nothing to predict encoders by: .*(grid|place)"):
+        loading.load("mgm_masked", drop="clip", ablation="predicted", calibration=file, **asked)
+    assert loading.load("mgm_masked", drop="clip", ablation="mean", calibration=file, **asked).mask == ("clip",)
 
 
 def test_values_that_are_no_numbers_are_told():

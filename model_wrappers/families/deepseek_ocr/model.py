@@ -75,6 +75,7 @@ class DeepseekOcr(FamilyModel):
     """
 
     family = card.FAMILY
+    first_layer = "projector"
     template = "plain"
     max_images = 1
 

@@ -89,7 +89,6 @@ FAMILY = Family(
     checked_with="recorded tensors",
     recording="redundancy_eval.model_wrappers.families.eagle.recording:EagleRecording",
     slicing="redundancy_eval.model_wrappers.families.eagle.slicing:cut",
-    first_layer="model.mm_projector.0",
     costs={
         "clip": (303.5, 381),
         "convnext": (843.4, 6335),

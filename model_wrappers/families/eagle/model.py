@@ -118,6 +118,7 @@ class Eagle(FamilyModel):
 
     family = card.FAMILY
     slow_release = (4, 44)
+    first_layer = "mm_projector.0"
 
     def __init__(self, config: Mapping[str, Any], keep: Collection[str] | None = None, attention: str = "sdpa"):
         super().__init__(config)

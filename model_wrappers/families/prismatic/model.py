@@ -84,6 +84,7 @@ class Prismatic(FamilyModel):
         self.language_model = LlamaForCausalLM(language_models.llama(text, attention))
         hidden = self.language_model.config.hidden_size
         self.projector = _projector(_kind_of_projector(config), sum(self.channels.values()), hidden)
+        self.first_layer = "projector" if isinstance(self.projector, nn.Linear) else "projector.0"
         self.max_length = told.get("llm_max_length", _TEXT_LENGTH) + self.tokens  # the text's own, and the image
         self.template = language.template
         if self.acts:
