@@ -29,7 +29,7 @@ def _flags(parser: usage.Parser) -> None:
     usage.add(parser, "--model_args", required=True, metavar="ARGS", help="pretrained=...,site=...,...; no mask")
     sample = parser.add_mutually_exclusive_group(required=True)
     sample.add_argument("--images", metavar="FOLDER", help="take the images of a folder, by name")
-    sample.add_argument("--task", metavar="TASK", help="take the images of an lmms-eval task, evenly spread")
+    sample.add_argument("--task", metavar="TASK", help="take images of an lmms-eval task, spread over it")
     usage.add(parser, "--count", type=int, default=500, metavar="N", help="how many images (default 500)")
     usage.add(parser, "--batch_size", type=int, default=4, metavar="N", help="images at once (default 4)")
     usage.add_out(parser, "the file, *.safetensors", required=True, metavar="FILE")

@@ -153,10 +153,7 @@ def _questions(args: argparse.Namespace, given: dict[str, str]) -> "list[Questio
 
 
 def _spread(questions: "Sequence[Question]", count: int) -> "list[Question]":
-    """So many questions of each task: one, drawn with a fixed seed, from each of as many equal stretches.
-
-    At a fixed distance they could all be of one kind, as kinds of questions often take turns in a data set.
-    """
+    """So many questions of each task, spread over it (see `draws.stretches`)."""
     from redundancy_eval.statistics import draws
 
     of_task: dict[str, list[Question]] = {}
@@ -164,11 +161,7 @@ def _spread(questions: "Sequence[Question]", count: int) -> "list[Question]":
         of_task.setdefault(each.task, []).append(each)
     chosen: list[Question] = []
     for task, mine in of_task.items():
-        drawn = list(range(len(mine)))
-        if len(mine) > count:
-            ends = [i * len(mine) // count for i in range(count + 1)]
-            drawn = draws.generator(0, f"explain|{task}").integers(ends[:-1], ends[1:]).tolist()
-        chosen += [mine[i] for i in drawn]
+        chosen += [mine[place] for place in draws.stretches(len(mine), count, f"explain|{task}")]
     return chosen
 
 

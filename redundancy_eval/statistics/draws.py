@@ -65,3 +65,14 @@ def upper(draws: Array, level: float = 0.95) -> Array:
 def p_value(draws: Array, value: float) -> float:
     """(1 + number of draws >= value) / (1 + number of draws); at most 1 - level exactly where value > upper(draws)."""
     return float((1 + np.sum(draws >= value)) / (len(draws) + 1))
+
+
+def stretches(total: int, count: int, label: str) -> list[int]:
+    """Places of so many of `total` documents: one, drawn with a fixed seed, from each of as many equal stretches.
+
+    At a fixed distance they could all be of one kind, as kinds of questions often take turns in a data set.
+    """
+    if total <= count:
+        return list(range(total))
+    ends = [place * total // count for place in range(count + 1)]
+    return [int(place) for place in generator(0, label).integers(ends[:-1], ends[1:])]

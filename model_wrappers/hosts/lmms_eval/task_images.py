@@ -12,6 +12,7 @@ from PIL import Image
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.hosts.lmms_eval.launch import task_folder
+from redundancy_eval.statistics import draws
 
 
 def spread(name: str, count: int) -> list[Image.Image]:
@@ -25,9 +26,8 @@ def spread(name: str, count: int) -> list[Image.Image]:
         SetupError: no such task, or its documents hold no images.
     """
     task, documents = _loaded(name)
-    step = max(1, len(documents) // count)
     images: list[Image.Image] = []
-    for number in range(0, len(documents), step):
+    for number in draws.stretches(len(documents), count, f"calibration|{name}"):
         with pictures.named(f"task {name}, document {number}"):
             images += _shown(task, documents[number])
         if len(images) >= count:
