@@ -127,6 +127,9 @@ class Similarity:
     def add(self, features: Mapping[str, Tensor]) -> None:
         """Add images.
 
+        Encoders are compared where both have one square grid of tokens for each unit; others not at all, as it is not
+        known which tokens lie at the same place (MGM's CLIP sees an image and its crops, ConvNeXt the image).
+
         Args:
             features: encoder -> (units, tokens, channels).
         """
@@ -137,7 +140,10 @@ class Similarity:
             value = features[name]
             self.channels[name] = value.shape[-1]
             self.spreads[name].add(value.flatten(0, 1))
+        square = {name: sides[name] ** 2 == value.shape[1] for name, value in features.items()}
         for (one, other), pair in self.pairs.items():
+            if not (square[one] and square[other]):
+                continue
             side = min(sides[one], sides[other])
             for name in (one, other):
                 if (name, side) not in grids:

@@ -59,7 +59,10 @@ def test_every_family(checkpoints, model_id):
         assert found.documents[column].tokens == len(answer.ids)
         assert values["surprise"][0, column] == pytest.approx(-answer.log_probability, abs=2e-4)
     cka = np.array(found.similarity.cka())
-    assert np.isfinite(cka).all() and np.allclose(cka, cka.T) and (np.abs(cka) <= 1 + 1e-6).all()
+    if model_id == "mgm_masked":  # which tokens lie at the same place is not known
+        assert np.array_equal(np.isnan(cka), ~np.eye(2, dtype=bool))
+    else:
+        assert np.isfinite(cka).all() and np.allclose(cka, cka.T) and (np.abs(cka) <= 1 + 1e-6).all()
     ranks = found.similarity.values()["rank"]
     assert all(1 <= rank <= channels for rank, channels in zip(ranks, found.similarity.channels.values(), strict=True))
 
