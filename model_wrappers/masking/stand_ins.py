@@ -13,6 +13,7 @@ from redundancy_eval.compare import HALF
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.families.card import PLACES
 from redundancy_eval.model_wrappers.masking import ablations, predicted
 from redundancy_eval.model_wrappers.masking.predicted import Layout, Predictor
 
@@ -56,7 +57,7 @@ def bound_to(model_id: str, given: Mapping[str, Any], dtype: torch.dtype) -> dic
 def settings(model_id: str, given: Mapping[str, Any]) -> str:
     """The model arguments that decide what encoders give, beside the checkpoint."""
     names = ("encoders",) if model_id == registry.HF_MASKED else registry.family(model_id).settings
-    deciding = sorted(key for key in names if key in given and key != "encoder_weights")
+    deciding = sorted(key for key in names if key in given and key not in PLACES)
     return ",".join(f"{key}={given[key]}" for key in deciding if model_args.kind(key) == "answer")
 
 
