@@ -19,6 +19,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.families import language_models, slow_tokens, templates
 from redundancy_eval.model_wrappers.families.card import Family
+from redundancy_eval.model_wrappers.families.encoder import Encoder as Encoder
 from redundancy_eval.model_wrappers.families.routes import Router
 
 Model = TypeVar("Model", bound="FamilyModel")
@@ -37,32 +38,6 @@ class Visual:
     embeddings: Tensor
     extra: Any = None
     routed: tuple[str, ...] | None = None
-
-
-class Encoder(Protocol):
-    """A vision encoder that is loaded by renaming keys: a torch module with these methods.
-
-    Attributes:
-        released: the sizes of the released encoder, where no config says them.
-    """
-
-    released: dict[str, Any]
-
-    @staticmethod
-    def output_channels(sizes: Mapping[str, Any]) -> int:
-        """Channels of its output, from its sizes."""
-
-    def rename(self, released: str) -> weights.Target:
-        """Released tensor name -> own name, or several (see weights.load); None for one that is not needed."""
-
-    def release(self, own: str) -> str:
-        """The inverse of `rename`."""
-
-    def restore_buffers(self) -> None:
-        """Make the buffers that no checkpoint holds (after building on the meta device)."""
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Run it; the family knows the shapes."""
 
 
 class MultiEncoder(Protocol):

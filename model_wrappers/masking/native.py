@@ -20,7 +20,7 @@ from redundancy_eval import masks
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import MultiEncoder, Visual
-from redundancy_eval.model_wrappers.masking import ablations, generated, routing
+from redundancy_eval.model_wrappers.masking import ablations, generated, guesses, routing
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Numbers, Prefix, Prompt, not_numbers
 
 Outputs = Mapping[str, Tensor]
@@ -125,22 +125,8 @@ class MaskedModel:
         run = self.needed()
         outputs = self.encode(images, run) if outputs is None else outputs
         found = {name: outputs[name] for name in run}
-        return found | (self.predicted(images, found) if self.ablation.by_output else self.stand_ins("encoder", images))
-
-    def predicted(self, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Tensor]:
-        """Linear guesses of the dropped encoders' outputs from those of the others."""
-        if not self.mask:
-            return {}
-        assert self.ablation.predictor is not None
-        more = [n for n in self.model.replaced(self.mask, "encoder", **self.settings) if n not in self.mask]
-        if more:
-            raise SetupError(
-                f"ablation=predicted guesses dropped encoders alone; here {', '.join(more)} is replaced too"
-            )
-        shapes, sides = self.model.shapes("encoder"), self.model.place_sides()
-        places = shapes[self.mask[0]][0] // sides[self.mask[0]] ** 2
-        like = torch.empty(0, dtype=self.dtype, device=self.device)
-        return self.ablation.predictor.stand_ins(outputs, self.mask, len(self.units(images)), places, like)
+        guessed = self.ablation.by_output
+        return found | (guesses.of(self, images, found) if guessed else self.stand_ins("encoder", images))
 
     @torch.inference_mode()
     def projected(self, images: Sequence[Image.Image], outputs: Outputs | None = None) -> dict[str, Tensor]:
@@ -173,13 +159,7 @@ class MaskedModel:
     def visuals(
         self, images: Sequence[Image.Image], outputs: Outputs | None = None, questions: Sequence[str] = ()
     ) -> list[Visual]:
-        """Images -> what is inserted for each one's placeholder, under the mask.
-
-        Args:
-            images: the images.
-            outputs: what `encode` gave for them, of at least the encoders that run under the mask.
-            questions: what is asked about each, for families that choose encoders by it; by default nothing.
-        """
+        """What is inserted for each image under the mask; `questions` are about each, where these decide it."""
         router = self.model.router()
         if router is not None:
             return routing.visuals(self, router, images, list(questions) or [""] * len(images), outputs)

@@ -16,7 +16,7 @@ from torch import Tensor
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.base import Visual
 from redundancy_eval.model_wrappers.families.routes import FIXED, FREE, Router
-from redundancy_eval.model_wrappers.masking import ablations
+from redundancy_eval.model_wrappers.masking import ablations, guesses
 
 if TYPE_CHECKING:
     from redundancy_eval.model_wrappers.masking.native import MaskedModel
@@ -56,7 +56,7 @@ def visuals(
     lazily = outputs is None
     have = dict(outputs or subject.encode(images, [name for name in run if name not in router.pool]))
     if subject.ablation.by_output:
-        stand_ins = subject.predicted(images, {name: have[name] for name in run})
+        stand_ins = guesses.of(subject, images, {name: have[name] for name in run})
     else:
         stand_ins = subject.stand_ins("encoder", images)
     routes = choose(subject, router, images, questions, have, stand_ins)
