@@ -87,6 +87,7 @@ ENCODER_MEASURES = {
     "rank": Measure("effective rank of its features", "directions"),
     "rank_share": Measure("effective rank / channels", "share"),
     "difference": Measure("1 - mean CKA with the others", "share"),
+    "untold": Measure("1 - R2 from the others", "share"),
 }
 
 

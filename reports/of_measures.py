@@ -31,7 +31,7 @@ class _Column:
 # What stands beside CUR; the files of numbers have the rest.
 _SHOWN = (
     _Column("kl"), _Column("js"), _Column("surprise"), _Column("attention_kl"), _Column("attention_kl", True),
-    _Column("attention_mass"), _Column("rank_share"), _Column("difference"),
+    _Column("attention_mass"), _Column("rank_share"), _Column("difference"), _Column("untold"),
 )  # fmt: skip
 
 

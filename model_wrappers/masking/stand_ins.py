@@ -112,6 +112,20 @@ def _check_bound(path: Path, wanted: Wanted, kind: str) -> None:
         )
 
 
+def linear_redundancy(file: str, wanted: Wanted) -> dict[str, float]:
+    """Held-out R2 of each encoder's output from all others', by a calibration; the model is not run.
+
+    Raises:
+        SetupError: the file was made for another model, checkpoint or site, or holds nothing to guess from.
+    """
+    path = Path(file)
+    _check_bound(path, wanted, "predicted")
+    found = ablations.read(path, sums=True)
+    if found.sums is None or not found.sums.held.count:
+        raise SetupError(f"{path} holds no sums of encoders' outputs at the same places on held-out images")
+    return {name: found.sums.guess([name]).r2 for name in found.sums.layout.channels}
+
+
 def check_layout(predictor: Predictor, own: Layout) -> None:
     """Refuse linear guesses of other encoders than a model's.
 

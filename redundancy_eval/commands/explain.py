@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,10 @@ def _flags(parser: usage.Parser) -> None:
         parser, "--batch_size", type=int, default=8, metavar="N",
         help="documents answered at once, and masks of a document at once (default 8)",
     )  # fmt: skip
+    usage.add(
+        parser, "--calibration", metavar="FILE",
+        help="made by `calibrate` for this checkpoint: also how much of each encoder the others tell linearly",
+    )  # fmt: skip
     usage.add_out(parser, "the file, *.json; a *.csv comes beside it", required=True, metavar="FILE")
 
 
@@ -87,6 +91,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     questions = _spread(_questions(args, given), args.count)
     out.parent.mkdir(parents=True, exist_ok=True)  # now, not when all is measured
     full = loading.load(args.model, **{**given, "drop": "none"})
+    told = _linear_redundancy(args, given, full, encoders)
     subject = passes.subject(full, {label: masks.dropped(encoders, label) for label in labels})
     documents = [passes.Document(q.task, q.document, q.prompt, q.limit, q.settings) for q in questions]
     found = explaining.measure(subject, documents, labels, kinds, args.batch_size, _progress(len(documents)))
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         tuple(masks.dropped(encoders, label) for label in labels),
         found.documents,
         found.values,
-        {} if similarity is None else similarity.values(),
+        {**({} if similarity is None else similarity.values()), **told},
         None if similarity is None else similarity.cka(),
         {
             "tasks": args.task, "documents of each task": args.count, "documents": len(documents),
@@ -113,6 +118,21 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     out.with_suffix(".csv").write_text(explained.table(made, chosen), encoding="utf-8")
     print(explained.text(made, chosen))
     return 0
+
+
+def _linear_redundancy(
+    args: argparse.Namespace, given: Mapping[str, str], full: Any, encoders: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+    """What the other encoders do not tell of each, of `--calibration`."""
+    if args.calibration is None:
+        return {}
+    from redundancy_eval.model_wrappers.families import registry
+    from redundancy_eval.model_wrappers.masking import stand_ins
+
+    checkpoint = given.get("pretrained") or registry.family(args.model).default
+    bound = stand_ins.bound_to(args.model, given, getattr(full, "dtype", None) or full.model.dtype)
+    r2 = stand_ins.linear_redundancy(args.calibration, stand_ins.Wanted(args.model, checkpoint, full.site, **bound))
+    return {"untold": tuple(1 - r2.get(name, float("nan")) for name in encoders)}
 
 
 def _chosen(text: str, hooked: bool) -> list[str]:

@@ -15,7 +15,7 @@ from redundancy_eval import explain_file, masks
 from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers.diagnostics import explaining, passes
 from redundancy_eval.model_wrappers.families import registry
-from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.masking import ablations, calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf, tiny_models
 from tests.helpers.runs import sweep
@@ -129,8 +129,23 @@ def explained(tmp_path_factory):
     out = tmp_path_factory.mktemp("explained") / "explain.json"
     tasks = "redundancy_demo_ocr,redundancy_demo_chart"
     asked = ["--model", "eagle_masked", "--model_args", "pretrained=demo,dtype=float32", "--task", tasks]
-    assert main(["explain", *asked, "--count", "3", "-o", str(out)]) == 0
+    model, sample = asked[:4], out.parent / "sample.safetensors"
+    assert main(["calibrate", *model, "--task", "redundancy_demo_ocr", "--count", "12", "-o", str(sample)]) == 0
+    assert main(["explain", *asked, "--count", "3", "--calibration", str(sample), "-o", str(out)]) == 0
     return out
+
+
+@pytest.mark.framework
+def test_what_the_other_encoders_do_not_tell_is_the_calibration_s(explained, tmp_path, capsys):
+    sample = explained.parent / "sample.safetensors"
+    r2 = calibration.told_r2(ablations.read(sample, sums=True))
+    untold = explain_file.read(explained).encoder_values["untold"]
+    assert untold == pytest.approx([1 - r2[name] for name in ("clip", "convnext", "pix2struct", "eva02")], abs=1e-6)
+    assert max(untold) <= 1.5 and len(set(untold)) == 4
+    wanted = ["--model_args", "pretrained=demo,dtype=bfloat16", "--task", "redundancy_demo_ocr", "--count", "1"]
+    out = ["--calibration", str(sample), "-o", str(tmp_path / "x.json")]
+    assert main(["explain", "--model", "eagle_masked", *wanted, *out]) == 2
+    assert "was made in float32, the model runs in bfloat16" in capsys.readouterr().err
 
 
 @pytest.mark.framework
@@ -166,7 +181,13 @@ def test_a_report_shows_it_beside_cur_and_verify_wants_it(explained, tmp_path, c
     content = json.loads((out / "report.json").read_text())
     assert content["options"]["explain"] and content["models"][0]["explain"]["agreement"]
     with (out / "explain.csv").open() as handle:
-        assert {row["measure"] for row in csv.DictReader(handle)} >= {"kl", "surprise", "rank_share", "difference"}
+        assert {row["measure"] for row in csv.DictReader(handle)} >= {
+            "kl",
+            "surprise",
+            "rank_share",
+            "difference",
+            "untold",
+        }
     assert told("verify", out, runs, "--explain", explained) == (0, "")
     code, said = told("verify", out, runs)
     assert code == 2 and "made with a file of measures without labels: name it with --explain" in said
