@@ -292,7 +292,7 @@ def _assumptions(plan: Plan, subject: Subject, most: int) -> list[str]:
     if plan.distinct_images is None:
         lines.append("images: one for each question of a task whose data set has no column of images, all different")
     if model is None or plan.memory is None or plan.flops is None:
-        lines.append("with hooks nothing is shared but the loaded model: under every mask all encoders run")
+        lines.append("with hooks only what a module is given once more is shared: its output for a batch's images")
         lines.append("operations and memory are not known for models with hooks")
         return lines
     lines.append(f"length of the texts: {subject.measured}")
@@ -312,6 +312,8 @@ def _assumptions(plan: Plan, subject: Subject, most: int) -> list[str]:
         )
     if None in plan.flops.encoder.values():
         lines.append("encoders whose sizes are neither the released ones nor in the checkpoint's config: unknown")
+    if model.router() is not None:
+        lines.append("every encoder runs for every image, the most that it takes; the passes that choose are left out")
     lines.append("a prompt's text before its images counts for each, though a batch computes it once")
     lines.append("operations: 2 for a multiply-add, as torch's FlopCounterMode counts; batches without padding")
     stored = plan.store is not None and plan.store.mean_new_tokens is not None
