@@ -79,7 +79,7 @@ def made(tmp_path_factory):
     ]
     page.write([four], folder / "one.html", {four.name: drill.sample(four, MadeUp())})
     needs = with_stand_ins(four)
-    needs = replace(needs, model=needs.model.beside_retrained([Other("r", ENCODERS[:3], table(documents=30, seed=4))]))
+    needs = replace(needs, model=needs.model.with_retrained([Other("r", ENCODERS[:3], table(documents=30, seed=4))]))
     page.write([needs], folder / "needs.html", {four.name: drill.sample(four, MadeUp())})
     page.write([four, *others], folder / "three.html", {four.name: drill.sample(four, MadeUp())})
     bad = [hostile(text, number) for number, text in enumerate(HOSTILE)]

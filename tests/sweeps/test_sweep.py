@@ -438,6 +438,7 @@ def test_what_was_not_used_for_longest_goes_first():
 
 TEXTS = ("What is this?", "Is there a red square in the picture?", "How many?", "Which colour is it? " * 2)
 NATIVE = tuple(kind for kind in ENCODERS if kind != "hf")
+SHARING = tuple(kind for kind in NATIVE if kind != "deepseek_ocr windowed")  # whose prompts are never split
 
 
 def about(pictures, texts=TEXTS):
@@ -458,7 +459,7 @@ def test_questions_that_decide_what_an_image_is_share_the_template_alone(made, t
     assert len(shared) == 24 and not any(prefix.images for prefix in shared)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NATIVE if kind != "mova"])
+@pytest.mark.parametrize("kind", [kind for kind in SHARING if kind != "mova"])
 def test_questions_on_one_image_share_what_it_is_to_the_language_model(made, kind, tmp_path):
     shown = [[A], [B], [WIDE]] if kind in ONE_IMAGE else [[A], [B, WIDE], [WIDE]]
     asked, names = about(shown), ["none", ENCODERS[kind][0]]
@@ -489,7 +490,7 @@ def first_logits(full, *arguments):
     return torch.stack(kept[0].logits[:2], 1)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", SHARING)
 def test_shared_beginnings_change_no_logit(made, kind):
     """Whatever they are: some of the template, all of it, or all up to the last image and some words more."""
     full = load(*made(kind))

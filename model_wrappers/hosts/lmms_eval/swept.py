@@ -93,7 +93,7 @@ class Kept(Hooked):
 
     def clean(self) -> None:
         """Nothing of the base: the next mask uses it too."""
-        self.modules.clear()
+        self.places.clear()
 
 
 @contextmanager
