@@ -1,8 +1,10 @@
 """Every model id inside lmms-eval: a tiny checkpoint of its own format, each encoder dropped, and the real CLI."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,32 +94,45 @@ def test_every_encoder_of_every_model_can_be_dropped(model, checkpoints, demo_ta
         assert found["all"] != found["none"]
 
 
-def command(*arguments, cwd):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+def dropped_of(model, encoders):
+    return encoders[0] if model == "hf_masked" else encoders[-1]
+
+
+@pytest.fixture(scope="module")
+def ran(checkpoints, tmp_path_factory):
+    """`redundancy-eval run` of every model but Eagle without an encoder, in processes that share lmms-eval's import."""
+    root, jobs = tmp_path_factory.mktemp("ran"), []
+    for model, given in checkpoints.items():
+        dropped = dropped_of(model, encoders_of(model, given))
+        asked = ["run", "--model", model, "--model_args", f"{given},drop={dropped}", "--tasks", "redundancy_demo_ocr",
+                 "--limit", "2", "--batch_size", "1", "--device", "cpu", "--log_samples",
+                 "--output_path", str(root / model)]  # fmt: skip
+        jobs.append({"name": model, "commands": [asked]})
+    (root / "lanes.json").write_text(json.dumps([[job for job in jobs if job["name"] != "eagle_masked"]]))
+    environment = {
+        **os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]),
+    }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "redundancy_eval", *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600,
+        [sys.executable, "-m", "tests.helpers.offline_sweep", "lmms-eval", str(root / "lanes.json")],
+        cwd=root, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root
 
 
 @pytest.mark.parametrize("model", [name for name in IDS if name != "eagle_masked"])
-def test_the_command_line(model, checkpoints, tmp_path):
-    encoders = encoders_of(model, checkpoints[model])
-    dropped = encoders[0] if model == "hf_masked" else encoders[-1]
-    command(
-        "run", "--model", model, "--model_args", f"{checkpoints[model]},drop={dropped}", "--tasks",
-        "redundancy_demo_ocr", "--limit", 2, "--batch_size", 1, "--device", "cpu", "--log_samples",
-        "--output_path", "out",
-        cwd=tmp_path,
-    )  # fmt: skip
+def test_the_command_line(model, checkpoints, ran):
+    encoders, out = encoders_of(model, checkpoints[model]), ran / model
+    dropped = dropped_of(model, encoders)
+    said = (ran / f"{model}.0.err").read_text()
+    assert (ran / f"{model}.codes").read_text().split()[0] == "0", said[-2000:]
     label = dropped if len(encoders) > 1 else "all"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"drop-{label}"]
-    (run,) = find.read([tmp_path / "out"], taxonomy.load())
+    assert [path.name for path in out.iterdir()] == [f"drop-{label}"]
+    (run,) = find.read([out], taxonomy.load())
     assert run.model == model and run.encoders == encoders and run.mask[0] == dropped
-    (made,) = api.read([tmp_path / "out"])
+    (made,) = api.read([out])
     assert made.masks == ((dropped,),) and made.documents == (2,)
-    record = records.read([tmp_path / "out" / f"drop-{label}"])
+    record = records.read([out / f"drop-{label}"])
     assert record.get("feeds") == ({"sam": ["clip"]} if model == "hf_masked" else None), "SAM's output is CLIP's input"
     routed = record.get("routed", {})
     assert list(routed) == (["questions", *registry.FAMILIES[model].pool] if model == "mova_masked" else [])

@@ -75,13 +75,9 @@ def bent(written, tmp_path, change_tensors=None, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("small", [False, True])
-def test_parity_with_recorded_tensors(capsys, small):
-    folder = golden("mova", "llama3_tiny")
-    if small:
-        if folder.is_relative_to(RECORDINGS):
-            pytest.skip("the small recording is the only one")
-        folder = RECORDINGS / "mova" / "llama3_tiny"
+def test_parity_with_recorded_tensors(capsys):
+    """With the small recording; the full one takes a minute (redundancy-eval parity)."""
+    folder = RECORDINGS / "mova" / "llama3_tiny"
     assert main(["parity", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.startswith("FAIL") or "refused" in line]
@@ -89,9 +85,6 @@ def test_parity_with_recorded_tensors(capsys, small):
     assert len(errors) > 40 and max(errors) < 1e-5
     found = {match[1] for line in lines if (match := re.search(r"  [a-g] (\S+): all  ", line))}
     assert {"nomask", "all_masked", "drop:deplot"} <= found
-    if not small and not folder.is_relative_to(RECORDINGS):
-        routes = {f"route:{letters}" for letters in (*routing.LETTERS, "ABCDEFG", "none", "DE")}
-        assert routes | {"zero:clip", "zero@answer:clip", "zero:sam", "drop:sam"} <= found
 
 
 def test_full_size_names_and_shapes():
