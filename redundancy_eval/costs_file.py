@@ -93,6 +93,12 @@ class Costs:
     columns: Mapping[str, Sequence[float]]
     note: str = ""
 
+    @property
+    def wholes(self) -> tuple[str, ...]:
+        """The columns that are no part of another one, as `FLOPs, encoders` is of `FLOPs`."""
+        whole = {each: each.partition(", ")[0] for each in self.columns}
+        return tuple(each for each in self.columns if whole[each] == each or whole[each] not in self.columns)
+
     def share(self, column: str, mask: Sequence[str]) -> float:
         """A mask's amount as a fraction of the full model's; NaN where either is not known or zero."""
         amounts = {tuple(sorted(each)): amount for each, amount in zip(self.masks, self.columns[column], strict=True)}

@@ -116,7 +116,7 @@ def _together(subject: Subject, names: Sequence[str]) -> str:
     said += f" ({level} interval {between})" if between else " (no interval)"
     saved = [
         f"{digits.plain(100 * (1 - share), 0)} % of {column}"
-        for column in (subject.costs.columns if subject.costs else ())
+        for column in (subject.costs.wholes if subject.costs else ())
         if math.isfinite(share := subject.costs.share(column, mask) if subject.costs else math.nan)
     ]
     return said + (f", and {' and '.join(saved)} {'go' if len(saved) > 1 else 'goes'}." if saved else ".")

@@ -37,7 +37,7 @@ def model(subject: Subject, number: int, looks: Mapping[str, Look], sample: Samp
             if each is not None
         ],
         "references": masks.references(subject),
-        "costs": [texts.name(column) for column in (subject.costs.columns if subject.costs else ())],
+        "costs": [texts.name(column) for column in (subject.costs.wholes if subject.costs else ())],
         "cost_note": texts.clip(subject.costs.note) if subject.costs else "",
         "masks": masks.every(subject),
         "possible": f"{2 ** len(subject.encoders):,}" if not subject.table.guessed else "?",
@@ -123,7 +123,7 @@ def cards(subject: Subject, looks: Mapping[str, Look]) -> list[View]:
                 rows.append((level, digits.interval(zeros[name].cur, 100)))
         if math.isfinite(each.documents_to_decide):
             rows.append(("documents to decide", f"about {each.documents_to_decide:,.0f}"))
-        for column in subject.costs.columns if subject.costs else ():
+        for column in subject.costs.wholes if subject.costs else ():
             share = subject.costs.share(column, (name,)) if subject.costs else math.nan
             if math.isfinite(share):
                 rows.append((f"saves {texts.name(column)}", f"{digits.plain(100 * (1 - share), 0)} %"))

@@ -91,3 +91,8 @@ def test_open_needs_a_folder(runs, monkeypatch, tmp_path, capsys):
     assert opened == [(tmp_path / "out" / "report.html").resolve().as_uri()]
     code, said = told("report", runs, "--open", capsys=capsys)
     assert code == 2 and "say -o OUT" in said
+
+
+def test_a_sentence_names_no_part_of_what_it_names():
+    found = costs_file.Costs(((),), {"FLOPs": (1.0,), "FLOPs, decode": (1.0,), "bytes, packed": (1.0,)})
+    assert found.wholes == ("FLOPs", "bytes, packed")
