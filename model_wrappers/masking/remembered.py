@@ -52,6 +52,11 @@ class Remembered:
             if module in self._own:
                 vars(module)["forward"] = self._own.pop(module)
 
+    def forget(self) -> None:
+        """Let go of what is kept."""
+        for calls in self._calls.values():
+            calls.clear()
+
     def _forward(self, module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **named: Any) -> Any:
             if not _can_be_told((args, named)):
@@ -60,8 +65,11 @@ class Remembered:
             call = next((call for call in known if _equal(call.given, (args, named))), None)
             if call is None:
                 self.ran += 1
-                # Copies, as what goes in and comes out may be changed in place by what follows.
-                call = Call(_copy((args, named)), _copy(compute(*args, **named)))
+                given = _copy((args, named))  # copies, as what goes in and comes out may be changed in place
+                made = compute(*args, **named)
+                if not _can_be_told(made):  # it may have a state of its own, which no copy here would part
+                    return made
+                call = Call(given, _copy(made))
                 known.append(call)
             else:
                 self.spared += 1
@@ -99,7 +107,7 @@ def _above(model: nn.Module, name: str | None) -> list[nn.Module]:
 
 
 def _can_be_told(value: Any) -> bool:
-    """Whether a call's arguments are of kinds whose equality is known."""
+    """Whether values are of kinds whose equality is known, and of which a copy is one."""
     if isinstance(value, dict):
         return all(map(_can_be_told, value.values()))
     if isinstance(value, list | tuple):
@@ -111,10 +119,11 @@ def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):  # transformers' ModelOutput is one, and made of its fields
-        return type(value)(**{key: _copy(part) for key, part in value.items()})
+        parts = {key: _copy(part) for key, part in value.items()}
+        return parts if type(value) is dict else type(value)(**parts)
     if isinstance(value, list | tuple):
-        parts = [_copy(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        listed = [_copy(part) for part in value]
+        return type(value)(*listed) if hasattr(value, "_fields") else type(value)(listed)
     return value
 
 

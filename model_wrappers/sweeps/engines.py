@@ -227,8 +227,12 @@ class Looped:
         replies: dict[int, Reply] = {}
         for label in dict.fromkeys(label for _, label in batch):
             places = [i for i, (_, mine) in enumerate(batch) if mine == label]
-            with self.remembered:
-                answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
+            try:
+                with self.remembered:
+                    answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
+            except torch.OutOfMemoryError:
+                self.remembered.forget()  # smaller batches have other inputs: what is kept would only take their room
+                raise
             fed = tuple(self.views[label].feeds())
             replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}
         return [replies[place] for place in range(len(batch))]

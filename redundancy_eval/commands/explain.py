@@ -80,11 +80,15 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     with environment.needed("explain", "lmms-eval"):
         from redundancy_eval.model_wrappers.diagnostics import explaining, passes
         from redundancy_eval.model_wrappers.families import registry
-        from redundancy_eval.model_wrappers.masking import checked_arguments, loading
+        from redundancy_eval.model_wrappers.masking import ablations, checked_arguments, loading
         from redundancy_eval.model_wrappers.sweeps import masks as presets
     if args.model == registry.MASKED or args.model not in registry.MODELS:
         raise SetupError(f"{args.model}: explain takes {', '.join((*registry.FAMILIES, registry.HF_MASKED))}")
     kinds = _chosen(args.only, args.model == registry.HF_MASKED)
+    if args.calibration is not None:  # what is wrong with the file shows before the model is loaded
+        ablations.identity(Path(args.calibration))
+        if args.model == registry.HF_MASKED:
+            raise SetupError("hf_masked: its calibration is of tensors, not of encoders; leave --calibration out")
     checked_arguments.check(args.model, given)
     encoders = presets.encoders_of(args.model, given)
     labels = _labels(args.masks, encoders)
@@ -132,7 +136,7 @@ def _linear_redundancy(
     checkpoint = given.get("pretrained") or registry.family(args.model).default
     bound = stand_ins.bound_to(args.model, given, getattr(full, "dtype", None) or full.model.dtype)
     r2 = stand_ins.linear_redundancy(args.calibration, stand_ins.Wanted(args.model, checkpoint, full.site, **bound))
-    return {"untold": tuple(1 - r2.get(name, float("nan")) for name in encoders)}
+    return {"untold": tuple(1 - r2[name] for name in encoders)}
 
 
 def _chosen(text: str, hooked: bool) -> list[str]:

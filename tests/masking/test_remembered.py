@@ -85,6 +85,38 @@ def test_what_cannot_be_compared_is_computed():
     assert (kept.ran, kept.spared) == (0, 0)
 
 
+def test_an_output_with_a_state_of_its_own_is_computed():
+    class Made(torch.nn.Module):
+        def forward(self, given):
+            return {"hidden": given + 1, 0: [given], "cache": object()} if given.ndim == 1 else {0: given + 1}
+
+    module = Made().eval()
+    kept = Remembered([module])
+    with kept:
+        one, other = module(torch.ones(2)), module(torch.ones(2))
+        assert one["cache"] is not other["cache"] and (kept.ran, kept.spared) == (2, 0)
+        assert torch.equal(module(torch.ones(1, 2))[0], module(torch.ones(1, 2))[0]) and kept.spared == 1
+        kept.forget()
+        module(torch.ones(1, 2))
+    assert (kept.ran, kept.spared) == (4, 1)
+
+
+def test_nothing_is_kept_where_memory_ran_out(ocr, monkeypatch):
+    full = loading.transformers_model(ocr, OCR, device="cpu")
+    engine = engines.start(full, ["none", "clip"], None)
+    batch = [(engine.ask(PROMPTS[0]), "none")]
+    engine.answer(batch, 2)
+    assert any(engine.remembered._calls.values())
+
+    def full_up(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine.views["none"], "generate", full_up)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.answer(batch, 2)
+    assert not any(engine.remembered._calls.values())
+
+
 def test_a_module_that_holds_a_hooked_one_is_not_remembered(ocr):
     full = loading.transformers_model(ocr, OCR, device="cpu").model
     sam = full.model.vision_tower.sam_encoder
