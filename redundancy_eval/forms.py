@@ -122,6 +122,7 @@ class _Record(TypedDict, total=False):
     files: dict[str, str]
     feeds: dict[str, list[str]]
     routed: dict[str, int]
+    calibrated: int
     pruned: dict[str, Any]
 
 

@@ -21,7 +21,7 @@ from redundancy_eval.model_wrappers.sweeps import folders, masks
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
-from redundancy_eval.store import Key, Store
+from redundancy_eval.store import KNOWN, Key, Store
 
 
 def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
@@ -172,7 +172,7 @@ def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = ()) -> 
         if key.mask in (FULL, ALONE):
             pairs.setdefault(question, {})[key.mask] = stored.text
     words = {"cut": "prompts cut", "first": "prompts shown their first images only", "moved": "placeholders moved"}
-    words |= {"known": "prompts with images of the calibration"}
+    words |= {KNOWN: "prompts with images of the calibration"}
     given = sum(found["answers"] for found in counts.values())
     lines = [f"{given} answers: {len(labels)} masks of {len(questions)} questions"]
     for label, found in counts.items():
