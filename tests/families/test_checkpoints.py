@@ -20,7 +20,7 @@ from redundancy_eval.model_wrappers.masking.prompt import Numbers, Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
 from tests.helpers import tiny, tiny_imof
 from tests.helpers.bent import PARTS, bent, load, logits, refused
-from tests.masking.test_ablations import picture
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
 

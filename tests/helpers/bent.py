@@ -21,7 +21,7 @@ from tests.helpers import (
     tiny_mgm,
     tiny_prismatic,
 )
-from tests.masking.test_ablations import picture
+from tests.helpers.pictures import picture
 
 PARTS = {  # where each family's config describes its language model
     "eagle_masked": "", "cambrian_masked": "", "phi3": "", "imof_masked": "", "deepseek_vl_masked": "text_config.",
@@ -90,3 +90,26 @@ def logits(subject, name="document 0", template=None):
     inputs, attention = subject.batch(sequences)
     with torch.inference_mode(), subject.model.prefill(visuals, [0]):
         return subject.model.language_model(inputs_embeds=inputs, attention_mask=attention).logits[0, -1]
+
+
+# --- checkpoints whose encoders, or words, stand in a folder of their own: (folder, that one) ------------------------
+
+
+def bent_pair(pair, tmp_path, tensors=None, **settings):
+    """A copy of the checkpoint with other tensors or settings (... takes one out), and the other folder."""
+    return bent(pair[0], tmp_path, tensors, settings), pair[1]
+
+
+def load_pair(model_id, pair, drop=None, **options):
+    folder, beside = pair
+    return loading.load(model_id, str(folder), drop, device="cpu", **{"encoder_weights": str(beside), **options})
+
+
+def refused_pair(model_id, pair, match, error=SetupError, **options):
+    with pytest.raises(error, match=match) as raised:
+        load_pair(model_id, pair, **options)
+    assert "\n" not in str(raised.value)
+
+
+def embeddings(subject, images, questions=()):
+    return torch.stack([visual.embeddings for visual in subject.visuals(images, None, questions)])

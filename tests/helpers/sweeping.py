@@ -3,12 +3,10 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 
 from redundancy_eval import masks
 from redundancy_eval.model_wrappers.masking import ablations, hf, loading
@@ -29,6 +27,7 @@ from tests.helpers import (
     tiny_mova,
     tiny_prismatic,
 )
+from tests.helpers.pictures import picture
 
 TOWERS = "clip-448;convnext-1024;sam-1024;pix2struct-1024"
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
@@ -54,10 +53,6 @@ ONE_IMAGE = (
     "cambrian", "cambrian projected", "imof", "imof projected", "deepseek_ocr", "deepseek_ocr cut",
     "deepseek_ocr windowed", "prismatic", "mgm", "mgm projected", "mova",
 )  # fmt: skip
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 # Those of one size have one layout; the wide one is cut into other tiles and padded otherwise.
