@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,17 +43,17 @@ def questions(count: int, wait: float, side: int) -> list[Question]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[:count]):
             document = json.loads(line)
             (picture,) = utils.doc_to_visual(document)
-            written = io.BytesIO()
-            if side:
-                picture = picture.resize((side, side * 3 // 4))
-            picture.save(written, "JPEG" if side else "PNG")
-
-            def show(written: io.BytesIO = written) -> Image.Image:
-                return Image.open(io.BytesIO(written.getvalue())).convert("RGB")
-
-            asked = Question(path.stem, "test", str(number), document["prompt"], 16, {}, lambda show=show: slow(show))
-            found.append(asked)
+            show = jpeg(picture, side) if side else picture.copy
+            images = partial(slow, show)
+            found.append(Question(path.stem, "test", str(number), document["prompt"], 16, {}, images))
     return found
+
+
+def jpeg(picture: Image.Image, side: int) -> Callable[[], Image.Image]:
+    """Decodes a picture, as large as said, from JPEG."""
+    written = io.BytesIO()
+    picture.resize((side, side * 3 // 4)).save(written, "JPEG")
+    return lambda: Image.open(io.BytesIO(written.getvalue())).convert("RGB")
 
 
 def in_turn(load: Callable[[Any], Any], items: Iterable[Any], *_: Any) -> Iterator[Any]:
