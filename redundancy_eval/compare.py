@@ -85,7 +85,6 @@ VERSIONS = ("lmms-eval", "vlmevalkit", READING, "torch", "transformers", "timm",
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CREDENTIALS = ("token", "use_auth_token")  # of dataset_kwargs: who may fetch, not what
-HALF = ("bfloat16", "float16")
 
 
 def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -244,7 +243,7 @@ def _check_precision(runs: Sequence[Run], lenient: Leniency) -> None:
     _same(runs, "dtype", lambda run: run.resolved.get("dtype"), lenient)
     _same(runs, "attention", lambda run: run.resolved.get("attention"), lenient)
     told = {run.resolved.get("dtype") for run in runs}
-    half = [name for name in HALF if name in told]
+    half = [name for name in model_args.HALF if name in told]
     if None in told:
         reason = " (dtype=auto is another on each device)"
         _same(runs, "dtype", lambda run: run.resolved.get("device"), lenient, "device ", reason)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import compare, files, model_args
+from redundancy_eval import files, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
@@ -136,7 +136,7 @@ def who(
     decides = {key: value for key, value in model_args.deciding(route.model_arguments).items() if key not in paths}
     here = route.resolved()
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}
-    if here.get("dtype") in compare.HALF:  # where it decides answers
+    if here.get("dtype") in model_args.HALF:  # where it decides answers
         ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {

@@ -126,13 +126,15 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         SetupError: lmms-eval wrote no results, or the folder holds results of a run that was made otherwise.
     """
     host = _host()
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
+
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _written(out)
     run_record.FOUND.clear()
     if "mask" in record and process.rank() == 0:
         run_record.check_record(record, out)
     failures: list[BaseException] = []
-    with _watched(host, failures), process.argv("lmms-eval", arguments):
+    with _watched(host, failures), task_index.read_once(), process.argv("lmms-eval", arguments):
         try:
             host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
         except SystemExit:
