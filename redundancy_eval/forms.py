@@ -220,8 +220,8 @@ class Answer(_Answer):
     generation: str
     mask: str
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: list[str]
     notes: list[str]

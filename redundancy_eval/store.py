@@ -55,12 +55,13 @@ class Stored:
     to the prompt (`cut`, `moved`, `first`) or is special about it (KNOWN, `routed dinov2`, `sam feeds clip`). `ids`
     are the generated tokens, with the one that ended it, and `log_probability` is the natural logarithm of the
     model's own probability of exactly these; None, as the ids are, in lines of versions that did not write them.
-    Answers that differ in it alone are equal.
+    Answers that differ in it alone are equal. Of another wrapper's model (`masked`) tokens are None where it does not
+    count them, and `capped` is False, as it does not say.
     """
 
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

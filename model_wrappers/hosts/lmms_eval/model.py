@@ -81,6 +81,7 @@ def result(answer: Answer | Stored, until: list[str]) -> GenerationResult:
     for end in until:
         text = text.split(end)[0]
     # Without the token that ends an answer, so that the token limit is reached by capped ones only.
+    assert answer.new_tokens is not None  # our models count them
     new = answer.new_tokens - (not answer.capped)
     return GenerationResult(text, TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=new))
 

@@ -18,8 +18,11 @@ from redundancy_eval import compare, model_args
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.lmms_eval import launch, listen, task_index
-from redundancy_eval.model_wrappers.hosts.lmms_eval.swept import Kept, Swept, stand_in
+from redundancy_eval.model_wrappers.hosts.lmms_eval.hooked import class_of
+from redundancy_eval.model_wrappers.hosts.lmms_eval.kept import Kept
+from redundancy_eval.model_wrappers.hosts.lmms_eval.swept import Swept, stand_in
 from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.sweeps import base_model, wrapped
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 
@@ -42,6 +45,13 @@ class LmmsEvalRoute:
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
         launch.check_arguments(self.model, self.given)
         self.bases: dict[str, Any] = {}  # of `masked`
+        self.answers: wrapped.Answers | None = None  # of `masked`
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The wrapper that `masked` is on."""
+        name = self.model_arguments.get("base")
+        return base_model.wrapper(class_of(name)) if self.model == registry.MASKED and name else {}
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -94,6 +104,7 @@ class LmmsEvalRoute:
         record["sweep"] = True
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
         if self.model == registry.MASKED:
-            own = Kept, {"bases": self.bases}
+            self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
+            own = Kept, {"bases": self.bases, "answers": self.answers}
         with stand_in(self.model, *own):
             launch.evaluate(args, self.folder(label), record, self.arguments)
