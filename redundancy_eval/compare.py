@@ -77,7 +77,7 @@ RECORD = {
     "schema": OWN, "model": OWN, "encoders": OWN, "mask": OWN, "arguments": OWN, "files": OWN, "resolved": OWN,
     "checkpoint": "weights", "calibration": "calibration", "versions": "versions", "judge": "judge",
     "passed": "judge", "data": "dataset", "command": FREE, "sweep": FREE, "feeds": OWN, "routed": OWN,
-    "pruned": OWN,
+    "pruned": OWN, "sample": OWN,
 }  # fmt: skip
 # Whose versions decide answers or scores; the others of a record (datasets) decode and store.
 READING = "vlmevalkit-options"  # how VLMEvalKit's version reads an option from a text, where a score depends on it

@@ -105,6 +105,24 @@ class Status(TypedDict, total=False):
     datasets: dict[str, DataSetStatus] | None
 
 
+class Drawn(TypedDict):
+    """What was drawn of a task's documents; see sample.Drawn."""
+
+    drawn: Count
+    of: Count
+    clusters: list[Count]
+    strata: dict[str, list[Count]]
+    digest: str
+
+
+class RandomSample(TypedDict):
+    """A random sample of documents; see sample.Sample."""
+
+    count: Count
+    seed: Count
+    tasks: dict[str, Drawn]
+
+
 class _Record(TypedDict, total=False):
     model: str
     encoders: list[str]
@@ -123,6 +141,7 @@ class _Record(TypedDict, total=False):
     feeds: dict[str, list[str]]
     routed: dict[str, int]
     pruned: dict[str, Any]
+    sample: RandomSample
 
 
 class Record(_Record):

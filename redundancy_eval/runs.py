@@ -51,7 +51,7 @@ def reply_digest(reply: str | None) -> int:
 class TaskResult:
     """One task of a run: its headline number and samples (read when asked for), document count and settings.
 
-    `files` are those that it was read from, where runs may be copies of each other.
+    `sample` is what was drawn of its documents (see sample.of_task), nothing where all were asked. `files` are those that it was read from, where runs may be copies of each other.
     """
 
     task: str
@@ -60,6 +60,7 @@ class TaskResult:
     headline: Callable[[Part], float]
     samples: Callable[[Part], Samples | None]
     files: tuple[Path, ...] = ()
+    sample: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, grouping, metrics, pairing, replies, signature, stand_ins
+from redundancy_eval import compare, grouping, metrics, pairing, replies, sample, signature, stand_ins
 from redundancy_eval.errors import DataError
 from redundancy_eval.grouping import KnownEncoders, Model
 from redundancy_eval.leniency import Leniency
@@ -68,7 +68,8 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
     rerun = {b.name: c.rerun for b, c in zip(benchmarks, columns, strict=True) if c.rerun is not None}
     notes = (
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
-        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *lenient.take(),
+        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *_sampled(model, chosen),
+        *lenient.take(),
     )  # fmt: skip
     table = ScoreTable(
         model=signature.first_of(model.runs).model,
@@ -150,6 +151,18 @@ def _unclustered(chosen: Sequence[tuple[Benchmark, Sequence[Part]]], columns: Se
                 "image count as independent, so intervals may be too narrow"
             )
     return notes
+
+
+def _sampled(model: Model, chosen: Sequence[tuple[Benchmark, Sequence[Part]]]) -> list[str]:
+    """Which benchmarks are random samples."""
+    names: dict[str, list[str]] = {}
+    for benchmark, parts in chosen:
+        for part in parts:
+            told = next((run.tasks[part.task].sample for run in model.runs if part.task in run.tasks), {})
+            if told:
+                name = benchmark.name if len(parts) == 1 else f"{benchmark.name} ({part.task})"
+                names.setdefault(sample.words(told), []).append(name)
+    return [f"a random sample of {words}{', each' * (len(of) > 1)}: {', '.join(of)}" for words, of in names.items()]
 
 
 def _undefined(
