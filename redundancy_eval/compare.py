@@ -162,6 +162,8 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
     Raises:
         DataError: two runs differ.
     """
+    if any(run.until for run in runs):
+        _same(runs, "limit", lambda run: str(run.until or "asked at once"), lenient, "--until ")
     own = [run for run in runs if run.group is None]  # a group is its user's word
     _same(own, "weights", lambda run: run.weights, lenient)
     for name in VERSIONS:

@@ -123,6 +123,15 @@ class RandomSample(TypedDict):
     tasks: dict[str, Drawn]
 
 
+class Until(TypedDict):
+    """A look of a sweep that asks in rounds; see until.Until."""
+
+    margin: float
+    look: Count
+    looks: Count
+    fractions: list[float]
+
+
 class _Record(TypedDict, total=False):
     model: str
     encoders: list[str]

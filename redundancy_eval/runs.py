@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from redundancy_eval import files, model_args
 from redundancy_eval.taxonomy import Part
+from redundancy_eval.until import Until
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Run:
     which encoder's output others take as their input, `routed` how many questions each encoder was chosen for, of those
     under `questions`, in models that choose. `again` marks a second run of the full model, to be compared with the
     first. `pruned` names what was not in the checkpoint any more; `arguments` are those of the same mask of the whole
-    one.
+    one. `until` is the look that it is of, where documents were asked in rounds.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Run:
     routed: Mapping[str, int] = field(default_factory=dict)
     again: bool = False
     pruned: str = ""
+    until: Until | None = None
 
     @property
     def checkpoint(self) -> str:

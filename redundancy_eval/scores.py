@@ -13,6 +13,7 @@ from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Run
 from redundancy_eval.table import ScoreTable
 from redundancy_eval.taxonomy import CSV, Benchmark, Part, Taxonomy
+from redundancy_eval.until import Until
 
 
 def tables(
@@ -89,6 +90,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
         arguments=signature.arguments(model.runs),
+        until=max((run.until for run in model.runs if run.until), key=Until.level, default=None),
         routed=next((run.routed for run in model.runs if run.is_full and run.routed), {}),
         files={
             benchmark.name: tuple(

@@ -113,6 +113,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
         pruned="" if small is None else small.label,
+        until=records.until(records.find(list(path.parents)[:2])) if record else None,
     )
 
 

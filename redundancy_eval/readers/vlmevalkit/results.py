@@ -156,6 +156,7 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
         pruned="" if own is None else own.label,
+        until=records.until(records.find(_record_folders(folder))),
     )
 
 
