@@ -52,7 +52,8 @@ def reply_digest(reply: str | None) -> int:
 class TaskResult:
     """One task of a run: its headline number and samples (read when asked for), document count and settings.
 
-    `sample` is what was drawn of its documents (see sample.of_task), nothing where all were asked. `files` are those that it was read from, where runs may be copies of each other.
+    `files` are those that it was read from, where runs may be copies of each other. `sample` is what was drawn of its
+    documents (see sample.of_task), nothing where all were asked.
     """
 
     task: str
