@@ -77,7 +77,7 @@ RECORD = {
     "schema": OWN, "model": OWN, "encoders": OWN, "mask": OWN, "arguments": OWN, "files": OWN, "resolved": OWN,
     "checkpoint": "weights", "calibration": "calibration", "versions": "versions", "judge": "judge",
     "passed": "judge", "data": "dataset", "command": FREE, "sweep": FREE, "feeds": OWN, "routed": OWN,
-    "calibrated": OWN, "pruned": OWN,
+    "calibrated": OWN, "pruned": OWN, "sample": OWN,
 }  # fmt: skip
 # Whose versions decide answers or scores; the others of a record (datasets) decode and store.
 READING = "vlmevalkit-options"  # how VLMEvalKit's version reads an option from a text, where a score depends on it
@@ -161,6 +161,8 @@ def check_runs(runs: Sequence[Run], lenient: Leniency) -> None:
     Raises:
         DataError: two runs differ.
     """
+    if any(run.until for run in runs):
+        _same(runs, "limit", lambda run: str(run.until or "asked at once"), lenient, "--until ")
     own = [run for run in runs if run.group is None]  # a group is its user's word
     _same(own, "weights", lambda run: run.weights, lenient)
     for name in VERSIONS:

@@ -129,6 +129,9 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
         told = [record["routed"], *([before["routed"]] if "routed" in before and "sweep" not in record else [])]
         names = ("questions", *registry.FAMILIES[record["model"]].pool)
         record = {**record, "routed": {name: sum(own.get(name, 0) for own in told) for name in names}}
+    if "sample" in record and "sample" in before:
+        tasks = {**before["sample"]["tasks"], **record["sample"]["tasks"]}
+        record = {**record, "sample": {**record["sample"], "tasks": tasks}}
     mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
     listed = {**before.get("files", {}), **mine}
     records.write({**kept, **record, **({"files": listed} if listed else {})}, folder)
@@ -152,7 +155,8 @@ def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of every task; batch sizes and processes stand in each results file."""
     names = ("model", "mask", "encoders", "checkpoint", "pruned", "calibration", "versions")
     ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
-    return {**{name: record.get(name) for name in names}, "resolved": ran}
+    asked = {name: record["sample"][name] for name in ("count", "seed")} if "sample" in record else None
+    return {**{name: record.get(name) for name in names}, "resolved": ran, "sample": asked}
 
 
 def tell_counts(notes: Iterable[str]) -> None:

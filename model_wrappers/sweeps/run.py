@@ -46,7 +46,8 @@ def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
         return
     route = start(asked, framework)
     kept = who(route, framework, encoders, {"checkpoint": checkpoint, **around}, asked.batch_size)
-    decides = {**kept, **route.decides, "files": around["files"]}
+    drawn = {folders.SAMPLE: str(asked.sample)} if asked.sample else {}
+    decides = {**kept, **route.decides, "files": around["files"], **drawn}
     waiting = [label for label in labels if not folders.finished(route.folder(label), decides)]
     for label in waiting:  # now, not when hours of answers are given
         folders.check_ours(route.folder(label))
@@ -84,7 +85,7 @@ def start(asked: Settings, framework: Framework) -> Route:
         SetupError: the framework is not installed, or its arguments make no sense here.
     """
     model = ["--model", asked.model, "--model_args", asked.model_args]
-    return framework.route([*model, *asked.passed, framework.out_flag, asked.out], asked.batch_size)
+    return framework.route([*model, *asked.passed, framework.out_flag, asked.out], asked.batch_size, asked.sample)
 
 
 def surroundings(asked: Settings, framework: Framework) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.sweeps import base_model, wrapped
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
+from redundancy_eval.sample import Sample
 
 _ELSEWHERE = (compare.FREE, compare.OWN)  # arguments that decide nothing, or stand with the model
 
@@ -35,11 +36,13 @@ class LmmsEvalRoute:
     Args:
         arguments: what was typed, without what is the sweep's own and without a mask.
         batch_size: the sweep's; the base of `masked` has its own.
+        sample: of each task's documents; None for all.
     """
 
-    def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
+    def __init__(self, arguments: Sequence[str], batch_size: str = "auto", sample: Sample | None = None):
         self.arguments, self.batch_size = list(arguments), batch_size
-        self.args = launch.parse(self.arguments)
+        self.args = launch.parse(self.arguments, sample)
+        self.sampler = launch.sampler(sample)
         if self.args.model != registry.MASKED:
             self.args.batch_size = batch_size
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
@@ -74,7 +77,7 @@ class LmmsEvalRoute:
 
     def listen(self) -> list[Heard]:
         """What lmms-eval will ask."""
-        return listen.questions(self.args, self.arguments)
+        return listen.questions(self.args, self.arguments, self.sampler)
 
     def load(self) -> loading.Model:
         """The full model; asked for within an evaluation, as lmms-eval starts the processes."""
@@ -107,4 +110,4 @@ class LmmsEvalRoute:
             self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
             own = Kept, {"bases": self.bases, "answers": self.answers}
         with stand_in(self.model, *own):
-            launch.evaluate(args, self.folder(label), record, self.arguments)
+            launch.evaluate(args, self.folder(label), record, self.arguments, self.sampler)

@@ -37,6 +37,8 @@ def describe(asked: Arguments, command: Sequence[str]) -> dict[str, Any]:
     record["arguments"], record["passed"] = {"drop": record["mask"], **rest}, asked.told
     record["judge"] = f"{asked.judge}@{asked.judge_base_url}" if asked.judge_base_url else asked.judge
     record["versions"] = {**record["versions"], **version()}
+    if asked.sample is not None:
+        record["sample"] = asked.sample.as_json({})
     return record
 
 
@@ -70,6 +72,8 @@ def digest(record: Mapping[str, Any]) -> str:
         ran.get("batch_size") if ran.get("dtype") in model_args.HALF else None,  # there it decides answers
         identity.EPOCH,
         *(record[key] for key in ("pruned",) if key in record),
+        # A sweep makes room for another sample in the same folder.
+        *(record["sample"][key] for key in ("count", "seed") if "sample" in record and "sweep" not in record),
     ]
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=4).hexdigest()
 
