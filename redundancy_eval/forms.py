@@ -123,6 +123,15 @@ class RandomSample(TypedDict):
     tasks: dict[str, Drawn]
 
 
+class Until(TypedDict):
+    """A look of a sweep that asks in rounds; see until.Until."""
+
+    margin: float
+    look: Count
+    looks: Count
+    fractions: list[float]
+
+
 class _Record(TypedDict, total=False):
     model: str
     encoders: list[str]
@@ -140,6 +149,7 @@ class _Record(TypedDict, total=False):
     files: dict[str, str]
     feeds: dict[str, list[str]]
     routed: dict[str, int]
+    calibrated: int
     pruned: dict[str, Any]
     sample: RandomSample
 
@@ -238,8 +248,8 @@ class Answer(_Answer):
     generation: str
     mask: str
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: list[str]
     notes: list[str]
