@@ -28,7 +28,9 @@ def test_what_does_not_count_is_not_drawn(found, count):
     assert sum(part for part, _ in drawn.strata.values()) == len(drawn.chosen) >= min(count, len(own))
     assert sum(of for _, of in drawn.strata.values()) == len(own)
     told = sample.of_task({"sample": Sample(count, 3).as_json({"task": drawn})}, "task")
-    assert sample.words(told) == f"{len(drawn.chosen)} of {len(own)} documents (seed 3)"
+    few, all_of_them = drawn.clusters
+    middle = f" in {few} of {all_of_them} clusters" if all_of_them < len(own) else ""
+    assert sample.words(told) == f"{len(drawn.chosen)} of {len(own)} documents{middle} (seed 3)"
     assert not sample.of_task({}, "task") and not sample.settings({})
 
 

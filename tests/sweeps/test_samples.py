@@ -130,7 +130,7 @@ def test_clusters_are_whole_and_what_they_will_be_in_the_samples(lmms):
     assert all(drawn for drawn, _ in cv.values()) and set(cv) == set(taxonomy.benchmark("CV-Bench").weights)
     (table,) = api.read([folder], Options())
     assert any("MME is undefined: no documents of" in note for note in table.notes)
-    assert any("a random sample of 8 of 20 documents (seed 0)" in note for note in table.notes)
+    assert any("a random sample of 8 of 20 documents in 4 of 10 clusters (seed 0)" in note for note in table.notes)
 
 
 def _counted(found):
