@@ -3,7 +3,7 @@
     python -m tests.helpers.scripted_lmms_eval --model scripted --tasks ...
 
 `--model_args answers=FILE.json` names that file: a list of replies by document for each task. Other arguments of a
-masked model (`pretrained`, `drop`, `keep`) are taken and stand in the results, but change nothing. `PLACES=FILE.json` in
+masked model (`pretrained`, `drop`, `keep`) are taken and stand in the results, but change nothing. PLACES=FILE.json in
 the environment asks where each document belongs, before anything is asked of the model.
 """
 
@@ -39,7 +39,7 @@ class Scripted(lmms):
 
 
 def telling_places(path, original=evaluator.evaluate):
-    """lmms-eval's `evaluate` that first writes down clusters and strata of each task's documents; null where refused."""
+    """lmms-eval's `evaluate` that first writes down cluster and stratum of each document; null where that is refused."""
     from lmms_eval.evaluator_utils import get_task_list
 
     from redundancy_eval.errors import SetupError
