@@ -39,7 +39,7 @@ class Scripted(lmms):
 
 
 def telling_places(path, original=evaluator.evaluate):
-    """lmms-eval's `evaluate` that first writes down cluster and stratum of each document; null where that is refused."""
+    """lmms-eval's `evaluate` that first writes down where each document belongs; null where that is refused."""
     from lmms_eval.evaluator_utils import get_task_list
 
     from redundancy_eval.errors import SetupError
