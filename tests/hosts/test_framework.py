@@ -175,8 +175,8 @@ def test_mistakes_are_one_line_and_a_failure(tmp_path, monkeypatch, capsys, mode
     told(capsys.readouterr().err, MISTAKES[model_args], tmp_path)
 
 
-@pytest.mark.parametrize("model_args", list(MISTAKES)[2:])
-def test_mistakes_are_a_failure_in_plain_lmms_eval_too(tmp_path, model_args):
+def test_mistakes_are_a_failure_in_plain_lmms_eval_too(tmp_path):
+    model_args = "pretrained=demo,drop=siglip"
     path = command("redundancy-eval", "tasks", "--path", cwd=tmp_path).stdout.strip()
     start = ["lmms-eval", "--include_path", path]
     done = command(*start, *arguments("out", model_args, 2), cwd=tmp_path, check=False)
@@ -190,16 +190,20 @@ def told(stderr, message, folder):
     assert not list(folder.rglob("*_results.json"))
 
 
-def test_run_fails_where_lmms_eval_would_exit_0(tmp_path):
-    done = command("redundancy-eval", "run", *arguments("out", tasks="no_such_task"), cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "lmms-eval failed: ValueError: Tasks not found: no_such_task" in done.stderr
+def test_run_fails_where_lmms_eval_would_exit_0(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *map(str, arguments("out", tasks="no_such_task"))]) == 2
+    assert "lmms-eval failed: ValueError: Tasks not found: no_such_task" in capsys.readouterr().err
 
 
-def test_run_says_what_it_needs(tmp_path):
-    done = command("redundancy-eval", "run", "--help", cwd=tmp_path)
-    assert "drop=clip+sam" in done.stdout and "lmms-eval --help" in done.stdout
-    done = command("redundancy-eval", "run", "--model", "eagle_masked", "--tasks", "gqa", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "run needs -o (--output_path)" in done.stderr
+def test_run_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["run", "--help"])
+    printed = capsys.readouterr().out
+    assert "drop=clip+sam" in printed and "lmms-eval --help" in printed
+    assert main(["run", "--model", "eagle_masked", "--tasks", "gqa"]) == 2
+    assert "run needs -o (--output_path)" in capsys.readouterr().err
 
 
 def test_demo_prints_and_writes_the_tables(tmp_path):
