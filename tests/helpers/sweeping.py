@@ -238,9 +238,9 @@ def watching():
 
         return answering
 
-    def encoding(self, images, names):
+    def encoding(self, images, names, pixels=()):
         seen.encoded += [(ablations.image_hash(image), name) for image in images for name in names]
-        return encode(self, images, names)
+        return encode(self, images, names, pixels)
 
     def decoding(self, sequences, visuals, limit, prefixes=(), **settings):
         seen.decoded.append(len(sequences))
