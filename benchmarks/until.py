@@ -257,7 +257,7 @@ def replay(table: ScoreTable, margin: float, orders: int) -> None:
     stops = " ".join(f"{k}:{at[k]}" for k in sorted(at))
     print(
         f"margin {100 * margin:g} %: asked {100 * np.mean(asked):.0f} % (stops {stops}); the whole's CURs are within "
-        f"the intervals in {100 * np.mean(within):.1f} %; the farthest is off by {100 * np.median(off):.2f} % (median), "
+        f"the intervals in {100 * np.mean(within):.1f} %; the farthest off by {100 * np.median(off):.2f} % (median), "
         f"{100 * max(off):.2f} % (most); first order: asked {100 * asked[0]:.0f} %, off by {100 * off[0]:.2f} %",
         flush=True,
     )

@@ -55,5 +55,5 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     from redundancy_eval.model_wrappers.sweeps import rounds
 
-    rounds.run(asked, rounds.Rounds(args.until, args.looks or rounds.LOOKS), framework)
+    rounds.run(asked, rounds.Rounds(args.until, rounds.LOOKS if args.looks is None else args.looks), framework)
     return 0
