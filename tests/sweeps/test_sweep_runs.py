@@ -166,6 +166,7 @@ CHAINS = {
     ],
     "whenever": [("seconds", _RANDOM.uniform(0.1, 1.5)) for _ in range(8)],
 }  # fmt: skip
+HOOKED_CHAIN = [("flush", 1), ("write", 2)]  # within the first mask, and within the second
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,8 @@ def lmms(tmp_path_factory):
     base = f"base=llava_hf,encoders=clip:model.model.vision_tower,pretrained={root / 'llava'}"
     base += ",device_map=cpu,dtype=float32"
 
+    killed_hooked = ["sweep", *hooked[:-1], "hooked killed", "--model_args", base]
+
     def chain(name):
         command = sweep(name, "--batch_size", "24" if name == "first" else "40")
         note, kills = f"{name}.note", enumerate(CHAINS[name])
@@ -204,6 +207,11 @@ def lmms(tmp_path_factory):
             ["sweep", *hooked, "--model_args", base],
             ["run", *hooked[:-1], "unhooked", "--model_args", f"{base},drop=all"],
         ),
+        *(
+            job(f"hooked killed {number}", killed_hooked, note="hooked.note", kill=kill, at=at)
+            for number, (kill, at) in enumerate(HOOKED_CHAIN)
+        ),
+        job("hooked end", killed_hooked, killed_hooked, note="hooked.note"),
     ]
     slow = sweep("slow", "--masks", "none;clip")
     second = [
@@ -474,6 +482,28 @@ def test_masked_models_of_lmms_eval_s_own(lmms):
     (samples,) = (name for name in here if "samples" in name)
     assert here[samples] == there[samples]
     assert here[samples] != lmms_files(lmms.root / "hooked" / "drop-none")[samples]
+    assert check_store(lmms.root / "hooked", 4) == 0 and "4 answers: 2 masks of 2 questions\n" in lmms.said("hooked")
+
+
+def test_killed_a_sweep_of_another_wrapper_s_model_goes_on_by_answers(lmms):
+    for number in range(len(HOOKED_CHAIN)):
+        assert lmms.codes(f"hooked killed {number}") == [-9], lmms.said(f"hooked killed {number}")[-2000:]
+    lmms.done("hooked end")
+    notes, out = lmms.notes("hooked.note"), lmms.root / "hooked killed"
+    check_asked(notes)
+    assert asked(notes).total() == 5, "the one whose line was half written twice, the others once"
+    assert check_store(out, 4) == 1
+    check_nothing_torn(out)
+    for label in ("none", "all"):
+        here, there = (lmms_files(lmms.root / name / f"drop-{label}") for name in ("hooked", "hooked killed"))
+        for name in here:
+            if "samples" in name:
+                assert here[name] == there[name]
+            else:  # throughput is time, too
+                assert without(here[name], *TIMES, "config", "throughput") == without(
+                    there[name], *TIMES, "config", "throughput"
+                )
+    assert lmms.said("hooked end", 1) == "finished: 2 masks in hooked killed\n"
 
 
 NO_MASK = "--masks must be every, leave-one-out, keep-one, 'MASK;MASK;...' or @FILE; not "
@@ -638,6 +668,7 @@ def kit(tmp_path_factory):
 
     place.command = command
     killed = command("sweep", "killed", "--batch_size", "30", data=QUICK)
+    hooked = command("sweep", "hooked killed", model="masked", data=("OCRBench",))
     hidden = ("--judge", "my-judge", "--judge-base-url", "http://127.0.0.1:9/v1", "--judge-key", SECRET)
     published = dict(model="cambrian_masked", data=QUICK, dtype="float32")
     first = [
@@ -665,6 +696,8 @@ def kit(tmp_path_factory):
         job("judge", command("sweep", "judge", *hidden, "--masks", "none", data=("OCRBench",))),
         job("hooked", command("sweep", "hooked", model="masked", data=QUICK),
             command("run", "hooked separate", model="masked", data=QUICK, drop="all")),
+        job("hooked killed", hooked, note="hooked.note", kill="flush", at=2),
+        job("hooked end", hooked, hooked, note="hooked.note"),
         job("other data", command("sweep", "eagle sweep", "--masks", "none", data=QUICK)),
         job("wrong", command("sweep", "w", data=("MMBench_DEV_ENN",)), command("sweep", "w", "--limit", "many"),
             command("sweep", "w", nonsense="1"), command("sweep", "w", "--masks", "siglip")),
@@ -790,6 +823,23 @@ def test_masked_models_of_vlmevalkit_s_own(kit):
     kit.done("hooked")
     check_kit(kit, "hooked", "hooked separate", "masked", "all")
     assert len(folders(kit.root / "hooked")) == 2
+    assert check_store(kit.root / "hooked", 2 * sum(kit.rows[name] for name in QUICK)) == 0
+
+
+def test_killed_a_sweep_of_vlmevalkit_s_own_model_goes_on_by_answers(kit):
+    assert kit.codes("hooked killed") == [-9], kit.said("hooked killed")[-2000:]
+    kit.done("hooked end")
+    out, notes, count = kit.root / "hooked killed", kit.notes("hooked.note"), 2 * kit.rows["OCRBench"]
+    assert len(check_asked(notes)) == count and asked(notes).total() == count
+    assert check_store(out, count) == 0
+    check_nothing_torn(out)
+    for mask in ("none", "all"):
+        (mine,), (theirs,) = (list(part.glob(f"masked_drop-{mask}_*")) for part in (out, kit.root / "hooked"))
+        here, there = (
+            {name: told for name, told in kit_files(part).items() if "OCRBench" in name} for part in (mine, theirs)
+        )
+        assert here and here == there
+    assert kit.said("hooked end", 1) == "finished: 2 masks in hooked killed\n"
 
 
 def test_mistakes_in_vlmevalkit_are_one_line(kit):
