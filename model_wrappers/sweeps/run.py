@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import compare, files, model_args
+from redundancy_eval import files, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
@@ -21,7 +21,7 @@ from redundancy_eval.model_wrappers.sweeps import base_model, folders, masks
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
-from redundancy_eval.store import Key, Store
+from redundancy_eval.store import KNOWN, Key, Store
 
 
 def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
@@ -46,7 +46,8 @@ def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
         return
     route = start(asked, framework)
     kept = who(route, framework, encoders, {"checkpoint": checkpoint, **around}, asked.batch_size)
-    decides = {**kept, **route.decides, "files": around["files"]}
+    drawn = {folders.SAMPLE: str(asked.sample)} if asked.sample else {}
+    decides = {**kept, **route.decides, "files": around["files"], **drawn}
     waiting = [label for label in labels if not folders.finished(route.folder(label), decides)]
     for label in waiting:  # now, not when hours of answers are given
         folders.check_ours(route.folder(label))
@@ -84,7 +85,7 @@ def start(asked: Settings, framework: Framework) -> Route:
         SetupError: the framework is not installed, or its arguments make no sense here.
     """
     model = ["--model", asked.model, "--model_args", asked.model_args]
-    return framework.route([*model, *asked.passed, framework.out_flag, asked.out], asked.batch_size)
+    return framework.route([*model, *asked.passed, framework.out_flag, asked.out], asked.batch_size, asked.sample)
 
 
 def surroundings(asked: Settings, framework: Framework) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def who(
     decides = {key: value for key, value in model_args.deciding(route.model_arguments).items() if key not in paths}
     here = route.resolved()
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}
-    if here.get("dtype") in compare.HALF:  # where it decides answers
+    if here.get("dtype") in model_args.HALF:  # where it decides answers
         ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {
@@ -188,7 +189,7 @@ def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = (), mis
         if key.mask in (FULL, ALONE):
             pairs.setdefault(question, {})[key.mask] = stored.text
     words = {"cut": "prompts cut", "first": "prompts shown their first images only", "moved": "placeholders moved"}
-    words |= {"known": "prompts with images of the calibration"}
+    words |= {KNOWN: "prompts with images of the calibration"}
     given = sum(found["answers"] for found in counts.values())
     lines = [f"{given} answers: {len(labels)} masks of {len(questions)} questions"]
     for label, found in counts.items():

@@ -54,7 +54,7 @@ class Swept(lmms):
     def _answer(self, question: Question, until: list[str]) -> GenerationResult:
         stored = self.sweep.answer(question, self.label)
         run_record.tell_feeds(stored.notes)
-        run_record.tell_routes(stored.notes)
+        run_record.tell_counts(stored.notes)
         return result(stored, until)
 
     def question(self, request: Instance, worded: Collection[str]) -> tuple[Question, list[str]]:

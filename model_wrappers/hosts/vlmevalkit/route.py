@@ -20,6 +20,7 @@ from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch, record
 from redundancy_eval.model_wrappers.sweeps import base_model
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
+from redundancy_eval.sample import Sample, refuse
 
 
 class VlmEvalKitRoute:
@@ -28,11 +29,15 @@ class VlmEvalKitRoute:
     Args:
         arguments: what was typed, without what is the sweep's own and without a mask.
         batch_size: the sweep's.
+        sample: of each data set's rows; None for all.
     """
 
-    def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
+    def __init__(self, arguments: Sequence[str], batch_size: str = "auto", sample: Sample | None = None):
         self.arguments, self.batch_size = list(arguments), batch_size
-        self.asked, self.rest = own.parse(self.arguments)
+        asked, self.rest = own.parse(self.arguments)
+        refuse(sample, "--limit", asked.limit is not None)
+        self.asked = replace(asked, sample=sample)
+        self.sampler = launch.sampler(self.asked)
         self.given, self.model, self.out = self.asked.model_args, self.asked.model, Path(self.asked.out)
         if self.asked.published and self.asked.published.generation.get("do_sample"):
             raise SetupError(
@@ -77,7 +82,7 @@ class VlmEvalKitRoute:
         """What VLMEvalKit will ask."""
         from redundancy_eval.model_wrappers.hosts.vlmevalkit import listen
 
-        return listen.questions(self.asked, model_args.parse(self.given, "--model_args"))
+        return listen.questions(self.asked, model_args.parse(self.given, "--model_args"), self.sampler)
 
     def load(self) -> Any:
         """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""
@@ -102,7 +107,7 @@ class VlmEvalKitRoute:
         """
         from redundancy_eval.model_wrappers.hosts.vlmevalkit.swept import swept
 
-        told = {**self._record(label), "sweep": True}
+        told = self._record(label)
         given = record.own_arguments(told)
         build: Callable[[], Any] = partial(swept, self.model, label, sweep, given, self.asked.published)
         if self.model == registry.MASKED:  # each mask is asked by itself, the base model is loaded once
@@ -111,13 +116,13 @@ class VlmEvalKitRoute:
 
             self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
             build = partial(KeptVlm, given, self.bases, self.answers)
-        launch.evaluate(self.run, self.asked, self.rest, told, build)
+        launch.evaluate(self.run, self.asked, self.rest, told, build, self.sampler)
 
     def _record(self, label: str) -> dict[str, Any]:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         command = [given if part == self.given and self.given else part for part in self.arguments]
         told = record.describe(replace(self.asked, model_args=given), command)
-        return record.resolved(told, self.batch_size)
+        return {**record.resolved(told, self.batch_size), "sweep": True}
 
 
 @contextmanager
