@@ -78,6 +78,7 @@ CHAINS = {
     "whenever": [("seconds", _RANDOM.uniform(0.1, 1.5)) for _ in range(8)],
 }  # fmt: skip
 SWEPT = {"first": EVERY, "second": EVERY, "whenever": FEW_MASKS}
+HOOKED_CHAIN = [("flush", 1), ("write", 2)]  # within the first mask, and within the second
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,8 @@ def lmms(tmp_path_factory):
     base = f"base=llava_hf,encoders=clip:model.model.vision_tower,pretrained={root / 'llava'}"
     base += ",device_map=cpu,dtype=float32"
 
+    killed_hooked = ["sweep", *hooked[:-1], "hooked killed", "--model_args", base]
+
     def chain(name):
         command = sweep(name, "--batch_size", "24" if name == "first" else "40")
         command += ["--masks", ";".join(SWEPT[name])] if SWEPT[name] != EVERY else []
@@ -117,6 +120,11 @@ def lmms(tmp_path_factory):
             ["sweep", *hooked, "--model_args", base],
             ["run", *hooked[:-1], "unhooked", "--model_args", f"{base},drop=all"],
         ),
+        *(
+            job(f"hooked killed {number}", killed_hooked, note="hooked.note", kill=kill, at=at)
+            for number, (kill, at) in enumerate(HOOKED_CHAIN)
+        ),
+        job("hooked end", killed_hooked, killed_hooked, note="hooked.note"),
     ]
     slow = sweep("slow", "--masks", "none;clip")
     second = [
@@ -382,6 +390,28 @@ def test_masked_models_of_lmms_eval_s_own(lmms):
     (samples,) = (name for name in here if "samples" in name)
     assert here[samples] == there[samples]
     assert here[samples] != lmms_files(lmms.root / "hooked" / "drop-none")[samples]
+    assert check_store(lmms.root / "hooked", 4) == 0 and "4 answers: 2 masks of 2 questions\n" in lmms.said("hooked")
+
+
+def test_killed_a_sweep_of_another_wrapper_s_model_goes_on_by_answers(lmms):
+    for number in range(len(HOOKED_CHAIN)):
+        assert lmms.codes(f"hooked killed {number}") == [-9], lmms.said(f"hooked killed {number}")[-2000:]
+    lmms.done("hooked end")
+    notes, out = lmms.notes("hooked.note"), lmms.root / "hooked killed"
+    check_asked(notes)
+    assert asked(notes).total() == 5, "the one whose line was half written twice, the others once"
+    assert check_store(out, 4) == 1
+    check_nothing_torn(out)
+    for label in ("none", "all"):
+        here, there = (lmms_files(lmms.root / name / f"drop-{label}") for name in ("hooked", "hooked killed"))
+        for name in here:
+            if "samples" in name:
+                assert here[name] == there[name]
+            else:  # throughput is time, too
+                assert without(here[name], *TIMES, "config", "throughput") == without(
+                    there[name], *TIMES, "config", "throughput"
+                )
+    assert lmms.said("hooked end", 1) == "finished: 2 masks in hooked killed\n"
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
