@@ -20,7 +20,8 @@ from redundancy_eval.readers.vlmevalkit import files as kit_files
 from redundancy_eval.readers.vlmevalkit import samples as kit_samples
 from tests.helpers import leaderboard_data, tiny, vlmevalkit_data
 from tests.helpers.runs import DEMO_TASKS
-from tests.sweeps.test_sweep_runs import Place, asked, check_files, check_store
+from tests.helpers.sweep_places import Place, asked, check_store
+from tests.sweeps.test_sweep_runs import check_files
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
 
