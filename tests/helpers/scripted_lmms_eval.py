@@ -16,7 +16,7 @@ from pathlib import Path
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
-from redundancy_eval.model_wrappers.hosts.lmms_eval.route import tasks_indexed_once
+from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
 from tests.helpers.offline_vlmevalkit import forked
 
 
@@ -83,7 +83,7 @@ def run_all(lines):
     MODEL_REGISTRY_V2.register_manifest(ModelManifest("scripted", "tests.helpers.scripted_lmms_eval.Scripted"))
     if "PLACES" in os.environ:
         telling_places(os.environ["PLACES"])
-    with tasks_indexed_once():
+    with task_index.read_once():
         for folder in {line[line.index("--include_path") + 1] for line in lines}:
             TaskManager("ERROR", include_path=folder)
         for line in lines:
