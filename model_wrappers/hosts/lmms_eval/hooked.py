@@ -22,6 +22,7 @@ from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments, hooks, places
+from redundancy_eval.model_wrappers.masking.dice import Dice
 from redundancy_eval.model_wrappers.masking.loading import feeding, one_line_errors
 
 
@@ -108,7 +109,9 @@ class Hooked(lmms):
         with one_line_errors():
             self._check_pictures(requests)
             if not self.probed:
+                dice = Dice()
                 self._probe(kind, requests)
+                dice.put_back()  # so that a model that draws its answers draws the same, whatever was put before
             hooked = self._hooks()
             with hooked:
                 answers = self._put(kind, requests, hooked)

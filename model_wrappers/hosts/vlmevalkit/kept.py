@@ -8,7 +8,8 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.hooked import HookedVlm
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.model import Message, fatal_errors, pictures
 from redundancy_eval.model_wrappers.masking import ablations
-from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers, Dice
+from redundancy_eval.model_wrappers.masking.dice import Dice
+from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers
 from redundancy_eval.store import Key, Stored, canonical, prompt_hash
 
 
