@@ -31,6 +31,7 @@ class Bench:
     strata: tuple[Population, ...]
     clusters: tuple[int, ...]
     weights: tuple[float, ...] = (1.0,)
+    unit: float = 1.0  # documents behind one of the denominators' units
 
     @property
     def truth(self) -> Array:
@@ -261,7 +262,8 @@ def fifteen(rng: np.random.Generator, curs: Mapping[str, Sequence[float]]) -> di
             strata = tuple(
                 population(rng, sizes, score, u, FLIPS[: len(u)], count, rule=rule, graded=graded) for _ in clusters
             )
-            made.setdefault(category, []).append(Bench(strata, clusters, weights))
+            unit = 1.0 if rule == "items" else {two: 2.0, four: 3.0}[sizes]
+            made.setdefault(category, []).append(Bench(strata, clusters, weights, unit))
     return made
 
 

@@ -105,6 +105,33 @@ class Status(TypedDict, total=False):
     datasets: dict[str, DataSetStatus] | None
 
 
+class Drawn(TypedDict):
+    """What was drawn of a task's documents; see sample.Drawn."""
+
+    drawn: Count
+    of: Count
+    clusters: list[Count]
+    strata: dict[str, list[Count]]
+    digest: str
+
+
+class RandomSample(TypedDict):
+    """A random sample of documents; see sample.Sample."""
+
+    count: Count
+    seed: Count
+    tasks: dict[str, Drawn]
+
+
+class Until(TypedDict):
+    """A look of a sweep that asks in rounds; see until.Until."""
+
+    margin: float
+    look: Count
+    looks: Count
+    fractions: list[float]
+
+
 class _Record(TypedDict, total=False):
     model: str
     encoders: list[str]
@@ -122,7 +149,9 @@ class _Record(TypedDict, total=False):
     files: dict[str, str]
     feeds: dict[str, list[str]]
     routed: dict[str, int]
+    calibrated: int
     pruned: dict[str, Any]
+    sample: RandomSample
 
 
 class Record(_Record):
@@ -219,8 +248,8 @@ class Answer(_Answer):
     generation: str
     mask: str
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: list[str]
     notes: list[str]

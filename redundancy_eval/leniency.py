@@ -7,7 +7,7 @@ from redundancy_eval.errors import DataError, SetupError
 # What `--lenient` can turn into a warning, and what then happens.
 KINDS = {
     "documents": "masks differ in documents: each is scored on its own",
-    "limit": "masks differ in --limit or --offset",
+    "limit": "masks differ in --limit, --offset, --sample or the look of --until",
     "version": "masks differ in the version of a task",
     "prompt": "masks differ in the wording of prompts, in few-shot or chat settings, or in targets",
     "generation": "masks differ in generation settings or seeds",

@@ -10,6 +10,7 @@ from typing import Any
 
 from redundancy_eval import files, forms, model_args
 from redundancy_eval.errors import DataError
+from redundancy_eval.until import Until, of
 
 NAME = "redundancy_eval.json"
 MANIFEST = "manifest.json"  # of a mask's folder, written by a sweep
@@ -36,6 +37,19 @@ def read(folders: Iterable[Path]) -> dict[str, Any]:
         raise DataError(f"{path}: schema {found.get('schema')!r}; this version reads {SCHEMA}")
     forms.check(found, forms.Record, path)
     return found
+
+
+def until(folder: Path | None) -> Until | None:
+    """The look that a folder's results are of; None where no sweep asked them in rounds.
+
+    Raises:
+        DataError: the manifest is damaged.
+    """
+    path = None if folder is None else folder / MANIFEST
+    if path is None or not path.exists():
+        return None
+    found = forms.check(files.read_json(path), forms.Manifest, path)
+    return of(found.get("decides", {}).get("until"), path)
 
 
 def write(record: Mapping[str, Any], folder: Path) -> None:

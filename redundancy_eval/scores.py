@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import compare, grouping, metrics, pairing, replies, signature, stand_ins
+from redundancy_eval import compare, grouping, metrics, pairing, replies, sample, signature, stand_ins
 from redundancy_eval.errors import DataError
 from redundancy_eval.grouping import KnownEncoders, Model
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Run
-from redundancy_eval.table import ScoreTable
+from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.taxonomy import CSV, Benchmark, Part, Taxonomy
+from redundancy_eval.until import Until
 
 
 def tables(
@@ -68,7 +69,9 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
     rerun = {b.name: c.rerun for b, c in zip(benchmarks, columns, strict=True) if c.rerun is not None}
     notes = (
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
-        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *lenient.take(),
+        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *_calibrated(model),
+        *_sampled(model, chosen),
+        *lenient.take(),
     )  # fmt: skip
     table = ScoreTable(
         model=signature.first_of(model.runs).model,
@@ -88,6 +91,7 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         ablation=signature.ablation(model.runs),
         rerun=rerun if model.rerun_of else None,
         arguments=signature.arguments(model.runs),
+        until=max((run.until for run in model.runs if run.until), key=Until.level, default=None),
         routed=next((run.routed for run in model.runs if run.is_full and run.routed), {}),
         files={
             benchmark.name: tuple(
@@ -98,6 +102,16 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         },
     )
     return stand_ins.Made(table, model, answers)
+
+
+def _calibrated(model: Model) -> list[str]:
+    """A note on prompts with images that the stand-ins were made of."""
+    of_mask: dict[Mask, dict[int, int]] = {}
+    for (mask, _), run in model.run_of.items():
+        of_mask.setdefault(mask, {})[id(run)] = run.calibrated
+    count = max((sum(counts.values()) for counts in of_mask.values()), default=0)
+    about = "images that the calibration of the stand-ins was made of (no question or label was looked at)"
+    return [f"{count} prompt{'s' * (count != 1)} show {about}"] if count else []
 
 
 def _sources(model: Model, taxonomy: Taxonomy) -> tuple[list[tuple[Benchmark, tuple[Part, ...]]], list[str]]:
@@ -150,6 +164,18 @@ def _unclustered(chosen: Sequence[tuple[Benchmark, Sequence[Part]]], columns: Se
                 "image count as independent, so intervals may be too narrow"
             )
     return notes
+
+
+def _sampled(model: Model, chosen: Sequence[tuple[Benchmark, Sequence[Part]]]) -> list[str]:
+    """Which benchmarks are random samples."""
+    names: dict[str, list[str]] = {}
+    for benchmark, parts in chosen:
+        for part in parts:
+            told = next((run.tasks[part.task].sample for run in model.runs if part.task in run.tasks), {})
+            if told:
+                name = benchmark.name if len(parts) == 1 else f"{benchmark.name} ({part.task})"
+                names.setdefault(sample.words(told), []).append(name)
+    return [f"a random sample of {words}{', each' * (len(of) > 1)}: {', '.join(of)}" for words, of in names.items()]
 
 
 def _undefined(

@@ -26,6 +26,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
     first = first_of(runs)
     masked = _masked(runs)
     limits = {json.loads(value) for run in runs if (value := run.settings.get("limit", {}).get("limit"))}
+    drawn = {(told["count"], told["seed"]) for run in runs for task in run.tasks.values() if (told := task.sample)}
     given, words = masked.arguments, _unsaid(masked)
     unversioned = "scores" if model.framework == CSV else "unknown"
     parts = {
@@ -47,6 +48,7 @@ def line(model: Model, taxonomy: Taxonomy, tasks: Sequence[str], documents: Sequ
         "tasks": "+".join(tasks),
         "documents": "unknown" if None in documents else str(sum(filter(None, documents))),
         "limit": "+".join(sorted(map(str, limits))),
+        "sample": "+".join(f"{count}@{seed}" for count, seed in sorted(drawn)),
         "judge": "+".join(sorted(_judges(runs))),
         **{name: _version(runs, name) for name in compare.VERSIONS if name not in (model.framework, OWN)},
         model.framework: _version(runs, model.framework) or unversioned,

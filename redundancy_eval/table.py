@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from redundancy_eval import metrics
 from redundancy_eval.taxonomy import Benchmark, Taxonomy
+from redundancy_eval.until import Until
 
 Mask = tuple[str, ...]
 
@@ -62,7 +63,8 @@ class ScoreTable:
     None where there is none. `ablation` is what stands in for dropped outputs ("" where that is not known). Where
     `encoders` are those that masks name (`guessed`), the model may have more: then IG is not known, nor whether a mask
     drops all. `arguments` are the masked model's, as
-    far as known. `files` names, for each benchmark, its tasks with the file of samples under each mask.
+    far as known. `files` names, for each benchmark, its tasks with the file of samples under each mask. `until` is the
+    look that it is of, where documents were asked in rounds.
     """
 
     model: str
@@ -84,6 +86,7 @@ class ScoreTable:
     arguments: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Sequence[tuple[str, Mapping[Mask, Path]]]] = field(default_factory=dict)
     routed: Mapping[str, int] = field(default_factory=dict)
+    until: Until | None = None
 
     def row(self, mask: Sequence[str]) -> NDArray[np.float64]:
         """Points of one mask, NaN where it was not run."""

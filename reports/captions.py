@@ -135,7 +135,7 @@ def of(stem: str, models: Sequence[Model], settings: Settings) -> tuple[str, str
     unpaired = ", ".join(dict.fromkeys(score.place for score in scores if UNPAIRED in score.points.method))
     about, brackets = _ABOUT[stem]
     given = {
-        "level": f"{100 * settings.level:g}",
+        "level": " or ".join(dict.fromkeys(f"{100 * model.analysis.settings.level:.4g}" for model in models)),
         "margin": f"{100 * settings.margin:g}",
         "need": _NEED.format(margin=f"{100 * settings.margin:g}")
         + _RETRAINED * any(model.retrained for model in models),

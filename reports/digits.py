@@ -59,7 +59,7 @@ def excludes_zero(number: Number) -> bool:
 
 def percent(fraction: float) -> str:
     """`95 %` of a level or margin."""
-    return f"{100 * fraction:g} %"
+    return f"{100 * fraction:.4g} %"
 
 
 def p_value(p: float) -> str:

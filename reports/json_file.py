@@ -51,6 +51,7 @@ def _model(said: Said, report: Report) -> dict[str, Any]:
         "framework": table.framework,
         "encoders": list(table.encoders),
         "taxonomy": table.taxonomy.label,
+        "until": None if table.until is None else table.until.as_json(),
         "need": model_args.redacted(said.need),
         "sentence": model_args.redacted(said.sentence),
         "benchmarks": {

@@ -192,7 +192,7 @@ def models(
     made = []
     for name, table, own in zip(names(tables), tables, explained or [None] * len(tables), strict=True):
         analysis = analyse(table, settings, table.rerun, predicted=table.ablation == stand_ins.PREDICTED)
-        beside = None if own is None else measures.beside(own, table, settings)
+        beside = None if own is None else measures.beside(own, table, analysis.settings)
         made.append(Model(name, table, analysis, beside=beside))
     for zeros, predicted in stand_ins.partners(tables).items():
         made[zeros] = made[zeros].with_stand_ins(made[predicted]).with_retrained(others)

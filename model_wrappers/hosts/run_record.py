@@ -122,11 +122,16 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
     """
     before = records.read([folder])
     # A run that asks nothing finds nothing out. Counts are of all results; a sweep counts its own anew.
-    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed") if name in before}
+    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed", "calibrated") if name in before}
+    if "calibrated" in record and "sweep" not in record:
+        record = {**record, "calibrated": record["calibrated"] + before.get("calibrated", 0)}
     if "routed" in record:
         told = [record["routed"], *([before["routed"]] if "routed" in before and "sweep" not in record else [])]
         names = ("questions", *registry.FAMILIES[record["model"]].pool)
         record = {**record, "routed": {name: sum(own.get(name, 0) for own in told) for name in names}}
+    if "sample" in record and "sample" in before:
+        tasks = {**before["sample"]["tasks"], **record["sample"]["tasks"]}
+        record = {**record, "sample": {**record["sample"], "tasks": tasks}}
     mine = {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
     listed = {**before.get("files", {}), **mine}
     records.write({**kept, **record, **({"files": listed} if listed else {})}, folder)
@@ -150,14 +155,22 @@ def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of every task; batch sizes and processes stand in each results file."""
     names = ("model", "mask", "encoders", "checkpoint", "pruned", "calibration", "versions")
     ran = {name: record.get("resolved", {}).get(name) for name in ("dtype", "device", "device_name", "attention")}
-    return {**{name: record.get(name) for name in names}, "resolved": ran}
+    asked = {name: record["sample"][name] for name in ("count", "seed")} if "sample" in record else None
+    return {**{name: record.get(name) for name in names}, "resolved": ran, "sample": asked}
 
 
-def tell_routes(notes: Iterable[str]) -> None:
-    """Count notes of the form `routed dinov2+sam`, one of a question, for the record of the run that is under way."""
+def tell_counts(notes: Iterable[str]) -> None:
+    """Count notes on questions, for the record of the run that is under way.
+
+    Args:
+        notes: `routed dinov2+sam` (the encoders chosen for one), `known` (it has images of the calibration); others
+            are passed over.
+    """
     for note in notes:
         kind, _, told = note.partition(" ")
-        if kind == "routed":
+        if note == store.KNOWN:
+            FOUND["calibrated"] = FOUND.get("calibrated", 0) + 1
+        elif kind == "routed":
             counts = FOUND.setdefault("routed", {})
             for name in ("questions", *(told.split("+") if told != "none" else ())):
                 counts[name] = counts.get(name, 0) + 1

@@ -19,6 +19,7 @@ from redundancy_eval.model_wrappers.masking import ablations, hf, remembered
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Prefix, Prompt
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
+from redundancy_eval.store import KNOWN
 
 Outputs = Mapping[str, Tensor]
 _MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
@@ -286,7 +287,7 @@ def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
 
 def _known(full: MaskedModel | hf.HfMaskedModel, images: Sequence[str]) -> tuple[str, ...]:
     """A note on a prompt with images of the calibration."""
-    return ("known",) * any(image in full.ablation.images for image in images)
+    return (KNOWN,) * any(image in full.ablation.images for image in images)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redundancy_eval.sample import Sample
+
 if TYPE_CHECKING:  # torch is not needed to name one
     from redundancy_eval.model_wrappers.masking.loading import Model
     from redundancy_eval.model_wrappers.sweeps.question import Heard
@@ -40,12 +42,13 @@ class Framework(Protocol):
             arguments: its own.
         """
 
-    def route(self, arguments: Sequence[str], batch_size: str) -> "Route":
+    def route(self, arguments: Sequence[str], batch_size: str, sample: Sample | None = None) -> "Route":
         """Its side of a sweep.
 
         Args:
             arguments: its own, with model, model arguments but for the mask, and output folder.
             batch_size: the sweep's, which results and records tell.
+            sample: of each task's documents; None for all.
 
         Raises:
             SetupError: it is not installed, or its arguments make no sense here.
@@ -70,6 +73,10 @@ class Route(Protocol):
     @property
     def model_arguments(self) -> dict[str, str]:
         """What the model is loaded with, but for the mask."""
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What is known of the wrapper that `masked` is on, see `base_model.wrapper`; {} for models of ours."""
 
     def resolved(self) -> dict[str, Any]:
         """How the model runs here: device, number format, attention, batch size.

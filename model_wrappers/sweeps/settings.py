@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from redundancy_eval import model_args, usage
+from redundancy_eval import model_args, sample, usage
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import masks
 from redundancy_eval.model_wrappers.sweeps.route import Framework
+from redundancy_eval.sample import Sample
 
 AUTO = "auto"
 
@@ -17,6 +18,7 @@ AUTO = "auto"
 class Settings:
     """A sweep: `masks` as typed, `batch_size` a number or `auto`, `memory` in bytes (None: the default).
 
+    `sample` is of each task's documents (None: all).
     `passed` are the framework's own arguments, `command` is what was typed, as it may be written down.
     """
 
@@ -28,6 +30,7 @@ class Settings:
     memory: int | None
     passed: tuple[str, ...]
     command: tuple[str, ...]
+    sample: Sample | None = None
 
     def __post_init__(self) -> None:
         """Refuse a batch size that is none.
@@ -83,6 +86,7 @@ def add_flags(parser: usage.Parser, frameworks: Collection[Framework]) -> None:
         parser, "--feature_memory", type=float, metavar="GIB",
         help="memory for encoders' outputs (default: a tenth of this machine's)",
     )  # fmt: skip
+    sample.add_flags(parser)
     own = "; ".join(f"{framework.some_flags}, ... ({framework.name})" for framework in frameworks)
     usage.end(parser, f"all other arguments are the framework's own: {own}")
 
@@ -103,7 +107,7 @@ def read(args: argparse.Namespace, rest: Sequence[str], command: Sequence[str]) 
         raise SetupError(f"--feature_memory must not be negative; not {memory:g}")
     return Settings(
         args.model, args.model_args, args.masks, args.out, args.batch_size,
-        None if memory is None else int(memory * 2**30), tuple(rest), tuple(written(command)),
+        None if memory is None else int(memory * 2**30), tuple(rest), tuple(written(command)), sample.read(args),
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
 redundancy-eval plan --model eagle_masked --model_args pretrained=NVEagle/Eagle-X5-7B \\
-    --tasks redundancy_paper -o runs/x5"""
+    --tasks redundancy_paper -o runs/x5
+redundancy-eval plan ... --sample 200        # what a random sample would take"""
 
 
 def add(commands: Any) -> None:

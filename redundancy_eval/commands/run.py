@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from redundancy_eval import usage
+from redundancy_eval import sample, usage
 
 _EXAMPLE = """\
 redundancy-eval run --model eagle_masked --model_args pretrained=demo,drop=clip \\
-    --tasks redundancy_demo --batch_size 32 --log_samples -o out"""
+    --tasks redundancy_demo --batch_size 32 --log_samples -o out
+redundancy-eval run ... --sample 200         # 200 random questions of each task, the same under every mask"""
 
 
 def add(commands: Any) -> None:
@@ -28,6 +29,7 @@ def _flags(parser: usage.Parser) -> None:
     usage.add(parser, "--model", metavar="MODEL", help=f"{', '.join(MODELS)}, or another of lmms-eval's")
     usage.add(parser, "--model_args", metavar="ARGS", help="pretrained=...,drop=...,...")
     usage.add_out(parser, "folder for results", "--output_path")
+    sample.add_flags(parser)
     usage.end(parser, usage.MASKS)
     usage.end(parser, "all other arguments are lmms-eval's own: --tasks, --limit, ... (lmms-eval --help lists them)")
 
@@ -39,5 +41,5 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     arguments = list(rest)
     for name, value in (("--model", args.model), ("--model_args", args.model_args), ("--output_path", args.out)):
         arguments += [name, value] if value is not None else []
-    launch.run(arguments, args.typed)
+    launch.run(arguments, args.typed, sample.read(args))
     return 0

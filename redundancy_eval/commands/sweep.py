@@ -10,6 +10,7 @@ _EXAMPLE = """\
 redundancy-eval sweep --model eagle_masked --model_args pretrained=NVEagle/Eagle-X5-7B \\
     --tasks redundancy_paper -o runs/x5
 redundancy-eval report runs/x5 -o tables/x5
+redundancy-eval sweep ... --sample 200       # a random sample; the same with --sample 400 asks 200 more
 torchrun --nproc_per_node 8 -m redundancy_eval sweep ...     # several GPUs or nodes"""
 
 

@@ -8,7 +8,8 @@ from redundancy_eval import usage
 
 _EXAMPLE = """\
 redundancy-eval vlmevalkit --model eagle_masked --model_args pretrained=NVEagle/Eagle-X5-7B,drop=clip \\
-    --data MMBench_DEV_EN ChartQA_TEST --batch-size 8 -o runs/x5"""
+    --data MMBench_DEV_EN ChartQA_TEST --batch-size 8 -o runs/x5
+redundancy-eval vlmevalkit ... --sample 200  # 200 random rows of each data set, the same under every mask"""
 
 
 def add(commands: Any) -> None:

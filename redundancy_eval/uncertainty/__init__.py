@@ -8,6 +8,7 @@ interval, and says why.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,7 +60,8 @@ def analyse(
 
     Args:
         table: of one model.
-        settings: level, margin and seed.
+        settings: level, margin and seed. Of a table whose documents were asked in rounds, the level is of all looks
+            together, and the analysis's own the nominal one of the look.
         rerun: a second run of the full model, by benchmark: scores (1, documents) of the same documents.
         predicted: whether dropped outputs were predicted from the other encoders (ablation `predicted`). Only then is
             an encoder "needed"; under other ablations it is "relied on".
@@ -67,7 +69,8 @@ def analyse(
     Raises:
         DataError: the second run has other documents than the table.
     """
-    settings = settings or Settings()
+    asked = settings or Settings()
+    settings = asked if table.until is None else replace(asked, level=table.until.level(asked.level))
     joined = join(table)
     positive = verdicts.NEEDED if predicted else verdicts.RELIED_ON
     cells, everywhere = encoders.cells(joined, settings, positive)
@@ -92,14 +95,16 @@ def analyse(
         changed=tuple(changed),
         reruns=tuple(reruns),
         without_labels=without_labels.analyse(joined, settings),
-        notes=tuple(_notes(joined, rerun is not None)),
-        signature=_signature(joined, settings),
+        notes=tuple(_notes(joined, rerun is not None, asked.level)),
+        signature=_signature(joined, asked),
     )
 
 
-def _notes(joined: Joined, measured: bool) -> list[str]:
+def _notes(joined: Joined, measured: bool, level: float) -> list[str]:
     """What to mind, and why whole parts are empty."""
     notes = list(joined.notes)
+    if joined.table.until:
+        notes.append(joined.table.until.note(level))
     if joined.table.guessed:
         notes.append(f"{encoders.GUESSED}: no IG, floor, Shapley values or best masks")
     elif not joined.in_table[joined.none]:
@@ -116,5 +121,6 @@ def _signature(joined: Joined, settings: Settings) -> str:
         "margin": f"{100 * settings.margin:g}",
         "family": f"{len(joined.encoders)}x{len(joined.categories)}",
         "seed": str(settings.seed or ""),
+        "until": str(joined.table.until or ""),
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items() if value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from redundancy_eval import files
 from redundancy_eval.model_wrappers.sweeps.route import Route
+from redundancy_eval.sample import Sample
 from redundancy_eval.usage import Parser
 
 
@@ -32,7 +33,7 @@ class LmmsEval:
         mine = [path for path in files.below(root) if "__pycache__" not in path.parts and not path.name.startswith(".")]
         return {path.relative_to(root).as_posix(): files.sha256(path) for path in mine if path.is_file()}
 
-    def route(self, arguments: Sequence[str], batch_size: str) -> Route:
+    def route(self, arguments: Sequence[str], batch_size: str, sample: Sample | None = None) -> Route:
         """Its side of a sweep.
 
         Raises:
@@ -45,4 +46,4 @@ class LmmsEval:
 
         # Without samples nothing could be checked or paired between masks.
         logged = [] if "--log_samples" in arguments else ["--log_samples"]
-        return LmmsEvalRoute([*arguments, *logged], batch_size)
+        return LmmsEvalRoute([*arguments, *logged], batch_size, sample)

@@ -6,9 +6,9 @@ lmms-eval itself.
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redundancy_eval import environment, files, model_args, tasks
 from redundancy_eval.errors import SetupError, UsageError
@@ -17,7 +17,11 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments
 from redundancy_eval.readers.lmms_eval import Reader
+from redundancy_eval.sample import Sample, refuse
 from redundancy_eval.usage import refusals
+
+if TYPE_CHECKING:  # lmms-eval is imported when it is started
+    from redundancy_eval.model_wrappers.hosts.lmms_eval.sampled import Sampler
 
 PACKAGES = {"lmms-eval": "lmms_eval", "datasets": "datasets"}  # whose versions stand in a run's record
 
@@ -27,21 +31,29 @@ def task_folder() -> Path:
     return Path(tasks.__file__).parent
 
 
-def run(arguments: Sequence[str], command: Sequence[str]) -> None:
+def run(arguments: Sequence[str], command: Sequence[str], sample: Sample | None = None) -> None:
     """Evaluate one mask.
 
     Args:
         arguments: lmms-eval's own.
         command: what was typed after `redundancy-eval`.
+        sample: of the documents; None for all.
 
     Raises:
         SetupError: the arguments are wrong, or lmms-eval wrote no results.
     """
-    args = parse(arguments)
+    args = parse(arguments, sample)
     check_arguments(args.model, args.model_args)
     record = describe(args, args.model_args, command)
     out = Path(args.output_path) / f"drop-{record['mask']}" if "mask" in record else Path(args.output_path)
-    evaluate(args, out, record, arguments)
+    evaluate(args, out, record, arguments, sampler(sample))
+
+
+def sampler(sample: Sample | None) -> "Sampler | None":
+    """What draws a sample in lmms-eval."""
+    from redundancy_eval.model_wrappers.hosts.lmms_eval.sampled import Sampler
+
+    return None if sample is None else Sampler(sample)
 
 
 def describe(args: argparse.Namespace, given: str | None, command: Sequence[str]) -> dict[str, Any]:
@@ -71,8 +83,8 @@ def check_arguments(model: str, given: str | None) -> None:
     checked_arguments.check(model, model_args.parse(given, "--model_args"), ("batch_size", "max_batch_size"))
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """lmms-eval's own arguments, read by itself.
+def parse(arguments: Sequence[str], sample: Sample | None = None) -> argparse.Namespace:
+    """lmms-eval's own arguments, read by itself; none that chooses documents beside a sample.
 
     Raises:
         SetupError: lmms-eval is not installed, or an argument makes no sense for one mask.
@@ -91,6 +103,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             "--use_cache answers by model arguments, also for weights that are no longer there; a sweep keeps answers "
             "itself"
         )
+    for name, none in (("limit", None), ("offset", 0), ("cache_requests", None)):
+        refuse(sample, f"--{name}", getattr(args, name) != none)
     if "," in str(args.output_path):
         raise SetupError(f"lmms-eval cannot write to a path with a comma: {args.output_path}")
     if args.model in registry.MODELS:
@@ -113,7 +127,13 @@ def check_generation(given: Any) -> None:
             raise SetupError(f"--gen_kwargs {name}: the models here take {', '.join(HONOURED)}")
 
 
-def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arguments: Sequence[str]) -> None:
+def evaluate(
+    args: argparse.Namespace,
+    out: Path,
+    record: Mapping[str, Any],
+    arguments: Sequence[str],
+    sampler: "Sampler | None" = None,
+) -> None:
     """Let lmms-eval evaluate a model and write its results to a folder.
 
     Args:
@@ -121,18 +141,24 @@ def evaluate(args: argparse.Namespace, out: Path, record: Mapping[str, Any], arg
         out: the folder.
         record: what is written beside the results when they are there, if it has a mask.
         arguments: what lmms-eval takes for its command line.
+        sampler: draws a sample of each task's documents; None for all.
 
     Raises:
         SetupError: lmms-eval wrote no results, or the folder holds results of a run that was made otherwise.
     """
     host = _host()
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
+
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _written(out)
     run_record.FOUND.clear()
+    if sampler is not None:
+        record = {**record, "sample": sampler.sample.as_json({})}
     if "mask" in record and process.rank() == 0:
         run_record.check_record(record, out)
     failures: list[BaseException] = []
-    with _watched(host, failures), process.argv("lmms-eval", arguments):
+    sampling = nullcontext() if sampler is None else sampler.sampling()
+    with sampling, _watched(host, failures), task_index.read_once(), process.argv("lmms-eval", arguments):
         try:
             host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
         except SystemExit:

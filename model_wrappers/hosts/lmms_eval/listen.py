@@ -13,6 +13,7 @@ from typing import Any
 
 from redundancy_eval.model_wrappers.hosts.lmms_eval import launch, swept
 from redundancy_eval.model_wrappers.hosts.lmms_eval.model import worded
+from redundancy_eval.model_wrappers.hosts.lmms_eval.sampled import Sampler
 from redundancy_eval.model_wrappers.sweeps.question import Heard, Question
 
 _PIECE = 4096
@@ -22,12 +23,13 @@ class _Enough(BaseException):
     """Ends an evaluation that is only listened to; nothing catches it on its way."""
 
 
-def questions(args: Namespace, arguments: Sequence[str]) -> list[Heard]:
+def questions(args: Namespace, arguments: Sequence[str], sampler: Sampler | None = None) -> list[Heard]:
     """What lmms-eval asks.
 
     Args:
         args: as `launch.parse` gives them.
         arguments: as they were typed.
+        sampler: draws a sample of each task's documents; None for all.
 
     Raises:
         SetupError: it asks nothing, or what a sweep does not answer.
@@ -47,7 +49,7 @@ def questions(args: Namespace, arguments: Sequence[str]) -> list[Heard]:
     # Nothing is to be logged, cached or written where the sweep would.
     quiet = {"wandb_args": "", "swanlab_args": "", "use_cache": None, "log_samples": False}
     with tempfile.TemporaryDirectory() as out, swept.stand_in(args.model, Listening, {}), suppress(_Enough):
-        launch.evaluate(Namespace(**{**vars(args), **quiet}), Path(out), {}, arguments)
+        launch.evaluate(Namespace(**{**vars(args), **quiet}), Path(out), {}, arguments, sampler)
     once = list({question.key(""): question for question in heard}.values())
     ids: dict[tuple[str, str], list[int]] = {}
     for question in once:

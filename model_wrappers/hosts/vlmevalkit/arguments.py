@@ -5,9 +5,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redundancy_eval import model_args, usage
+from redundancy_eval import model_args, sample, usage
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import card, registry
+from redundancy_eval.sample import Sample
 
 _WHOLE = ("--limit", "--judge-args", "--judge-base-url", "--judge-key", "--use-verifier", "--config", "--base-url")
 _PUBLISHED = tuple(name for name, family in registry.FAMILIES.items() if family.published)
@@ -29,6 +30,7 @@ class Arguments:
     judge_key: str | None
     limit: int | None
     passed: tuple[str, ...]
+    sample: Sample | None = None
 
     @property
     def told(self) -> list[str]:
@@ -65,6 +67,7 @@ def add_flags(parser: usage.Parser) -> None:
     usage.add(parser, "--judge-key", metavar="KEY", help="its key; never written down")
     usage.add(parser, "--judge-args", metavar="JSON", help="what is passed to it")
     usage.add(parser, "--limit", type=int, metavar="N", help="only the first N rows of each data set")
+    sample.add_flags(parser)
     usage.add(parser, "--use-verifier", action="store_true", help="VLMEvalKit's")
 
 
@@ -104,6 +107,8 @@ def read(given: argparse.Namespace, rest: Sequence[str]) -> Arguments:
         raise SetupError(f"--batch-size must be positive; not {given.batch_size}")
     if given.limit is not None and given.limit < 1:
         raise SetupError(f"--limit must be positive; not {given.limit}")
+    drawn = sample.read(given)
+    sample.refuse(drawn, "--limit", given.limit is not None)
     published = registry.FAMILIES[given.model].published if given.model in registry.FAMILIES else None
     if given.as_published and published is None:
         raise SetupError(
@@ -117,5 +122,5 @@ def read(given: argparse.Namespace, rest: Sequence[str]) -> Arguments:
     return Arguments(
         given.model, given.model_args, tuple(given.data), given.out, given.batch_size,
         published if given.as_published else None, given.judge, given.judge_base_url, given.judge_key, given.limit,
-        tuple(passed),
+        tuple(passed), drawn,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from redundancy_eval import files
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.folder import data_root
 from redundancy_eval.model_wrappers.sweeps.route import Route
+from redundancy_eval.sample import Sample
 from redundancy_eval.usage import Parser
 
 
@@ -30,7 +31,7 @@ class VlmEvalKit:
         paths = {name: data_root() / f"{name}.tsv" for name in parser.parse_known_args(list(arguments))[0].data}
         return {name: files.sha256(path) for name, path in paths.items() if path.is_file()}
 
-    def route(self, arguments: Sequence[str], batch_size: str) -> Route:
+    def route(self, arguments: Sequence[str], batch_size: str, sample: Sample | None = None) -> Route:
         """Its side of a sweep.
 
         Raises:
@@ -41,4 +42,4 @@ class VlmEvalKit:
         with environment.needed("sweep", self.name):
             from redundancy_eval.model_wrappers.hosts.vlmevalkit.route import VlmEvalKitRoute
 
-        return VlmEvalKitRoute(arguments, batch_size)
+        return VlmEvalKitRoute(arguments, batch_size, sample)

@@ -12,9 +12,9 @@ import re
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redundancy_eval import environment, files, model_args, records
 from redundancy_eval.errors import SetupError
@@ -26,6 +26,9 @@ from redundancy_eval.model_wrappers.hosts.vlmevalkit import record as vlmevalkit
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.arguments import Arguments
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.mended import gloo_without_gpu, mended
 from redundancy_eval.usage import refusals
+
+if TYPE_CHECKING:  # VLMEvalKit is imported when it is started
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit.sampled import Sampler
 
 # Of the reasons for which VLMEvalKit skips a data set, those that mean that something is wrong.
 _FAILED_SKIPS = ("invalid_dataset", "Incomplete infer result", "No infer result found")
@@ -61,14 +64,26 @@ def run(asked: Arguments, rest: Sequence[str], command: Sequence[str]) -> None:
             made.append(vlmevalkit_model.MaskedVlm(asked.model, given, asked.batch_size, asked.published))
         return made[-1]
 
-    evaluate(framework, asked, rest, record, build)
+    evaluate(framework, asked, rest, record, build, sampler(asked))
     for model in made:
         for remark in model.remarks():
             print(f"drop={record['mask']}: {remark}", file=sys.stderr)
 
 
+def sampler(asked: Arguments) -> "Sampler | None":
+    """What draws the sample that is asked for."""
+    from redundancy_eval.model_wrappers.hosts.vlmevalkit.sampled import Sampler
+
+    return None if asked.sample is None else Sampler(asked.sample)
+
+
 def evaluate(
-    framework: Any, asked: Arguments, rest: Sequence[str], record: Mapping[str, Any], build: Callable[[], Any]
+    framework: Any,
+    asked: Arguments,
+    rest: Sequence[str],
+    record: Mapping[str, Any],
+    build: Callable[[], Any],
+    sampler: "Sampler | None" = None,
 ) -> None:
     """Let VLMEvalKit evaluate a model and write its results to the mask's folder.
 
@@ -78,6 +93,7 @@ def evaluate(
         rest: VLMEvalKit's own.
         record: what is written beside the results.
         build: makes the model; called when there is something to answer.
+        sampler: draws a sample of each data set's rows; None for all.
 
     Raises:
         SetupError: a data set has no result.
@@ -93,6 +109,7 @@ def evaluate(
         theirs.append("--reuse")
     with (
         registered(folder.name, build),
+        nullcontext() if sampler is None else sampler.sampling(framework),
         process.alone(folder / ".redundancy_eval.lock", "process"),
         gloo_without_gpu(),
     ):

@@ -13,16 +13,18 @@ from vlmeval.dataset import build_dataset
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.arguments import Arguments
+from redundancy_eval.model_wrappers.hosts.vlmevalkit.sampled import Sampler
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.swept import swept
 from redundancy_eval.model_wrappers.sweeps.question import Heard, Question
 
 
-def questions(asked: Arguments, given: Mapping[str, str]) -> list[Heard]:
+def questions(asked: Arguments, given: Mapping[str, str], sampler: Sampler | None = None) -> list[Heard]:
     """What VLMEvalKit asks.
 
     Args:
         asked: what was typed.
         given: the model's arguments.
+        sampler: draws a sample of each data set's rows; None for all.
 
     Raises:
         SetupError: a data set cannot be made.
@@ -41,6 +43,8 @@ def questions(asked: Arguments, given: Mapping[str, str]) -> list[Heard]:
                 raise SetupError(f"VLMEvalKit cannot make the data set {name}")
             if asked.limit is not None:
                 dataset.data = dataset.data.iloc[: asked.limit]
+            if sampler is not None:
+                sampler.restrict(dataset)
             dataset.dump_image = types.MethodType(_dump(Path(folder), dataset.dump_image), dataset)
             swept(asked.model, "none", listener, given, asked.published).set_dump_image(dataset.dump_image)
         return [Heard(question, tuple(question.images.args[0])) for question in heard]  # type: ignore[attr-defined]

@@ -17,8 +17,10 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import arguments as own
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch, record
+from redundancy_eval.model_wrappers.sweeps import base_model
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
+from redundancy_eval.sample import Sample, refuse
 
 
 class VlmEvalKitRoute:
@@ -27,11 +29,15 @@ class VlmEvalKitRoute:
     Args:
         arguments: what was typed, without what is the sweep's own and without a mask.
         batch_size: the sweep's.
+        sample: of each data set's rows; None for all.
     """
 
-    def __init__(self, arguments: Sequence[str], batch_size: str = "auto"):
+    def __init__(self, arguments: Sequence[str], batch_size: str = "auto", sample: Sample | None = None):
         self.arguments, self.batch_size = list(arguments), batch_size
-        self.asked, self.rest = own.parse(self.arguments)
+        asked, self.rest = own.parse(self.arguments)
+        refuse(sample, "--limit", asked.limit is not None)
+        self.asked = replace(asked, sample=sample)
+        self.sampler = launch.sampler(self.asked)
         self.given, self.model, self.out = self.asked.model_args, self.asked.model, Path(self.asked.out)
         if self.asked.published and self.asked.published.generation.get("do_sample"):
             raise SetupError(
@@ -39,9 +45,18 @@ class VlmEvalKitRoute:
                 "use `redundancy-eval vlmevalkit` for each mask"
             )
         self.bases: dict[str, Any] = {}  # of `masked`
+        self.answers: Any = None  # of `masked`
         self.run = launch.load_framework()
         launch.check_rest(self.run, self.asked, self.rest)
         launch.check_data(self.asked.data)
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The wrapper that `masked` is on."""
+        from vlmeval.config import supported_VLM
+
+        maker = supported_VLM.get(self.model_arguments.get("base", ""))
+        return base_model.wrapper(maker) if self.model == registry.MASKED and maker else {}
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -67,7 +82,7 @@ class VlmEvalKitRoute:
         """What VLMEvalKit will ask."""
         from redundancy_eval.model_wrappers.hosts.vlmevalkit import listen
 
-        return listen.questions(self.asked, model_args.parse(self.given, "--model_args"))
+        return listen.questions(self.asked, model_args.parse(self.given, "--model_args"), self.sampler)
 
     def load(self) -> Any:
         """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""
@@ -92,20 +107,22 @@ class VlmEvalKitRoute:
         """
         from redundancy_eval.model_wrappers.hosts.vlmevalkit.swept import swept
 
-        told = {**self._record(label), "sweep": True}
+        told = self._record(label)
         given = record.own_arguments(told)
         build: Callable[[], Any] = partial(swept, self.model, label, sweep, given, self.asked.published)
         if self.model == registry.MASKED:  # each mask is asked by itself, the base model is loaded once
-            from redundancy_eval.model_wrappers.hosts.vlmevalkit.hooked import HookedVlm
+            from redundancy_eval.model_wrappers.hosts.vlmevalkit.kept import KeptVlm
+            from redundancy_eval.model_wrappers.sweeps import wrapped
 
-            build = partial(HookedVlm, given, self.bases)
-        launch.evaluate(self.run, self.asked, self.rest, told, build)
+            self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
+            build = partial(KeptVlm, given, self.bases, self.answers)
+        launch.evaluate(self.run, self.asked, self.rest, told, build, self.sampler)
 
     def _record(self, label: str) -> dict[str, Any]:
         given = ",".join(filter(None, (self.given, f"drop={label}")))
         command = [given if part == self.given and self.given else part for part in self.arguments]
         told = record.describe(replace(self.asked, model_args=given), command)
-        return record.resolved(told, self.batch_size)
+        return {**record.resolved(told, self.batch_size), "sweep": True}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from redundancy_eval import compare, files, forms, masks, model_args, pruned, records
+from redundancy_eval import compare, files, forms, masks, model_args, pruned, records, sample
 from redundancy_eval.errors import DataError, Hole, SetupError
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.readers.lmms_eval import samples
@@ -82,7 +82,8 @@ def _read(path: Path, lenient: Leniency) -> Run:
         tokens = (settings.get("generation_kwargs") or {}).get("max_new_tokens")
         own = {name: part[task] for name, part in fields.items() if _of_tasks(name, part) and task in part}
         decided = compare.deciding(cast(Mapping[str, Any], settings), compare.TASK)
-        for kind, more in compare.deciding(own, compare.RESULTS).items():
+        drawn = sample.of_task(record, task)
+        for kind, more in (*compare.deciding(own, compare.RESULTS).items(), *sample.settings(drawn).items()):
             decided.setdefault(kind, {}).update(more)
         limit = tokens if isinstance(tokens, int) else None
         tasks[task] = TaskResult(
@@ -91,6 +92,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
             decided,
             partial(_headline, path, task, metrics),
             partial(samples.read, path, task, documents, limit, lenient),
+            sample=drawn,
         )
     named = (part.partition(":")[0].strip().lower() for part in arguments.get("encoders", "").split("+"))
     return Run(
@@ -110,7 +112,9 @@ def _read(path: Path, lenient: Leniency) -> Run:
         hashes=hashes,
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
+        calibrated=record.get("calibrated", 0),
         pruned="" if small is None else small.label,
+        until=records.until(records.find(list(path.parents)[:2])) if record else None,
     )
 
 

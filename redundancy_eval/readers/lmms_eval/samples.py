@@ -13,6 +13,7 @@ from redundancy_eval import files, forms
 from redundancy_eval.errors import DataError, Hole
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Samples, reply_digest
+from redundancy_eval.sample import Place, alone
 from redundancy_eval.taxonomy import Part
 
 # How older releases spelt a number (mme/mme.yaml up to 0.2.4).
@@ -40,9 +41,7 @@ def read(
     path = _samples_path(results, task)
     if path is None:
         return None
-    score, cluster, stratum = _score(part), _text(part.cluster), _text(part.stratum)
-    read_as = _as_scored(part)
-    where = part.where
+    score, place, read_as = _score(part), placing(part), _as_scored(part)
     lines: dict[str, int] = {}
     rows: dict[str, tuple[int, float, str, str, bool, str | None, str | None]] = {}
     for number, record in _records(path, lenient):
@@ -56,21 +55,21 @@ def read(
                 f"{path}:{number}: document {doc_id} was already on line {first}; two runs wrote this file",
             )
         lines[doc_id] = number
-        if where and where not in record:
+        where = place(record, doc_id)
+        if where is None:
             continue
         value = np.nan if score is None else _points(score, record, part, f"{path}:{number}")
         counts = record.get("token_counts") or [None]
         used = (counts[0] or {}).get("output_tokens") or 0
-        key = cluster(record) or f"document {doc_id}"
         capped = tokens is not None and used >= tokens
         reply = _text_of(record, "resps", "filtered_resps")
         answer = _text_of(record, "filtered_resps", "resps") if read_as is None else read_as(record)
-        rows[doc_id] = (_digest(record), value, key, stratum(record), capped, reply, answer)
+        rows[doc_id] = (_digest(record), value, *where, capped, reply, answer)
     if documents is not None and len(lines) != documents:
         lenient.refuse("truncated", f"{path}:{len(lines)}: {len(lines)} samples, but {results.name} counts {documents}")
         return None
     if lines and not rows:
-        raise Hole(f"{path}: no sample has the field {where}")
+        raise Hole(f"{path}: no sample has the field {part.where}")
     order = sorted(rows, key=lambda doc_id: (len(doc_id), doc_id))
     return Samples(
         path,
@@ -88,6 +87,18 @@ def read(
         read_as is not None,
         "" if score else part.reason or "its samples hold no scores",
     )
+
+
+def placing(part: Part) -> Callable[[Mapping[str, Any], object], Place | None]:
+    """How a sample and its document's number tell cluster and stratum; None of a sample that does not count."""
+    cluster, stratum, where = _text(part.cluster), _text(part.stratum), part.where
+
+    def place(record: Mapping[str, Any], doc_id: object) -> Place | None:
+        if where and where not in record:
+            return None
+        return cluster(record) or alone(doc_id), stratum(record)
+
+    return place
 
 
 def _samples_path(results: Path, task: str) -> Path | None:

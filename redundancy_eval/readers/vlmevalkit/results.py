@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from redundancy_eval import compare, files, forms, model_args, pruned, records
+from redundancy_eval import compare, files, forms, model_args, pruned, records, sample
 from redundancy_eval.errors import Hole
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.readers.vlmevalkit import files as kit
@@ -155,7 +155,9 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         hashes=_hashes(told, tasks.values()),
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
+        calibrated=record.get("calibrated", 0),
         pruned="" if own is None else own.label,
+        until=records.until(records.find(_record_folders(folder))),
     )
 
 
@@ -193,7 +195,8 @@ def _settings(told: _Told) -> dict[str, dict[str, Any]]:
 def _settings_of(told: _Told, name: str, judge: str | None) -> dict[str, dict[str, Any]]:
     """What holds for a data set: who judged, and the hash of the data file that was asked."""
     data = told.record.get("data", {}).get(name)
-    return {"judge": {"judge": judge} if judge else {}, "dataset": {"data file": data} if data else {}}
+    own = {"judge": {"judge": judge} if judge else {}, "dataset": {"data file": data} if data else {}}
+    return {**own, **sample.settings(sample.of_task(told.record, name))}
 
 
 def _task(
@@ -219,6 +222,7 @@ def _task(
         partial(_headline, where, lenient),
         partial(_samples, where, reading, exact, lenient),
         found,
+        sample.of_task(told.record, part.task),
     )
     return result, telling
 

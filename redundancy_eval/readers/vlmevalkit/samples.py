@@ -16,6 +16,7 @@ from redundancy_eval.readers.vlmevalkit import files as kit
 from redundancy_eval.readers.vlmevalkit import judged, spreadsheets
 from redundancy_eval.readers.vlmevalkit.judged import Reading, Row
 from redundancy_eval.runs import Samples, reply_digest
+from redundancy_eval.sample import Place, alone
 from redundancy_eval.taxonomy import Part
 
 NO_VERDICTS = "no samples were logged"
@@ -100,8 +101,7 @@ def _samples(
     missing: NDArray[np.bool_],
     reason: str,
 ) -> Samples:
-    column = part.stratum.removeprefix("=")
-    strata = [column if part.stratum.startswith("=") else document.row.get(column, "") for document in found]
+    rows = [(document.index, document.row) for document in found]
     replies = [_replies(document) for document in found]
     digests = np.array([_reply_digest(texts) for texts in replies], dtype=np.uint64)
     return Samples(
@@ -110,8 +110,8 @@ def _samples(
         np.array([document.line for document in found], dtype=np.int64),
         np.array([_digest(document.asked) for document in found], dtype=np.uint64),
         scores,
-        np.array([_short(name) for name in _clusters(path, part, found)], dtype=np.str_),
-        np.array([_short(name) for name in strata], dtype=np.str_),
+        np.array([_short(name) for name in _clusters(path, part, rows)], dtype=np.str_),
+        np.array([_short(_stratum(part, document.row)) for document in found], dtype=np.str_),
         missing,
         np.zeros(len(found), dtype=np.bool_),  # VLMEvalKit does not count tokens
         digests,
@@ -182,7 +182,7 @@ def _note_formulas(path: Path, asked: Mapping[str, tuple[int, Row]], lenient: Le
         )
 
 
-def _groups(path: Path, asked: Mapping[str, Row], part: Part) -> dict[str, list[str]]:
+def _groups(path: object, asked: Mapping[str, Row], part: Part) -> dict[str, list[str]]:
     """The indices that make a document: one, or, where a verdict stands for all rotations of a question, these."""
     if part.cluster != "g_index":
         return {index: [index] for index in asked}
@@ -195,7 +195,7 @@ def _groups(path: Path, asked: Mapping[str, Row], part: Part) -> dict[str, list[
     return groups
 
 
-def _whole(index: str, path: Path) -> int:
+def _whole(index: str, path: object) -> int:
     if not re.fullmatch(r"-?\d{1,18}", index):
         raise DataError(f"{path}: index {index!r} is no whole number")
     return int(index)
@@ -230,13 +230,43 @@ def _of_question(columns: tuple[str, ...]) -> list[str]:
     return sorted(name for name in columns if not _REPLY.fullmatch(name))
 
 
-def _clusters(path: Path, part: Part, found: Sequence[_Document]) -> list[str]:
-    """Cluster of each document: a column, `pair` (consecutive by number), else the document itself."""
+def columns_of_places(part: Part) -> list[str]:
+    """The columns that tell where a question belongs."""
+    return list(dict.fromkeys(["index", part.cluster, part.stratum, part.where.partition("=")[0]]))
+
+
+def places(path: object, rows: Sequence[Row], part: Part) -> list[Place | None]:
+    """Cluster and stratum of each question, as `read` will find them; None where it does not count.
+
+    Args:
+        path: for errors.
+        rows: with the columns of `columns_of_places`, as far as there are such.
+        part: of the data set.
+
+    Raises:
+        DataError: an index is no number where that decides it.
+    """
+    keep = _where(part.where)
+    asked = {row["index"]: row for row in rows if keep(row)}
+    if part.cluster == "g_index":
+        clusters = {index: base for base, members in _groups(path, asked, part).items() for index in members}
+    else:
+        clusters = dict(zip(asked, _clusters(path, part, list(asked.items())), strict=True))
+    return [(clusters[row["index"]], _stratum(part, row)) if keep(row) else None for row in rows]
+
+
+def _clusters(path: object, part: Part, rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Cluster of each document (index, row): a column, `pair` (consecutive by number), else the document itself."""
     if part.cluster == "pair":
-        numbers = sorted((document.index for document in found), key=lambda index: _whole(index, path))
+        numbers = sorted((index for index, _ in rows), key=lambda index: _whole(index, path))
         place = {index: number for number, index in enumerate(numbers)}
-        return [str(place[document.index] // 2) for document in found]
-    return [document.row.get(part.cluster, "") or f"document {document.index}" for document in found]
+        return [str(place[index] // 2) for index, _ in rows]
+    return [row.get(part.cluster, "") or alone(index) for index, row in rows]
+
+
+def _stratum(part: Part, row: Row) -> str:
+    """A column, or `=NAME`."""
+    return part.stratum[1:] if part.stratum.startswith("=") else row.get(part.stratum, "")
 
 
 def _short(name: str) -> str:
