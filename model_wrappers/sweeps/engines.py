@@ -274,7 +274,9 @@ class Looped:
                 with self.remembered:
                     answers = self.views[label].generate([batch[i][0].prompt for i in places], limit, **settings)
             except torch.OutOfMemoryError:
-                self.remembered.forget()  # smaller batches have other inputs: what is kept would only take their room
+                # Smaller batches have other inputs: what is kept would only take their room.
+                self.remembered.forget()
+                self.full.latest.prompts, self.full.latest.made = (), {}
                 raise
             fed = tuple(self.views[label].feeds())
             replies |= {place: Reply(answer, fed) for place, answer in zip(places, answers, strict=True)}

@@ -52,6 +52,25 @@ def test_an_encoder_that_another_feeds_is_run_again(ocr):
     assert counts == {"sam": 1, "clip": 2}
 
 
+def test_prompts_are_made_inputs_once_for_all_masks(ocr, monkeypatch):
+    full = loading.transformers_model(ocr, OCR, device="cpu")
+    engine, batches = engines.start(full, ["none", "clip"], None), []
+    make = type(full.processor).apply_chat_template
+
+    def counting(self, conversations, **settings):
+        batches.append(len(conversations))
+        return make(self, conversations, **settings)
+
+    monkeypatch.setattr(type(full.processor), "apply_chat_template", counting)
+    first, second = [engine.ask(prompt) for prompt in PROMPTS[:2]]
+    full.feeding.known = {}  # else it is found out by one more prompt
+    batch = [(one, label) for label in ("none", "clip") for one in (first, second)]
+    together = [reply.answer for reply in engine.answer(batch, 4)]
+    assert batches == [2]
+    alone = [engine.answer([each], 4)[0].answer for each in reversed(batch)]  # equal texts are not the same prompts
+    assert together == alone[::-1] and batches == [2, 1, 1, 1, 1]
+
+
 def test_only_equal_inputs_are_answered_from_memory():
     layer = torch.nn.Linear(3, 2).eval()
     ran = []
