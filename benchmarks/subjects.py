@@ -11,7 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForImageTextToText,
+    DeepseekVLHybridConfig,
+    DeepseekVLHybridProcessor,
+    PreTrainedTokenizerFast,
+)
 
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import templates
@@ -19,7 +24,7 @@ from redundancy_eval.model_wrappers.families.base import FamilyModel
 from redundancy_eval.model_wrappers.families.cambrian import model as cambrian
 from redundancy_eval.model_wrappers.families.deepseek_vl import model as deepseek_vl
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
-from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking import hf, loading, native, places
 
 WORDS = 12  # of a question; with the template, a prompt has some 50 tokens beside the image's
 # Released widths and input sizes, few layers, a language model of 220 million parameters.
@@ -124,20 +129,48 @@ _DEEPSEEK = {
 _TEMPLATES = {"cambrian": "llama_3", "deepseek_vl": "deepseek"}
 
 
+def deepseek(small: bool) -> dict[str, Any]:
+    """The config.json of DeepSeek-VL-7B, or of one of few layers."""
+    told: dict[str, Any] = json.loads(json.dumps({**_DEEPSEEK, "image_token_id": 2}))
+    if small:
+        told["text_config"].update(_FEW)
+        few = {"num_attention_heads": 2, "hidden_size": 48}
+        told["vision_config"].update(few, num_hidden_layers=1, intermediate_size=64)
+        told["high_res_vision_config"].update(few, num_hidden_layers=4, mlp_dim=64, output_channels=12)
+        told["high_res_vision_config"]["global_attn_indexes"] = [0, 1, 2, 3]
+    return told
+
+
+def hooked(small: bool, device: torch.device, dtype: torch.dtype) -> hf.HfMaskedModel:
+    """DeepSeek-VL-7B in transformers' own code, with random weights, or one of few layers and small images."""
+    told, mark, sides = deepseek(small), "<image_placeholder>", (256, 96) if small else (1024, 384)
+    told["high_res_vision_config"]["image_size"], told["vision_config"]["image_size"] = sides
+    words = tokenizer(told["text_config"]["vocab_size"], mark)
+    words.image_token, words.pad_token, words.padding_side = mark, words.eos_token, "left"
+    told |= {"image_token_id": words.convert_tokens_to_ids(mark), "tie_word_embeddings": False}
+    before, after = templates.TEMPLATES["deepseek"].render(["|"]).split("|")
+    content = f"{{% if c['type'] == 'image' %}}{mark} {{% else %}}{{{{ c['text'] }}}}{{% endif %}}"
+    asked = f"{{{{ {before!r} }}}}{{% for c in messages[0]['content'] %}}{content}{{% endfor %}}{{{{ {after!r} }}}}"
+    tokens = (sides[1] // told["vision_config"]["patch_size"]) ** 2
+    processor = DeepseekVLHybridProcessor(
+        deepseek_vl.native_processor(*sides), words, chat_template=asked, num_image_tokens=tokens
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(DeepseekVLHybridConfig(**told), dtype=dtype).eval()
+    model.generation_config.eos_token_id = words.eos_token_id
+    named = {"sam": "model.high_res_vision_proj", "siglip": "model.vision_model"}
+    return hf.HfMaskedModel(model, processor, places.places_at(model, named))
+
+
 def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> native.MaskedModel:
     """`cambrian` or `deepseek_vl` with random weights: the full model, of released sizes or of few layers."""
     template = templates.TEMPLATES[_TEMPLATES[name]]
     if name == "deepseek_vl":
-        told = json.loads(json.dumps(_DEEPSEEK))
-        if small:
-            told["text_config"].update(_FEW)
-            few = {"num_attention_heads": 2, "hidden_size": 48}
-            told["vision_config"].update(few, num_hidden_layers=1, intermediate_size=64)
-            told["high_res_vision_config"].update(few, num_hidden_layers=4, mlp_dim=64, output_channels=12)
-            told["high_res_vision_config"]["global_attn_indexes"] = [0, 1, 2, 3]
+        told = deepseek(small)
         words = tokenizer(told["text_config"]["vocab_size"], *set(template.placeholder or ()))
         with torch.device("meta"):
-            model: FamilyModel = deepseek_vl.DeepseekVl({**told, "image_token_id": 2})
+            model: FamilyModel = deepseek_vl.DeepseekVl(told)
     else:
         words = tokenizer(_FEW["vocab_size"] if small else _LLAMA3["vocab_size"])
         text = template.render([f"{templates.IMAGE}\nw3"])
@@ -163,7 +196,9 @@ def other(name: str, small: bool, device: torch.device, dtype: torch.dtype) -> n
 
 def tokenizer(size: int = 32000, *marks: str) -> Any:
     """Each token of an answer is a word, so that answers differ where their tokens do; marks are the last tokens."""
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{number}": number for number in range(3, size - len(marks))}}
+    end = size - len(marks)
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{number}": number for number in range(3, end - 2)}}
+    words |= {"a": end - 2, "picture": end - 1}  # by which a tokenizer without words is told (hub.check_tokenizer)
     made = Tokenizer(models.WordLevel(words, "<unk>"))
     made.add_special_tokens(list(marks))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

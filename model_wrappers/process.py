@@ -45,6 +45,19 @@ def alone(lock: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Within, a package that was not imported so far is as if it were not installed, to those that try."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # so importing it fails (reference, "The module cache")
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+@contextmanager
 def silence() -> Iterator[None]:
     """Keep the frameworks' talk from the screen; where the block fails, of it our errors or else all is printed."""
     talk = io.StringIO()

@@ -77,7 +77,7 @@ RECORD = {
     "schema": OWN, "model": OWN, "encoders": OWN, "mask": OWN, "arguments": OWN, "files": OWN, "resolved": OWN,
     "checkpoint": "weights", "calibration": "calibration", "versions": "versions", "judge": "judge",
     "passed": "judge", "data": "dataset", "command": FREE, "sweep": FREE, "feeds": OWN, "routed": OWN,
-    "pruned": OWN, "sample": OWN,
+    "calibrated": OWN, "pruned": OWN, "sample": OWN,
 }  # fmt: skip
 # Whose versions decide answers or scores; the others of a record (datasets) decode and store.
 READING = "vlmevalkit-options"  # how VLMEvalKit's version reads an option from a text, where a score depends on it
@@ -85,7 +85,6 @@ VERSIONS = ("lmms-eval", "vlmevalkit", READING, "torch", "transformers", "timm",
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CREDENTIALS = ("token", "use_auth_token")  # of dataset_kwargs: who may fetch, not what
-HALF = ("bfloat16", "float16")
 
 
 def deciding(fields: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -246,7 +245,7 @@ def _check_precision(runs: Sequence[Run], lenient: Leniency) -> None:
     _same(runs, "dtype", lambda run: run.resolved.get("dtype"), lenient)
     _same(runs, "attention", lambda run: run.resolved.get("attention"), lenient)
     told = {run.resolved.get("dtype") for run in runs}
-    half = [name for name in HALF if name in told]
+    half = [name for name in model_args.HALF if name in told]
     if None in told:
         reason = " (dtype=auto is another on each device)"
         _same(runs, "dtype", lambda run: run.resolved.get("device"), lenient, "device ", reason)

@@ -149,6 +149,7 @@ class _Record(TypedDict, total=False):
     files: dict[str, str]
     feeds: dict[str, list[str]]
     routed: dict[str, int]
+    calibrated: int
     pruned: dict[str, Any]
     sample: RandomSample
 
@@ -247,8 +248,8 @@ class Answer(_Answer):
     generation: str
     mask: str
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: list[str]
     notes: list[str]

@@ -50,6 +50,7 @@ KINDS = {
 
 # What people also call the number formats that torch knows.
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+HALF = ("bfloat16", "float16")
 
 # Names whose values are secrets. What ends in such a key or a password is one; a token is by whom it is for, as there
 # are max_new_tokens and pad_token, too.

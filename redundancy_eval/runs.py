@@ -71,14 +71,15 @@ class Run:
 
     `path` is the file that errors name; `model` the framework's model id, `arguments` its model arguments, `settings`
     what holds for all tasks. `group` is the model's name when the mask was given by `--mask-of`, `failures` says why
-    the framework has no results for a task, `weights` is the digest of the checkpoint's files and `calibration` what is
-    said of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran (`dtype`, `device`,
-    `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded` whether a record of ours
-    tells, `told` whether the user gave the mask. `hashes` are those of its files when they were written. `feeds` tells
-    which encoder's output others take as their input, `routed` how many questions each encoder was chosen for, of those
-    under `questions`, in models that choose. `again` marks a second run of the full model, to be compared with the
-    first. `pruned` names what was not in the checkpoint any more; `arguments` are those of the same mask of the whole
-    one. `until` is the look that it is of, where documents were asked in rounds.
+    the framework has no results for a task, `weights` is the digest of the checkpoint's files and `calibration` what
+    is said of the sample behind the stand-ins, where the run tells them. `resolved` says how it ran (`dtype`,
+    `device`, `device_name`, `attention`, `batch_size`, `processes`), as far as that is known; `recorded` whether a
+    record of ours tells, `told` whether the user gave the mask. `hashes` are those of its files when they were
+    written. `feeds` tells which encoder's output others take as their input, `routed` how many questions each encoder
+    was chosen for, of those under `questions`, in models that choose, `calibrated` how many had images of the
+    calibration. `again` marks a second run of the full model, to be compared with the first. `pruned` names what was
+    not in the checkpoint any more; `arguments` are those of the same mask of the whole one. `until` is the look that
+    it is of, where documents were asked in rounds.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Run:
     hashes: Mapping[Path, str] = field(default_factory=dict)
     feeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     routed: Mapping[str, int] = field(default_factory=dict)
+    calibrated: int = 0
     again: bool = False
     pruned: str = ""
     until: Until | None = None

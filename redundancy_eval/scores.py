@@ -11,7 +11,7 @@ from redundancy_eval.errors import DataError
 from redundancy_eval.grouping import KnownEncoders, Model
 from redundancy_eval.leniency import Leniency
 from redundancy_eval.runs import Run
-from redundancy_eval.table import ScoreTable
+from redundancy_eval.table import Mask, ScoreTable
 from redundancy_eval.taxonomy import CSV, Benchmark, Part, Taxonomy
 from redundancy_eval.until import Until
 
@@ -69,7 +69,8 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
     rerun = {b.name: c.rerun for b, c in zip(benchmarks, columns, strict=True) if c.rerun is not None}
     notes = (
         *shared, *model.notes, *said, *(note for column in columns for note in column.notes), *replied,
-        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *_sampled(model, chosen),
+        *_undefined(model, taxonomy, benchmarks, points), *_unclustered(chosen, columns), *_calibrated(model),
+        *_sampled(model, chosen),
         *lenient.take(),
     )  # fmt: skip
     table = ScoreTable(
@@ -101,6 +102,16 @@ def _table(model: Model, taxonomy: Taxonomy, lenient: Leniency, shared: Sequence
         },
     )
     return stand_ins.Made(table, model, answers)
+
+
+def _calibrated(model: Model) -> list[str]:
+    """A note on prompts with images that the stand-ins were made of."""
+    of_mask: dict[Mask, dict[int, int]] = {}
+    for (mask, _), run in model.run_of.items():
+        of_mask.setdefault(mask, {})[id(run)] = run.calibrated
+    count = max((sum(counts.values()) for counts in of_mask.values()), default=0)
+    about = "images that the calibration of the stand-ins was made of (no question or label was looked at)"
+    return [f"{count} prompt{'s' * (count != 1)} show {about}"] if count else []
 
 
 def _sources(model: Model, taxonomy: Taxonomy) -> tuple[list[tuple[Benchmark, tuple[Part, ...]]], list[str]]:

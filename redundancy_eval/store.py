@@ -26,6 +26,7 @@ from redundancy_eval.files import parse_json, read_json
 HEADER = "store.json"
 SCHEMA = 1
 ALONE = "none (alone)"  # in the place of a mask: the full model once more, sharing nothing, see docs/sweep.md
+KNOWN = "known"  # among notes: the question has images that the stand-ins' calibration was made of
 _SHARDS = "answers-*.jsonl"
 _TAIL = len(b',"crc":"00000000"}\n')
 
@@ -51,14 +52,16 @@ class Stored:
     """An answer, and what it was given to.
 
     `capped` says that the token limit ended it, `images` are hashes of the document's images, `notes` what was done
-    to the prompt (`cut`, `moved`, `first`). `ids` are the generated tokens, with the one that ended it, and
-    `log_probability` is the natural logarithm of the model's own probability of exactly these; None, as the ids are,
-    in lines of versions that did not write them. Answers that differ in it alone are equal.
+    to the prompt (`cut`, `moved`, `first`) or is special about it (KNOWN, `routed dinov2`, `sam feeds clip`). `ids`
+    are the generated tokens, with the one that ended it, and `log_probability` is the natural logarithm of the
+    model's own probability of exactly these; None, as the ids are, in lines of versions that did not write them.
+    Answers that differ in it alone are equal. Of another wrapper's model (`masked`) tokens are None where it does not
+    count them, and `capped` is False, as it does not say.
     """
 
     text: str
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int | None
+    new_tokens: int | None
     capped: bool
     images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from torch import Tensor, nn
+
+from redundancy_eval.model_wrappers.encoders.timms import ConvNeXt as TimmConvNeXt
 
 
 class ConvNextEncoder(nn.Module):

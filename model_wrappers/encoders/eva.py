@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 
 from redundancy_eval.model_wrappers.encoders.pixels import to_grid
+from redundancy_eval.model_wrappers.encoders.timms import EvaBlock
 
 
 class EvaEncoder(nn.Module):

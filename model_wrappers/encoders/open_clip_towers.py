@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.encoders.hub_towers import Tower
 from redundancy_eval.model_wrappers.encoders.pixels import HALF, resize_maps, to_grid, to_tokens
+from redundancy_eval.model_wrappers.encoders.timms import timm
 
 
 class OpenClipTower(Tower):

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.encoders.hub_towers import Tower
+from redundancy_eval.model_wrappers.encoders.timms import resample_abs_pos_embed, timm
 
 _TEXT = re.compile(
     r"text\..*|transformer\..*|token_embedding\..*|positional_embedding|ln_final\..*|text_projection.*|attn_mask"

@@ -81,6 +81,9 @@ class MultiEncoder(Protocol):
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str]) -> dict[str, Tensor]:
         """Pixels that the named encoders need."""
 
+    def join(self, pixels: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Pixels of images that were preprocessed each by itself."""
+
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders."""
 
@@ -260,8 +263,14 @@ class FamilyModel(nn.Module):
         return 1
 
     def preprocess(self, images: Sequence[Image.Image], names: Collection[str]) -> dict[str, Tensor]:
-        """Pixels that the named encoders need, float32: {key: (units, 3, rows, columns)}; keys are the family's."""
+        """Pixels that the named encoders need, float32: {key: (units, 3, rows, columns)}; keys are the family's.
+        It changes nothing: a thread may call it while the model runs."""
         raise NotImplementedError
+
+    def join(self, pixels: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What `preprocess` gives for images, of what it gave for each. Keys that tell images apart need their own."""
+        one, *more = pixels
+        return {key: torch.cat([own[key] for own in pixels]) for key in one} if more else dict(one)
 
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (units, tokens, channels)}, as they enter the projectors or the fusion."""

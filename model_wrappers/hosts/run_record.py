@@ -122,7 +122,9 @@ def keep_record(record: Mapping[str, Any], folder: Path, written: Iterable[Path]
     """
     before = records.read([folder])
     # A run that asks nothing finds nothing out. Counts are of all results; a sweep counts its own anew.
-    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed") if name in before}
+    kept: dict[str, Any] = {name: before[name] for name in ("feeds", "routed", "calibrated") if name in before}
+    if "calibrated" in record and "sweep" not in record:
+        record = {**record, "calibrated": record["calibrated"] + before.get("calibrated", 0)}
     if "routed" in record:
         told = [record["routed"], *([before["routed"]] if "routed" in before and "sweep" not in record else [])]
         names = ("questions", *registry.FAMILIES[record["model"]].pool)
@@ -157,11 +159,18 @@ def _of_all_results(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: record.get(name) for name in names}, "resolved": ran, "sample": asked}
 
 
-def tell_routes(notes: Iterable[str]) -> None:
-    """Count notes of the form `routed dinov2+sam`, one of a question, for the record of the run that is under way."""
+def tell_counts(notes: Iterable[str]) -> None:
+    """Count notes on questions, for the record of the run that is under way.
+
+    Args:
+        notes: `routed dinov2+sam` (the encoders chosen for one), `known` (it has images of the calibration); others
+            are passed over.
+    """
     for note in notes:
         kind, _, told = note.partition(" ")
-        if kind == "routed":
+        if note == store.KNOWN:
+            FOUND["calibrated"] = FOUND.get("calibrated", 0) + 1
+        elif kind == "routed":
             counts = FOUND.setdefault("routed", {})
             for name in ("questions", *(told.split("+") if told != "none" else ())):
                 counts[name] = counts.get(name, 0) + 1

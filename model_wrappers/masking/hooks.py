@@ -86,6 +86,16 @@ class Hooks:
             return type(output)(self._replaced(name, value, numbers, seen) for value in output)
         return output
 
+    def check_errors(self) -> None:
+        """Fail where a hook failed, which whoever called the module may have kept to itself.
+
+        Raises:
+            SetupError: one did.
+        """
+        for name, seen in self.seen.items():
+            if seen.error is not None:
+                raise SetupError(f"masking {name} failed: {seen.error}") from seen.error
+
     def check(self, feeds: Mapping[str, Collection[str]]) -> None:
         """Fail unless every hook fired and changed something.
 
@@ -96,9 +106,8 @@ class Hooks:
             SetupError: a hook never fired, or failed.
             DataError: what was replaced was the same already.
         """
+        self.check_errors()
         for name, seen in self.seen.items():
-            if seen.error is not None:
-                raise SetupError(f"masking {name} failed: {seen.error}") from seen.error
             if not seen.calls:
                 raise SetupError(
                     f"the module named for {name} never ran, so nothing was masked; name one that images pass through"

@@ -9,11 +9,13 @@ import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from redundancy_eval import masks
@@ -106,12 +108,19 @@ class MaskedModel:
         return self.model.needed(self.model.encoder_names, self.mask, self.site, **self.settings)
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
-        """Images -> outputs (units, tokens, channels) of the named encoders, whatever the mask."""
+    def pixels(self, images: Sequence[Image.Image], names: Sequence[str]) -> dict[str, Tensor]:
+        """What the named encoders see of images, in main memory; touches neither device nor weights."""
+        return {key: value.to(self.dtype) for key, value in self.model.preprocess(list(images), names).items()}
+
+    @torch.inference_mode()
+    def encode(
+        self, images: Sequence[Image.Image], names: Sequence[str], pixels: Sequence[Mapping[str, Tensor]] = ()
+    ) -> dict[str, Tensor]:
+        """Images (or what `pixels` gave for each) -> outputs (units, tokens, channels) of the named encoders."""
         if not names or not images:
             return {}
-        pixels = self.model.preprocess(list(images), names)
-        outputs = self.model.encode({k: v.to(self.device, self.dtype) for k, v in pixels.items()}, names)
+        seen = self.model.join(pixels) if pixels else self.pixels(images, names)
+        outputs = self.model.encode({key: value.to(self.device) for key, value in seen.items()}, names)
         return {name: output.to(self.device) for name, output in outputs.items()}
 
     @torch.inference_mode()
@@ -242,13 +251,9 @@ class MaskedModel:
 
     def batch(self, sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Left-pad sequences of embeddings: (batch, length, hidden) and the attention mask (batch, length)."""
-        length = max(len(sequence) for sequence in sequences)
-        padded = torch.zeros(len(sequences), length, sequences[0].shape[-1], device=self.device, dtype=self.dtype)
-        attention = torch.zeros(len(sequences), length, device=self.device, dtype=torch.long)
-        for row, sequence in enumerate(sequences):
-            padded[row, length - len(sequence) :] = sequence
-            attention[row, length - len(sequence) :] = 1
-        return padded, attention
+        padded = pad_sequence(list(sequences), batch_first=True, padding_side="left")
+        ones = [torch.ones(len(sequence), device=self.device, dtype=torch.long) for sequence in sequences]
+        return padded, pad_sequence(ones, batch_first=True, padding_side="left")
 
     def embed_prompts(self, batch: Sequence[Prompt]) -> tuple[list[Tensor], list[list[Visual]]]:
         """Input embeddings and images of each prompt; all images of the batch go through the encoders together."""
@@ -257,13 +262,9 @@ class MaskedModel:
         ids = [self.prompt_ids(prompt) for prompt in batch]  # first: a prompt may be refused
         images = [image for prompt in batch for image in prompt.images]
         questions = [self.question(prompt) for prompt in batch for _ in prompt.images]
-        visuals = self.visuals(images, None, questions) if images else []
-        sequences, mine, start = [], [], 0
-        for prompt, tokens in zip(batch, ids, strict=True):
-            mine.append(visuals[start : start + len(prompt.images)])
-            start += len(prompt.images)
-            sequences.append(self.embed(tokens, mine[-1], prompt.name))
-        return sequences, mine
+        visuals = iter(self.visuals(images, None, questions) if images else ())
+        mine = [list(islice(visuals, len(prompt.images))) for prompt in batch]
+        return list(map(self.embed, ids, mine, [prompt.name for prompt in batch])), mine
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prompt], max_new_tokens: int, **settings: Any) -> list[Answer]:
@@ -304,8 +305,7 @@ class MaskedModel:
         routed = [next((visual.routed for visual in own), None) for own in visuals]
         past, inputs, attention, visuals, offsets = self._inputs(sequences, visuals, prefixes)
         # The prefixes' embeddings are counted and not read: their keys and values are there.
-        read = attention.shape[1] - inputs.shape[1]
-        inputs = torch.cat([inputs.new_zeros(len(inputs), read, inputs.shape[2]), inputs], 1)
+        inputs = torch.nn.functional.pad(inputs, (0, 0, attention.shape[1] - inputs.shape[1], 0))
         language_model = self.model.language_model
         with self.model.prefill(visuals, offsets), generated.Likelihood(language_model, settings) as likelihood:
             tokens = language_model.generate(

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from redundancy_eval import model_args, pruned
-from redundancy_eval.compare import HALF
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
@@ -106,7 +105,8 @@ def _check_bound(path: Path, wanted: Wanted, kind: str) -> None:
     if wanted.settings is not None and told.get("settings", wanted.settings) != wanted.settings:
         had, has = (text or "none of its own arguments" for text in (told["settings"], wanted.settings))
         raise SetupError(f"{path} was made with {had}, the model runs with {has}")
-    if wanted.dtype and kind == "predicted" and (told.get("dtype") in HALF) != (wanted.dtype in HALF):
+    half = [name in model_args.HALF for name in (told.get("dtype"), wanted.dtype)]
+    if wanted.dtype and kind == "predicted" and half[0] != half[1]:
         raise SetupError(
             f"{path} was made in {told.get('dtype')}, the model runs in {wanted.dtype}; make one with dtype="
         )

@@ -18,6 +18,8 @@ from redundancy_eval.model_wrappers.families.templates import IMAGE_ID
 from redundancy_eval.model_wrappers.masking import ablations, hf, remembered
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Prefix, Prompt
+from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
+from redundancy_eval.store import KNOWN
 
 Outputs = Mapping[str, Tensor]
 _MALLOC = {-4: 0, -1: 2**31 - 1}  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
@@ -80,6 +82,9 @@ class Features:
         self.limit, self.used = limit, 0
         self._kept: OrderedDict[str, Outputs] = OrderedDict()
 
+    def __contains__(self, image: str) -> bool:
+        return image in self._kept
+
     def get(self, image: str) -> Outputs | None:
         """Outputs of an image by encoder: (units, tokens, channels), in main memory."""
         if image in self._kept:
@@ -111,6 +116,33 @@ class Native:
         self.encoders = tuple(name for name in self.full.encoder_names if name in runs)
         self.encoded = 0  # images that went through the encoders
         self._near: dict[str, Outputs] = {}  # of the last batch, on the device
+        self._pixels: dict[str, Mapping[str, Tensor]] = {}  # of images that were prepared and not encoded yet
+
+    def prepare(self, asked: Asked, labels: Iterable[str]) -> int:
+        """Preprocess a prompt's images before their turn, where a mask will ask for it; a thread may.
+
+        Args:
+            asked: the prompt.
+            labels: the masks it is to be answered under.
+
+        Returns:
+            Bytes of what was made.
+
+        Raises:
+            DataError: an image cannot be shown to the model.
+        """
+        made = 0
+        if any(self.views[FULL if label == ALONE else label].needed() for label in labels):
+            for image, picture in asked.pictures:
+                if image not in self._pixels and image not in self.features:
+                    self._pixels[image] = self.full.pixels([picture], self.encoders)
+                    made += _bytes(self._pixels[image])
+        return made
+
+    def forget(self, images: Iterable[str] | None = None) -> None:
+        """Let go of what was prepared of images; of all by default."""
+        for image in list(self._pixels) if images is None else images:
+            self._pixels.pop(image, None)
 
     def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready.
@@ -183,7 +215,11 @@ class Native:
                 near[image] = {name: output.to(self.full.device) for name, output in kept.items()}
         new = {image: picture for image, picture in pictures.items() if image not in near}
         if new:
-            outputs = self.full.encode(list(new.values()), self.encoders)
+            ready = [
+                self._pixels.pop(image, None) or self.full.pixels([picture], self.encoders)
+                for image, picture in new.items()
+            ]
+            outputs = self.full.encode(list(new.values()), self.encoders, ready)
             counts = [self.full.model.units(layout) for layout in self.full.model.layouts(list(new.values()))]
             parts = {name: output.split(counts) for name, output in outputs.items()}
             for row, image in enumerate(new):
@@ -209,6 +245,13 @@ class Looped:
         self.cache = 0  # not known
         hooked = [place.module for place in full.places.values()]
         self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked))
+
+    def prepare(self, asked: Asked, labels: Iterable[str]) -> int:
+        """Nothing: a processor takes the prompts of a batch together."""
+        return 0
+
+    def forget(self, images: Iterable[str] | None = None) -> None:
+        """Nothing was prepared."""
 
     def ask(self, prompt: Prompt, hashes: Sequence[str] | None = None) -> Asked:
         """Make a prompt ready; see `Native.ask`."""
@@ -244,7 +287,7 @@ def _hashes(prompt: Prompt, known: Sequence[str] | None) -> tuple[str, ...]:
 
 def _known(full: MaskedModel | hf.HfMaskedModel, images: Sequence[str]) -> tuple[str, ...]:
     """A note on a prompt with images of the calibration."""
-    return ("known",) * any(image in full.ablation.images for image in images)
+    return (KNOWN,) * any(image in full.ablation.images for image in images)
 
 
 def prefixes(batch: Sequence[tuple[Asked, str]], lengths: Sequence[int]) -> list[Prefix]:

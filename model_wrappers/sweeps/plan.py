@@ -258,7 +258,7 @@ def _guesses(subject: Subject, labels: Sequence[str]) -> dict[str, int]:
 def _stored(
     route: Route, labels: Sequence[str], heard: Sequence[Heard], who: Callable[[Any], Mapping[str, Any]]
 ) -> Stored | None:
-    """What OUT's store holds of the answers; None where there is no store.
+    """What OUT's store holds of the answers; None where there is no store, and for `masked`.
 
     Args:
         route: the framework's side.
@@ -270,7 +270,7 @@ def _stored(
         SetupError: it holds answers of another model; the sweep would refuse it too.
     """
     folder = route.out / "store"
-    if not (folder / HEADER).is_file():
+    if not (folder / HEADER).is_file() or route.model == registry.MASKED:  # whose wrapper words the questions
         return None
     header = forms.check(hub.read_config(folder, HEADER), forms.StoreHeader, folder / HEADER)
     asked = {one.question.key("") for one in heard}
@@ -282,7 +282,7 @@ def _stored(
                 others += 1
             elif key.mask in answered:
                 answered[key.mask] += 1
-                new.append(stored.new_tokens)
+                new += [] if stored.new_tokens is None else [stored.new_tokens]
     return Stored(dict(answered), len(heard), others, sum(new) / len(new) if new else None)
 
 

@@ -74,6 +74,10 @@ class Route(Protocol):
     def model_arguments(self) -> dict[str, str]:
         """What the model is loaded with, but for the mask."""
 
+    @property
+    def base(self) -> dict[str, Any]:
+        """What is known of the wrapper that `masked` is on, see `base_model.wrapper`; {} for models of ours."""
+
     def resolved(self) -> dict[str, Any]:
         """How the model runs here: device, number format, attention, batch size.
 

@@ -11,17 +11,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import compare, files, model_args
+from redundancy_eval import files, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.card import PLACES
-from redundancy_eval.model_wrappers.sweeps import folders, masks
+from redundancy_eval.model_wrappers.sweeps import base_model, folders, masks
 from redundancy_eval.model_wrappers.sweeps.masks import ALONE, FULL
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
-from redundancy_eval.store import Key, Store
+from redundancy_eval.store import KNOWN, Key, Store
 
 
 def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool = False) -> None:
@@ -40,7 +40,7 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
     given = asked.given
     encoders = masks.encoders_of(asked.model, given)
     labels = masks.read(asked.masks, encoders)
-    checkpoint = None if asked.model == registry.MASKED else identity.of(registry.folders(asked.model, given))
+    checkpoint = checkpoint_of(asked.model, given)
     around = surroundings(asked, framework)
     if folders.done(Path(asked.out), asked.command, checkpoint, around):
         if not brief:
@@ -58,7 +58,8 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
     if process.rank():
         return
     with Store.open(route.out / "store", kept) as answers:  # with the other processes'
-        for line in summary(answers, labels, questions) if len(answers) and not brief else ():  # `masked` has no store
+        missing = "not kept" if asked.model == registry.MASKED else "unanswered"
+        for line in summary(answers, labels, questions, missing) if len(answers) and not brief else ():
             print(line, file=sys.stderr)
     if problems:
         listed = "; ".join(f"drop={label}: {problem}" for label, problem in problems.items())
@@ -67,6 +68,17 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
     made = [route.folder(label).name for label in labels]
     told = {"command": list(asked.command), "folders": made, "checkpoint": checkpoint, "around": around}
     folders.write_done(route.out, told)
+
+
+def checkpoint_of(model: str, given: Mapping[str, str]) -> dict[str, Any] | None:
+    """Identity of a model's weights; None where `masked` is on one whose weights are not known.
+
+    Raises:
+        SetupError: they are not there.
+    """
+    if model == registry.MASKED:
+        return base_model.checkpoint(given)
+    return identity.of(registry.folders(model, given))
 
 
 def start(asked: Settings, framework: Framework) -> Route:
@@ -137,16 +149,19 @@ def who(
         around: `checkpoint` (its identity) and what `surroundings` tells.
         batch_size: a number or `auto`.
     """
-    paths = ("pretrained", "revision", *PLACES, "calibration")  # known by content, not by place
+    paths: tuple[str, ...] = ("pretrained", "revision", *PLACES, "calibration")  # known by content, not by place
+    if route.model == registry.MASKED:  # of whose arguments, only these are known to be such
+        paths = (*base_model.WEIGHTS, "revision") if around["checkpoint"] else ()
     decides = {key: value for key, value in model_args.deciding(route.model_arguments).items() if key not in paths}
     here = route.resolved()
     ran: dict[str, str] = {key: str(here[key]) for key in ("device", "device_name") if key in here}
-    if here.get("dtype") in compare.HALF:  # where it decides answers
+    if here.get("dtype") in model_args.HALF:  # where it decides answers
         ran["batch_size"] = batch_size
     words = {"dtype": here.get("dtype"), "attn_implementation": here.get("attention")}
     return {
         "model": route.model,
         "encoders": list(encoders),
+        **({"base": route.base} if route.base else {}),
         "arguments": {**decides, **{key: value for key, value in words.items() if value}},
         "ran": ran,
         "framework": framework.name,
@@ -155,13 +170,14 @@ def who(
     }
 
 
-def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = ()) -> list[str]:
+def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = (), missing: str = "unanswered") -> list[str]:
     """Lines on a sweep's answers: how many, what is special about each mask's, and the noise floor.
 
     Args:
         kept: the response store.
         labels: the masks.
         asked: keys of the questions, under whatever mask, that count; all in the store where there are none.
+        missing: what a question is that has no answer.
     """
     mine = {(key.task, key.split, key.document, key.prompt, key.generation) for key in asked}
     counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
@@ -177,13 +193,13 @@ def summary(kept: Store, labels: Sequence[str], asked: Collection[Key] = ()) -> 
         if key.mask in (FULL, ALONE):
             pairs.setdefault(question, {})[key.mask] = stored.text
     words = {"cut": "prompts cut", "first": "prompts shown their first images only", "moved": "placeholders moved"}
-    words |= {"known": "prompts with images of the calibration"}
+    words |= {KNOWN: "prompts with images of the calibration"}
     given = sum(found["answers"] for found in counts.values())
     lines = [f"{given} answers: {len(labels)} masks of {len(questions)} questions"]
     for label, found in counts.items():
         unanswered = len(questions) - found.pop("answers", 0)
         rest = [f"{count} {words.get(what, what)}" for what, count in sorted(found.items())]
-        rest += [f"{unanswered} unanswered"] if unanswered else []
+        rest += [f"{unanswered} {missing}"] if unanswered else []
         lines += [f"drop={label}: {', '.join(rest)}"] if rest else []
     both = [pair for pair in pairs.values() if len(pair) == 2]
     if both:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.masking import ablations, hf
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
-from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.sweeps import engines
 from redundancy_eval.model_wrappers.sweeps.ahead import ahead
 from redundancy_eval.model_wrappers.sweeps.engines import Asked, Reply
@@ -25,7 +24,7 @@ from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.model_wrappers.sweeps.settings import AUTO
 from redundancy_eval.store import Key, Store, Stored
 
-_PIXELS = 2**26  # of a window's images that are held at once, and of those that wait for the next; 200 MB each
+_ROOM = 2**29  # bytes of a window's images and of what is made of them, and of those that wait for the next
 FIRST_GUESS = 32  # sequences in a batch; a GPU gets more as long as they fit
 _CPU_CACHE = 2**30  # bytes of a batch's keys and values on a CPU, where larger batches are not faster
 _LOOKED_AT = 8  # documents of a task whose answers are all known, of which the images are looked at
@@ -41,6 +40,9 @@ def first_guess(device: str, cache: int) -> int:
     """
     most = _CPU_CACHE // (_USUAL * cache) if device == "cpu" and cache else FIRST_GUESS
     return max(1, min(FIRST_GUESS, most))
+
+
+Window = list[tuple[Question, Asked]]
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Sweep:
         missing = [q for q in each.values() if any(q.key(label) not in self.store for label in labels)]
         total = sum(q.key(label) not in self.store for q in missing for label in labels)
         with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
-            for window in self._windows(missing):
+            for window in self._windows(missing, labels):
                 self._answer(window, labels, progress)
         self._filled.update(each)
 
@@ -135,37 +137,52 @@ class Sweep:
             raise DataError(f"{question.task} document {question.document}: no answer under drop={label} in the store")
         return found
 
-    def _windows(self, questions: Sequence[Question]) -> Iterator[list[tuple[Question, Asked]]]:
+    def _windows(self, questions: Sequence[Question], labels: Sequence[str]) -> Iterator[Window]:
         """Questions made ready, as many of equal generation settings as fill a batch under one mask.
 
         They keep the data set's order, in which questions on one image mostly follow each other. Large images make a
         window end early.
         """
         assert self.engine is not None
-        window: list[tuple[Question, Asked]] = []
+        window: Window = []
         pictures: dict[str, Image.Image] = {}
-        for question, prompt, hashes in self._decoded(sorted(questions, key=lambda q: q.generation)):
-            full = len(window) >= self.batch_size or sum(p.width * p.height for p in pictures.values()) > _PIXELS
-            if window and (full or question.generation != window[0][0].generation):
+        held = 0
+        try:
+            for question, asked, made in self._ready(sorted(questions, key=lambda q: q.generation), labels):
+                full = len(window) >= self.batch_size or held > _ROOM
+                if window and (full or question.generation != window[0][0].generation):
+                    yield window
+                    self.engine.forget(image for _, one in window for image in one.hashes)
+                    window, pictures, held = [], {}, 0
+                held += made + sum(_bytes(picture) for image, picture in asked.pictures if image not in pictures)
+                same = tuple(pictures.setdefault(image, picture) for image, picture in asked.pictures)
+                window.append((question, replace(asked, prompt=replace(asked.prompt, images=same))))
+            if window:
                 yield window
-                window, pictures = [], {}
-            one = self.engine.ask(prompt, hashes)
-            same = tuple(pictures.setdefault(image, picture) for image, picture in one.pictures)
-            window.append((question, replace(one, prompt=replace(one.prompt, images=same))))
-        if window:
-            yield window
+        finally:
+            self.engine.forget()
 
-    def _decoded(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Prompt, tuple[str, ...]]]:
-        """Questions with their prompts and the hashes of their images, which are read while the model works."""
+    def _ready(self, questions: Sequence[Question], labels: Sequence[str]) -> Iterator[tuple[Question, Asked, int]]:
+        """Questions with all that the model is given of them, and the bytes of it that the encoders are given.
 
-        def decode(question: Question) -> tuple[Question, Prompt, tuple[str, ...]]:
+        The next ones are read, tokenised and preprocessed while the model works on these.
+        """
+        assert self.engine is not None
+        engine = self.engine
+
+        def ready(question: Question) -> tuple[Question, Asked, int]:
             prompt = question.prompt()
-            return question, prompt, tuple(map(ablations.image_hash, prompt.images))
+            asked = engine.ask(prompt, tuple(map(ablations.image_hash, prompt.images)))
+            missing = [label for label in labels if question.key(label) not in self.store]
+            try:
+                return question, asked, engine.prepare(asked, missing)
+            except DataError as error:  # of an image, which does not know whose it is
+                raise DataError(f"{prompt.name}: {error}") from error
 
-        def pixels(decoded: tuple[Question, Prompt, tuple[str, ...]]) -> int:
-            return sum(image.width * image.height for image in decoded[1].images)
+        def weight(found: tuple[Question, Asked, int]) -> int:
+            return found[2] + sum(map(_bytes, found[1].prompt.images))
 
-        return ahead(decode, questions, pixels, _PIXELS, lambda: self.batch_size)
+        return ahead(ready, questions, weight, _ROOM, lambda: self.batch_size)
 
     def _answer(self, window: Sequence[tuple[Question, Asked]], labels: Sequence[str], progress: tqdm) -> None:
         """Answer a window: long prompts first, questions on the same images together, of these each mask's together."""
@@ -249,3 +266,7 @@ class Sweep:
             counts = (answer.prompt_tokens, answer.new_tokens, answer.capped)
             stored = Stored(answer.text, *counts, one.hashes, notes, answer.ids, answer.log_probability)
             self.store.add(question.key(job.mask), stored)
+
+
+def _bytes(picture: Image.Image) -> int:
+    return picture.width * picture.height * len(picture.getbands())

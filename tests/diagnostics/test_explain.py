@@ -9,7 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 
 from redundancy_eval import explain_file, masks
 from redundancy_eval.cli import main
@@ -18,13 +17,10 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.masking import ablations, calibration, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf, tiny_models
+from tests.helpers.pictures import picture
 from tests.helpers.runs import sweep
 
 pytestmark = pytest.mark.models
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 PROMPTS = [Prompt("What is it?", (picture(0),), "one"), Prompt("Where is the dog?", (picture(1, (40, 70)),), "two")]

@@ -4,7 +4,6 @@ import gzip
 import json
 import shutil
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import writing
 from tests.conftest import RECORDINGS, golden
 from tests.helpers import tiny_deepseek_ocr
+from tests.helpers.pictures import picture
 
 RECORDING = DeepseekOcrRecording(card.FAMILY)
 pytestmark = pytest.mark.models
@@ -44,10 +44,6 @@ def full(folder):
 
 def load(folder, drop=None, **options):
     return loading.load("deepseek_ocr_masked", str(folder), drop, device="cpu", **{**SMALL, **options})
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 def embeddings(subject, images):

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,12 +23,16 @@ from redundancy_eval.model_wrappers.families import base, templates
 from redundancy_eval.model_wrappers.families import recording as recordings
 from redundancy_eval.model_wrappers.families.imof import card as imof_card
 from redundancy_eval.model_wrappers.families.imof import model as imof
-from redundancy_eval.model_wrappers.masking import loading, native
+from redundancy_eval.model_wrappers.masking import native
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import golden
 from tests.helpers import tiny_imof
+from tests.helpers.bent import bent_pair as bent
+from tests.helpers.bent import embeddings, load_pair, refused_pair
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
+load, refused = (partial(function, "imof_masked") for function in (load_pair, refused_pair))
 BOTH = ("clip", "dinov2")
 SITES = ("encoder", "projected")
 RECORDED_TOWERS = {  # recording, encoder -> class, repository, sizes that no config holds, settings
@@ -58,39 +63,6 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(written):
     return load(written)
-
-
-def load(written, drop=None, **options):
-    folder, weights = written
-    return loading.load("imof_masked", str(folder), drop, device="cpu", **{"encoder_weights": str(weights), **options})
-
-
-def refused(written, match, error=SetupError, **options):
-    with pytest.raises(error, match=match) as raised:
-        load(written, **options)
-    assert "\n" not in str(raised.value)
-
-
-def embeddings(subject, images):
-    return torch.stack([visual.embeddings for visual in subject.visuals(images)])
-
-
-def picture(seed, size=(70, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
-
-
-def bent(written, tmp_path, change_tensors=None, **settings):
-    """A copy of the checkpoint with other tensors or settings, and the folder of the encoders."""
-    folder, weights = written
-    copy = tmp_path / "bent"
-    shutil.copytree(folder, copy)
-    config = {**json.loads((copy / "config.json").read_text()), **settings}
-    (copy / "config.json").write_text(json.dumps(config))
-    if change_tensors:
-        tensors = load_file(copy / "model.safetensors")
-        change_tensors(tensors)
-        save_file(tensors, copy / "model.safetensors")
-    return copy, weights
 
 
 # --- against the original code -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub, weights
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny
-from tests.masking.test_ablations import picture
+from tests.helpers.pictures import picture
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval
 
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import DataError, SetupError
@@ -26,8 +25,12 @@ from redundancy_eval.model_wrappers.masking import loading, native
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import RECORDINGS, golden
 from tests.helpers import tiny_mgm
+from tests.helpers.bent import bent_pair as bent
+from tests.helpers.bent import embeddings, load_pair, refused_pair
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
+load, refused = (partial(function, "mgm_masked") for function in (load_pair, refused_pair))
 BOTH = ("clip", "convnext")
 SITES = ("encoder", "projected")
 MASKS = (("clip",), ("convnext",), BOTH)
@@ -43,39 +46,6 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(written):
     return load(written)
-
-
-def load(written, drop=None, **options):
-    folder, weights = written
-    return loading.load("mgm_masked", str(folder), drop, device="cpu", **{"encoder_weights": str(weights), **options})
-
-
-def refused(written, match, error=SetupError, **options):
-    with pytest.raises(error, match=match) as raised:
-        load(written, **options)
-    assert "\n" not in str(raised.value)
-
-
-def embeddings(subject, images):
-    return torch.stack([visual.embeddings for visual in subject.visuals(images)])
-
-
-def picture(seed, size=(70, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
-
-
-def bent(written, tmp_path, change_tensors=None, **settings):
-    """A copy of the checkpoint with other tensors or settings (... takes one out), and the folder of ConvNeXt."""
-    folder, weights = written
-    copy = tmp_path / "bent"
-    shutil.copytree(folder, copy)
-    config = {**json.loads((copy / "config.json").read_text()), **settings}
-    (copy / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
-    if change_tensors:
-        tensors = load_file(copy / "model.safetensors")
-        change_tensors(tensors)
-        save_file(tensors, copy / "model.safetensors")
-    return copy, weights
 
 
 # --- against the original code -------------------------------------------------------------------------------------

@@ -3,27 +3,28 @@
 import gzip
 import json
 import re
-import shutil
+from functools import partial
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from redundancy_eval.cli import main
-from redundancy_eval.errors import DataError, SetupError
+from redundancy_eval.errors import DataError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.families.mova import adapter, card, pixels, routing
 from redundancy_eval.model_wrappers.families.mova import model as mova
-from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.conftest import RECORDINGS, golden
 from tests.helpers import tiny_mova
+from tests.helpers.bent import bent_pair as bent
+from tests.helpers.bent import embeddings, load_pair, refused_pair
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
+load, refused = (partial(function, "mova_masked") for function in (load_pair, refused_pair))
 COLOURS = [Image.new("RGB", (60, 50), colour) for colour in ("red", "blue", "white")]
 QUESTIONS = ["What is it?", "How many dogs are there?\nAnswer with a number.", "Is the car red?"]
 
@@ -36,39 +37,6 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(written):
     return load(written)
-
-
-def load(written, drop=None, **options):
-    folder, words = written
-    return loading.load("mova_masked", str(folder), drop, device="cpu", **{"encoder_weights": str(words), **options})
-
-
-def refused(written, match, error=SetupError, **options):
-    with pytest.raises(error, match=match) as raised:
-        load(written, **options)
-    assert "\n" not in str(raised.value)
-
-
-def picture(seed, size=(70, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
-
-
-def embeddings(subject, images, questions):
-    return torch.stack([visual.embeddings for visual in subject.visuals(images, None, questions)])
-
-
-def bent(written, tmp_path, change_tensors=None, **settings):
-    """A copy of the checkpoint with other tensors or settings, and the folder of the vocabulary."""
-    folder, words = written
-    copy = tmp_path / "bent"
-    shutil.copytree(folder, copy)
-    config = {**json.loads((copy / "config.json").read_text()), **settings}
-    (copy / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value != "gone"}))
-    if change_tensors:
-        tensors = load_file(copy / "model.safetensors")
-        change_tensors(tensors)
-        save_file(tensors, copy / "model.safetensors")
-    return copy, words
 
 
 # --- against the original code -------------------------------------------------------------------------------------
@@ -337,7 +305,7 @@ def test_rotary_tables_are_the_file_s_or_computed(written, tmp_path, full):
         ({"mm_projector_type": "linear"}, "mm_projector_type must be mov_adapter; not 'linear'"),
         ({"mm_use_im_start_end": True}, "mm_use_im_start_end must be False"),
         ({"image_aspect_ratio": "anyres"}, "image_aspect_ratio must be pad"),
-        ({"image_aspect_ratio": "gone"}, "lacks image_aspect_ratio"),
+        ({"image_aspect_ratio": ...}, "lacks image_aspect_ratio"),
         ({"topk_experts": 9}, "topk_experts is 9; there are 7 experts"),
         ({"num_routing_tokens": 3}, "num_routing_tokens must be a square number; not 3"),
         ({"expert_channels": [1] * 7}, "the encoders .clip, dinov2, .* have "),

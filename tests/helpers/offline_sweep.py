@@ -24,17 +24,17 @@ forever = ExitStack()  # what is mended for the rest of this process
 
 
 def prepare_lmms_eval():
-    """Import lmms-eval as our launcher does, and read its task files: some 2,000, three seconds."""
+    """Import lmms-eval as our launcher does, and read its task files: some 2,000."""
     from lmms_eval import __main__  # noqa: F401 - once for all jobs
     from lmms_eval.tasks import TaskManager
 
     from redundancy_eval.model_wrappers.families.eagle import model as eagle  # noqa: F401
     from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
     from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_model  # noqa: F401
-    from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
 
     original = TaskManager.initialize_tasks
-    forever.enter_context(lmms_eval_route.tasks_indexed_once())
+    forever.enter_context(task_index.read_once())
     TaskManager("ERROR", include_path=[str(lmms_eval_launch.task_folder())])
     TaskManager.read_again = original  # for jobs that want none of it
 

@@ -20,6 +20,7 @@ from redundancy_eval.model_wrappers.hosts.lmms_eval import model as lmms_eval_mo
 from redundancy_eval.model_wrappers.hosts.lmms_eval import plugin as lmms_eval_plugin
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
+from redundancy_eval.store import KNOWN
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.models
@@ -151,9 +152,22 @@ def test_what_is_chosen_is_counted_over_the_runs_of_a_folder(tmp_path):
         (["routed vary"], {"sweep": True}, {"questions": 1, "vary": 1}),  # which asks all of its questions again
     ):
         run_record.FOUND.clear()
-        run_record.tell_routes(notes)
+        run_record.tell_counts(notes)
         run_record.keep_record({"model": "mova_masked", "mask": "none", **more, **run_record.FOUND}, tmp_path, [])
         assert records.read([tmp_path])["routed"] == {"questions": 0, **dict.fromkeys(pool, 0), **expected}
+
+
+def test_prompts_with_images_of_the_calibration_are_counted_over_the_runs_of_a_folder(tmp_path):
+    for notes, more, expected in (
+        (["cut", KNOWN, KNOWN], {}, 2),
+        ([KNOWN], {}, 3),
+        (["cut"], {}, 3),
+        ([KNOWN], {"sweep": True}, 1),  # which asks all of its questions again
+    ):
+        run_record.FOUND.clear()
+        run_record.tell_counts(notes)
+        run_record.keep_record({"model": "eagle_masked", "mask": "sam", **more, **run_record.FOUND}, tmp_path, [])
+        assert records.read([tmp_path])["calibrated"] == expected
 
 
 @pytest.mark.parametrize(("cpu", "device"), [("", "cuda"), ("true", "cpu")])

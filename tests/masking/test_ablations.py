@@ -1,23 +1,18 @@
 """What stands in for a dropped encoder: zero, mean, noise, features of another image; batches change nothing."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 
 from redundancy_eval.cli import main
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.masking import ablations, loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")

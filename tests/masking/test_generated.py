@@ -1,15 +1,14 @@
 """Answers carry their token ids and the model's own probability of exactly these, whatever chose them."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 
 from redundancy_eval.model_wrappers.masking import loading, native
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny, tiny_cambrian, tiny_deepseek_vl, tiny_eagle2, tiny_hf, tiny_imof
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
@@ -20,10 +19,6 @@ MAKERS = {
     "deepseek_vl": tiny_deepseek_vl.write,
     "eagle2": tiny_eagle2.write,
 }
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 PROMPTS = [Prompt("What is this?", (picture(1),)), Prompt("Say something."), Prompt("And here, is it?", (picture(2),))]

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.model_wrappers.families import registry
@@ -16,13 +14,10 @@ from redundancy_eval.model_wrappers.masking import ablations, calibration, hf, h
 from redundancy_eval.model_wrappers.masking.places import Place, place, places_at
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from tests.helpers import tiny_hf
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
 OCR = "sam:model.vision_tower.sam_encoder+clip:model.vision_tower.vision_encoder"
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from redundancy_eval import pruned
@@ -31,6 +29,7 @@ from tests.helpers import (
     tiny_mgm,
     tiny_prismatic,
 )
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
 COUNT = 24
@@ -40,13 +39,6 @@ DROPS = {
     "prismatic_masked": "dinov2",
 }  # fmt: skip
 HALVES = "clip:model.multi_modal_projector@input[:16]+sam:model.multi_modal_projector@input[16:]"
-
-
-def picture(seed, size=(60, 50)):
-    """Blocks of colours, some coarse and some fine: random pixels would look alike to an encoder."""
-    draw = np.random.default_rng(seed)
-    blocks = draw.integers(0, 256, (*draw.integers(2, 9, 2), 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
 
 
 PICTURES = [picture(seed, (60 + 60 * (seed % 2), 50)) for seed in range(COUNT)]

@@ -9,7 +9,8 @@ from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.masking.remembered import Remembered, sharable
 from redundancy_eval.model_wrappers.sweeps import engines
 from tests.helpers import tiny_hf
-from tests.masking.test_hooks import HALVES, OCR, picture
+from tests.helpers.pictures import picture
+from tests.masking.test_hooks import HALVES, OCR
 
 pytestmark = pytest.mark.models
 PROMPTS = [Prompt("What?", (picture(1),)), Prompt("How many are in here?", (picture(2),)), Prompt("Say something.")]

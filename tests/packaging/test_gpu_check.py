@@ -14,17 +14,17 @@ import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 pytestmark = [pytest.mark.models, pytest.mark.slow]
-PARTS = ("works", "all_masks", "naive_single", "bound", "profile", "naive_best", "leave_one_out", "memory_runs_out",
-         "attention", "cambrian", "deepseek_vl")  # fmt: skip
+PARTS = ("works", "all_masks", "naive_single", "bound", "profile", "naive_best", "leave_one_out", "host_work",
+         "memory_runs_out", "attention", "hf_masked", "cost", "prune", "cambrian", "deepseek_vl")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def gpu_check():
+def running():
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        import gpu_check
+        from gpu import running
 
-        yield gpu_check
+        yield running
     finally:
         sys.path.remove(str(BENCHMARKS))
 
@@ -66,6 +66,12 @@ def test_the_parts_say_what_they_measured(told):
     spent = parts["profile"]["parts"]
     assert all(spent[name] > 0 for name in ("host", "encoders", "fusion", "prefill", "decoding", "writing"))
     assert parts["leave_one_out"]["answers"] == 2 * 6
+    host = parts["host_work"]
+    assert host["equal"] == host["answers"] == 2 * 6 * host["images"] and host["all_ahead_seconds"] > 0
+    assert parts["hf_masked"]["equal"] == parts["hf_masked"]["answers"] == 2 * 4
+    assert set(parts["cost"]) > {"drop=none", "drop=all"}
+    assert parts["cost"]["drop=none"]["flops"] > parts["cost"]["drop=all"]["flops"] > 0
+    assert parts["prune"]["equal_embeddings"] == parts["prune"]["equal_answers"] == parts["prune"]["images"] == 2
     assert parts["memory_runs_out"]["ended_with"] < parts["memory_runs_out"]["began_with"]
     for kind in ("sdpa", "sdpa without cuDNN"):
         assert parts["attention"][kind]["answers"] == 4 * 4
@@ -74,7 +80,7 @@ def test_the_parts_say_what_they_measured(told):
         assert set(parts[name]["seconds_of_two_answers"]) >= {"none", "all"}
 
 
-def test_a_part_that_fails_or_comes_late_stops_no_other(gpu_check, tmp_path, monkeypatch):
+def test_a_part_that_fails_or_comes_late_stops_no_other(running, tmp_path, monkeypatch):
     import time
 
     def broken(check):
@@ -88,16 +94,20 @@ def test_a_part_that_fails_or_comes_late_stops_no_other(gpu_check, tmp_path, mon
     def fine(check):
         yield {"answer": 42, "_kept": object()}
 
-    monkeypatch.setattr(gpu_check, "_SHARE", 0)  # so a part has five seconds
-    check = gpu_check.Check(True, torch.device("cpu"), torch.float32, "demo", 1, time.monotonic() + 60)
+    monkeypatch.setattr(running, "_SHARE", 0)  # so a part has five seconds
+    check = running.Check(True, torch.device("cpu"), torch.float32, "demo", 1, time.monotonic() + 60)
     out = tmp_path / "out.json"
     written = []
+
+    def late(check):
+        yield {"begun": True}
 
     def looking(check):
         written.append(json.loads(out.read_text())["parts"])
         yield {}
 
-    told = gpu_check.run(check, [broken, looking, endless, fine], out)
+    parts = [*map(running.Part, (broken, looking, endless, fine)), running.Part(late, 90)]
+    told = running.run(check, parts, out)
     assert told == json.loads(out.read_text())
     assert told["parts"]["broken"] | {"part_seconds": 0} == {
         "first": 1, "error": "ValueError: no such kernel", "part_seconds": 0,
@@ -105,13 +115,14 @@ def test_a_part_that_fails_or_comes_late_stops_no_other(gpu_check, tmp_path, mon
     assert list(written[0]) == ["broken"]  # on disk before the next part began
     assert told["parts"]["endless"]["error"].startswith("_Late: stopped after 5 s")
     assert told["parts"]["fine"]["answer"] == 42 and "_kept" not in told["parts"]["fine"]
+    assert "no time was left" in told["parts"]["late"]["error"] and "begun" not in told["parts"]["late"]
     check.ends = time.monotonic()
-    assert "no time was left" in gpu_check.run(check, [fine], out)["parts"]["fine"]["error"]
+    assert "no time was left" in running.run(check, [running.Part(fine)], out)["parts"]["fine"]["error"]
 
 
-def test_written_results_make_a_table(gpu_check, told, tmp_path):
+def test_written_results_make_a_table(running, told, tmp_path):
     path = tmp_path / "one.json"
     path.write_text(json.dumps(told))
-    lines = gpu_check.table([path]).splitlines()
+    lines = running.table([path]).splitlines()
     assert len(lines) == 3 and len({line.count("|") for line in lines}) == 1
     assert f"| {told['parts']['all_masks']['answers']} |" in lines[2] and " of 2 |" in lines[2]

@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from redundancy_eval import masks, pruned
@@ -21,12 +19,9 @@ from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.prune import checking, writing
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
 from tests.helpers import tiny, tiny_models
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
-
-
-def picture(seed, size=(60, 50)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
 
 
 IMAGES = [picture(0), picture(1, (40, 70))]

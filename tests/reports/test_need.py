@@ -74,6 +74,15 @@ def test_the_report_says_what_is_needed_and_verify_finds_it_again(both, tmp_path
     assert main(["verify", str(out), *map(str, both)]) == 3
 
 
+def test_prompts_with_images_of_the_calibration_are_counted(both):
+    about = "show images that the calibration of the stand-ins was made of (no question or label was looked at)"
+    for drop, count in (("clip", 7), ("eva02", 7), ("convnext", 6)):
+        (path,) = (both[1] / f"drop-{drop}").glob("ck/*_results.json")
+        records.write({"model": "eagle_masked", "mask": drop, "calibrated": count}, path.parent)
+    zeros, predicted = api.read(both)
+    assert f"7 prompts {about}" in predicted.notes and not any("show images" in note for note in zeros.notes)
+
+
 def test_the_full_model_need_not_be_asked_twice(both, tmp_path):
     once = runs(tmp_path / "once", without_full(PREDICTED), GUESS)
     twice, alone = (report.build(api.read(folders)) for folders in (both, (both[0], once)))

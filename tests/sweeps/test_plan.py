@@ -28,8 +28,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub, identity, weights
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.families.eagle import model as eagle
-from redundancy_eval.model_wrappers.hosts.lmms_eval import listen
-from redundancy_eval.model_wrappers.hosts.lmms_eval import route as lmms_eval_route
+from redundancy_eval.model_wrappers.hosts.lmms_eval import listen, task_index
 from redundancy_eval.model_wrappers.masking import loading, native
 from redundancy_eval.model_wrappers.sweeps import plan, plan_text
 from redundancy_eval.model_wrappers.sweeps.planned import Plan, Task
@@ -60,7 +59,7 @@ def planned(capsys, *asked):
 
 @pytest.fixture(scope="module", autouse=True)
 def tasks_indexed_once():
-    with lmms_eval_route.tasks_indexed_once():
+    with task_index.read_once():
         yield
 
 

@@ -221,6 +221,14 @@ class DeepseekOcr(FamilyModel):
             found[f"{number}/{WHOLE}"] = whole[None]
         return found
 
+    def join(self, pixels: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Views of images that were preprocessed each by itself, numbered anew."""
+        return {
+            f"{number}/{key.partition('/')[2]}": views
+            for number, own in enumerate(pixels)
+            for key, views in own.items()
+        }
+
     def encode(self, pixels: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
         """Run encoders: {name: (places, 1, channels)}, image by image, of each the tiles' places first.
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers import Pix2StructVisionConfig, Pix2StructVisionModel, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from redundancy_eval.model_wrappers.encoders.eva import EvaEncoder
 from redundancy_eval.model_wrappers.encoders.pixels import resize_maps, to_tokens
+from redundancy_eval.model_wrappers.encoders.timms import VisionTransformer
 
 # Upstream's names in SAM -> transformers' of the same tensors.
 _SAM = (

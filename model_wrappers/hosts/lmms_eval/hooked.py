@@ -60,15 +60,11 @@ class Hooked(lmms):
 
     def _build(self, base: str, settings: dict[str, Any]) -> Any:
         try:
-            made = get_model(base)
-        except Exception as error:  # a model id that does not exist, or a requirement that is not installed
-            raise SetupError(
-                f"lmms-eval has no working model {base!r}: {str(error).strip().splitlines()[0]}"
-            ) from error
-        try:
-            return made(
+            return class_of(base)(
                 **{key: value for key, value in settings.items() if key != "max_batch_size" or value is not None}
             )
+        except SetupError:
+            raise
         except Exception as error:
             reason = (str(error).strip().splitlines() or [""])[0]
             raise SetupError(f"lmms-eval's {base} cannot be made: {type(error).__name__}: {reason}") from error
@@ -115,10 +111,14 @@ class Hooked(lmms):
                 self._probe(kind, requests)
             hooked = self._hooks()
             with hooked:
-                answers = getattr(self.base, kind)(requests)
+                answers = self._put(kind, requests, hooked)
             if any(map(self._has_images, requests)):
                 hooked.check(self.feeds)
         return answers
+
+    def _put(self, kind: str, requests: list[Instance], hooked: hooks.Hooks) -> Any:
+        """Put requests to the base model, under hooks."""
+        return getattr(self.base, kind)(requests)
 
     def _check_pictures(self, requests: list[Instance]) -> None:
         """Name what the base would not: pictures that cannot be read, and those that it may show white."""
@@ -147,7 +147,7 @@ class Hooked(lmms):
             return
 
         def ask() -> None:
-            getattr(self.base, kind)([copy.deepcopy(probe)])
+            getattr(self.base, kind)([copied(probe)])
 
         hooked = self._hooks()
         with hooked:
@@ -169,6 +169,25 @@ class Hooked(lmms):
                 messages = found if isinstance(found, list) else []
                 return any(not isinstance(m, dict) or _shows(m) for m in messages)
         return False
+
+
+def class_of(base: str) -> type[lmms]:
+    """The class of a model id of lmms-eval's.
+
+    Raises:
+        SetupError: it does not exist, or a requirement of it is not installed.
+    """
+    try:
+        return get_model(base)
+    except Exception as error:
+        raise SetupError(f"lmms-eval has no working model {base!r}: {str(error).strip().splitlines()[0]}") from error
+
+
+def copied(request: Instance) -> Instance:
+    """A request whose settings may be changed, as wrappers do; not its task, with all its documents."""
+    other = copy.copy(request)
+    other.arguments = tuple(copy.deepcopy(part) if isinstance(part, dict) else part for part in request.args)
+    return other
 
 
 def _shows(message: dict[str, Any]) -> bool:

@@ -147,6 +147,8 @@ def evaluate(
         SetupError: lmms-eval wrote no results, or the folder holds results of a run that was made otherwise.
     """
     host = _host()
+    from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
+
     include = [str(task_folder()), *([args.include_path] if args.include_path else [])]
     before = _written(out)
     run_record.FOUND.clear()
@@ -156,7 +158,7 @@ def evaluate(
         run_record.check_record(record, out)
     failures: list[BaseException] = []
     sampling = nullcontext() if sampler is None else sampler.sampling()
-    with sampling, _watched(host, failures), process.argv("lmms-eval", arguments):
+    with sampling, _watched(host, failures), task_index.read_once(), process.argv("lmms-eval", arguments):
         try:
             host.cli_evaluate(argparse.Namespace(**{**vars(args), "output_path": str(out), "include_path": include}))
         except SystemExit:

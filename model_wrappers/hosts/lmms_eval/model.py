@@ -19,7 +19,7 @@ from redundancy_eval.model_wrappers.families import registry, templates
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Answer, Masked, Prompt
-from redundancy_eval.store import Stored
+from redundancy_eval.store import KNOWN, Stored
 
 # The default of the original lmms-eval wrapper of Eagle, for tasks that set no limit.
 MAX_NEW_TOKENS = 1024
@@ -81,6 +81,7 @@ def result(answer: Answer | Stored, until: list[str]) -> GenerationResult:
     for end in until:
         text = text.split(end)[0]
     # Without the token that ends an answer, so that the token limit is reached by capped ones only.
+    assert answer.new_tokens is not None  # our models count them
     new = answer.new_tokens - (not answer.capped)
     return GenerationResult(text, TokenCounts(input_tokens=answer.prompt_tokens, output_tokens=new))
 
@@ -134,7 +135,7 @@ class MaskedLmms(lmms):
             group_fn=lambda args: args[1],
             grouping=True,
         )
-        results, capped = [], 0
+        results, capped, known = [], 0, len(self.masked.known)
         self.worded = worded(requests)
         progress = tqdm(total=len(requests), disable=self.rank != 0, desc=f"drop={self.masked.mask_label}")
         with loading.one_line_errors():
@@ -143,13 +144,14 @@ class MaskedLmms(lmms):
                 batch = [self._prompt(context, visual, *where) for context, _, visual, *where in chunk]
                 for answer in self.masked.generate(batch, limit, **settings):
                     capped += answer.capped
-                    run_record.tell_routes(answer.notes)
+                    run_record.tell_counts(answer.notes)
                     results.append(result(answer, until))
                 progress.update(len(chunk))
         progress.close()
         if capped:
             logger.warning(f"drop={self.masked.mask_label}: {capped} answers were stopped by the token limit")
         run_record.tell_feeds(self.masked.feeds())
+        run_record.tell_counts([KNOWN] * (len(self.masked.known) - known))
         for remark in loading.remarks(self.masked):
             logger.warning(f"drop={self.masked.mask_label}: {remark}")
         return order.get_original(results)

@@ -5,23 +5,24 @@ their own mask's answers from the store. Of what is there, a few images are look
 """
 
 import argparse
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from lmms_eval.api.model import lmms
-from lmms_eval.tasks import TaskManager
 
 from redundancy_eval import compare, model_args
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.hosts.lmms_eval import launch, listen
-from redundancy_eval.model_wrappers.hosts.lmms_eval.swept import Kept, Swept, stand_in
+from redundancy_eval.model_wrappers.hosts.lmms_eval import launch, listen, task_index
+from redundancy_eval.model_wrappers.hosts.lmms_eval.hooked import class_of
+from redundancy_eval.model_wrappers.hosts.lmms_eval.kept import Kept
+from redundancy_eval.model_wrappers.hosts.lmms_eval.swept import Swept, stand_in
 from redundancy_eval.model_wrappers.masking import loading
+from redundancy_eval.model_wrappers.sweeps import base_model, wrapped
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.sample import Sample
@@ -47,6 +48,13 @@ class LmmsEvalRoute:
         self.model, self.given, self.out = self.args.model, self.args.model_args or "", Path(self.args.output_path)
         launch.check_arguments(self.model, self.given)
         self.bases: dict[str, Any] = {}  # of `masked`
+        self.answers: wrapped.Answers | None = None  # of `masked`
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The wrapper that `masked` is on."""
+        name = self.model_arguments.get("base")
+        return base_model.wrapper(class_of(name)) if self.model == registry.MASKED and name else {}
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -89,7 +97,7 @@ class LmmsEvalRoute:
 
     def together(self) -> AbstractContextManager[None]:
         """Around the evaluations of all masks."""
-        return tasks_indexed_once()
+        return task_index.read_once()
 
     def evaluate(self, label: str, sweep: Sweep) -> None:
         """Let lmms-eval evaluate a mask.
@@ -104,25 +112,7 @@ class LmmsEvalRoute:
         record["sweep"] = True
         own: tuple[type[lmms], dict[str, Any]] = (Swept, {"sweep": sweep})
         if self.model == registry.MASKED:
-            own = Kept, {"bases": self.bases}
+            self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
+            own = Kept, {"bases": self.bases, "answers": self.answers}
         with stand_in(self.model, *own):
             launch.evaluate(args, self.folder(label), record, self.arguments, self.sampler)
-
-
-@contextmanager
-def tasks_indexed_once() -> Iterator[None]:
-    """Within, lmms-eval reads its some 2,000 task files once; anew for each mask they would take most of the time."""
-    original: Any = TaskManager.initialize_tasks
-    known: dict[str, Any] = {}
-
-    def initialize_tasks(self: TaskManager, include_path: Any = None, include_defaults: bool = True) -> Any:
-        key = repr((include_path, include_defaults))
-        if key not in known:
-            known[key] = original(self, include_path, include_defaults)
-        return copy.deepcopy(known[key])
-
-    TaskManager.initialize_tasks = initialize_tasks
-    try:
-        yield
-    finally:
-        TaskManager.initialize_tasks = original

@@ -15,7 +15,6 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.families import templates
 from redundancy_eval.model_wrappers.hosts import run_record
-from redundancy_eval.model_wrappers.hosts.lmms_eval.hooked import Hooked
 from redundancy_eval.model_wrappers.hosts.lmms_eval.model import generation_settings, result, shown, worded
 from redundancy_eval.model_wrappers.masking.loading import one_line_errors
 from redundancy_eval.model_wrappers.sweeps.question import Question
@@ -55,7 +54,7 @@ class Swept(lmms):
     def _answer(self, question: Question, until: list[str]) -> GenerationResult:
         stored = self.sweep.answer(question, self.label)
         run_record.tell_feeds(stored.notes)
-        run_record.tell_routes(stored.notes)
+        run_record.tell_counts(stored.notes)
         return result(stored, until)
 
     def question(self, request: Instance, worded: Collection[str]) -> tuple[Question, list[str]]:
@@ -78,22 +77,6 @@ class Swept(lmms):
         """Not offered: the benchmarks of the paper are single-turn."""
         with one_line_errors():
             raise SetupError("sweep answers single-turn tasks only")
-
-
-class Kept(Hooked):
-    """`masked` while a sweep runs: each mask is asked by itself, the base model is loaded once."""
-
-    bases: dict[str, Any]
-
-    def _build(self, base: str, settings: dict[str, Any]) -> Any:
-        key = repr((base, settings))
-        if key not in self.bases:
-            self.bases[key] = super()._build(base, settings)
-        return self.bases[key]
-
-    def clean(self) -> None:
-        """Nothing of the base: the next mask uses it too."""
-        self.places.clear()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from PIL import Image
 
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import pictures
+from redundancy_eval.model_wrappers.hosts.lmms_eval import task_index
 from redundancy_eval.model_wrappers.hosts.lmms_eval.launch import task_folder
 from redundancy_eval.statistics import draws
 
@@ -82,7 +83,8 @@ def _loaded(name: str) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _manager() -> TaskManager:
-    return TaskManager("ERROR", include_path=str(task_folder()))
+    with task_index.read_once():
+        return TaskManager("ERROR", include_path=str(task_folder()))
 
 
 def _shown(task: Any, document: Any) -> list[Image.Image]:

@@ -28,6 +28,7 @@ from redundancy_eval.model_wrappers.families import card, registry, templates
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
+from redundancy_eval.store import KNOWN
 
 # VLMEvalKit sets no limit for a data set; this is what its own wrappers of Eagle and DeepSeek-VL take.
 MAX_NEW_TOKENS = 512
@@ -205,14 +206,15 @@ class MaskedVlm(Worded):
         with fatal_errors(f"drop={self.masked.mask_label} on {dataset}"):
             asked = [self.prompt(message, dataset) for message in batch]
             groups = [[prompt] for prompt in asked] if self.settings.get("do_sample") else [asked]
-            answers = []
+            answers, known = [], len(self.masked.known)
             for group in groups:
                 if self.settings.get("do_sample"):
                     torch.manual_seed(self._seed(group[0]))
                 answers += self.masked.generate(group, self.limit, **self.settings)
             self.capped += sum(answer.capped for answer in answers)
             run_record.tell_feeds(self.masked.feeds())
-            run_record.tell_routes(note for answer in answers for note in answer.notes)
+            run_record.tell_counts(note for answer in answers for note in answer.notes)
+            run_record.tell_counts([KNOWN] * (len(self.masked.known) - known))
             return [answer.text for answer in answers]
 
     def prompt(self, message: Message, dataset: str) -> Prompt:

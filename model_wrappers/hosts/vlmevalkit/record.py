@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from redundancy_eval import compare, model_args
+from redundancy_eval import model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.hosts import run_record
@@ -69,7 +69,7 @@ def digest(record: Mapping[str, Any]) -> str:
         model_args.deciding(record["arguments"], full=record["mask"] == "none"),
         *(record.get(key) for key in ("passed", "judge", "checkpoint", "calibration", "versions")),
         *(ran.get(key) for key in ("dtype", "device", "device_name", "attention")),
-        ran.get("batch_size") if ran.get("dtype") in compare.HALF else None,  # there it decides answers
+        ran.get("batch_size") if ran.get("dtype") in model_args.HALF else None,  # there it decides answers
         identity.EPOCH,
         *(record[key] for key in ("pruned",) if key in record),
         # A sweep makes room for another sample in the same folder.

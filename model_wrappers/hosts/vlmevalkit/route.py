@@ -17,6 +17,7 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import arguments as own
 from redundancy_eval.model_wrappers.hosts.vlmevalkit import launch, record
+from redundancy_eval.model_wrappers.sweeps import base_model
 from redundancy_eval.model_wrappers.sweeps.question import Heard
 from redundancy_eval.model_wrappers.sweeps.sweep import Sweep
 from redundancy_eval.sample import Sample, refuse
@@ -44,9 +45,18 @@ class VlmEvalKitRoute:
                 "use `redundancy-eval vlmevalkit` for each mask"
             )
         self.bases: dict[str, Any] = {}  # of `masked`
+        self.answers: Any = None  # of `masked`
         self.run = launch.load_framework()
         launch.check_rest(self.run, self.asked, self.rest)
         launch.check_data(self.asked.data)
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The wrapper that `masked` is on."""
+        from vlmeval.config import supported_VLM
+
+        maker = supported_VLM.get(self.model_arguments.get("base", ""))
+        return base_model.wrapper(maker) if self.model == registry.MASKED and maker else {}
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -106,9 +116,11 @@ class VlmEvalKitRoute:
         given = record.own_arguments(told)
         build: Callable[[], Any] = partial(swept, self.model, label, sweep, given, self.asked.published)
         if self.model == registry.MASKED:  # each mask is asked by itself, the base model is loaded once
-            from redundancy_eval.model_wrappers.hosts.vlmevalkit.hooked import HookedVlm
+            from redundancy_eval.model_wrappers.hosts.vlmevalkit.kept import KeptVlm
+            from redundancy_eval.model_wrappers.sweeps import wrapped
 
-            build = partial(HookedVlm, given, self.bases)
+            self.answers = self.answers or wrapped.answers(sweep, self.model_arguments)
+            build = partial(KeptVlm, given, self.bases, self.answers)
         launch.evaluate(self.run, self.asked, self.rest, told, build, self.sampler)
 
     def _record(self, label: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def swept(model_id: str, label: str, sweep: Sweep, given: Mapping[str, str], pub
             with kit.fatal_errors(str(dataset)):
                 stored = sweep.answer(self.questions[kit.message_key(message)], label)
                 run_record.tell_feeds(stored.notes)
-                run_record.tell_routes(stored.notes)
+                run_record.tell_counts(stored.notes)
                 return stored.text
 
     return Swept(published)

@@ -112,6 +112,7 @@ def _read(path: Path, lenient: Leniency) -> Run:
         hashes=hashes,
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
+        calibrated=record.get("calibrated", 0),
         pruned="" if small is None else small.label,
         until=records.until(records.find(list(path.parents)[:2])) if record else None,
     )

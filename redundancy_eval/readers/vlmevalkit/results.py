@@ -155,6 +155,7 @@ def _read(told: _Told, model: str, names: Sequence[str], taxonomy: Taxonomy, len
         hashes=_hashes(told, tasks.values()),
         feeds=record.get("feeds", {}),
         routed=record.get("routed", {}),
+        calibrated=record.get("calibrated", 0),
         pruned="" if own is None else own.label,
         until=records.until(records.find(_record_folders(folder))),
     )
