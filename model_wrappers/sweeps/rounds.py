@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from redundancy_eval import masks, records
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
+from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import folders
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
@@ -76,7 +77,7 @@ def run(asked: Settings, rounds: Rounds, framework: Framework, quiet: bool = Fal
     if _finished(asked, framework):
         _say(f"finished: {len(labels)} masks in {asked.out}")
         return
-    from redundancy_eval import api, deciding
+    from redundancy_eval import deciding
 
     with process.silence():
         route = sweep_run.start(replace(asked, sample=Sample(1)), framework)
@@ -88,8 +89,7 @@ def run(asked: Settings, rounds: Rounds, framework: Framework, quiet: bool = Fal
         one = replace(asked, sample=Sample(_count(counts, until)), until=until)
         part = replace(one, masks=";".join(needed), command=(*asked.command, f"(look {look})"))
         sweep_run.run(part, framework, quiet, brief=True)
-        table = _only(api.read([route.folder(label) for label in needed]))
-        widest = deciding.widest(table)
+        widest = deciding.widest(_table([route.folder(label) for label in needed]))
         known = widest.half <= rounds.margin / 100
         drawn = _drawn(route, needed[0])
         _say(_line(until, drawn, widest, counts if not known and look < rounds.looks else None, rounds))
@@ -142,7 +142,13 @@ def _count(counts: Mapping[str, int], until: Until) -> int:
     return math.ceil(max(counts.values()) * until.fractions[-1])
 
 
-def _only(tables: "Sequence[ScoreTable]") -> "ScoreTable":
+def _table(paths: Sequence[Path]) -> "ScoreTable":
+    """What `report` would read in the masks' folders."""
+    from redundancy_eval import scores, taxonomy
+    from redundancy_eval.readers import find
+
+    chosen = taxonomy.load()
+    tables = scores.tables(find.read(paths, chosen), chosen, known_encoders=registry.known_encoders)
     if len(tables) != 1:
         raise SetupError(f"--until reads the runs of one model, and these are of {len(tables)}")
     return tables[0]
