@@ -6,6 +6,7 @@ needs are asked, and the rest at the last look. Answers are in the store and loo
 same command goes on where it was stopped.
 """
 
+import gc
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ def run(asked: Settings, rounds: Rounds, framework: Framework, quiet: bool = Fal
         one = replace(asked, sample=Sample(_count(counts, until)), until=until)
         part = replace(one, masks=";".join(needed), command=(*asked.command, f"(look {look})"))
         sweep_run.run(part, framework, quiet, brief=True)
+        gc.collect()  # a model is full of cycles, and the next look loads it again
         widest = deciding.widest(_table([route.folder(label) for label in needed]))
         known = widest.half <= rounds.margin / 100
         drawn = _drawn(route, needed[0])

@@ -134,6 +134,7 @@ def _sweep(
                 folders.write_manifest(folder, label, now, asked.command)
                 if not brief:
                     print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
+        sweep.engine = None  # lmms-eval's registry keeps the sweep until the next one: not the model, too
         return problems, sweep.asked if process.world_size() == 1 else ()
 
 
