@@ -222,7 +222,7 @@ class Sweep:
     def _work(self, jobs: Sequence[Job], progress: tqdm) -> None:
         waiting = list(jobs)
         while waiting:
-            batch = waiting[: self.batch_size]
+            batch = waiting[: self._whole(waiting)]
             del waiting[: len(batch)]
             for job, reply in zip(batch, self._fitting(batch), strict=True):
                 self._keep(job, reply)
@@ -230,6 +230,18 @@ class Sweep:
                 if blind is not None:
                     self._blind[blind] = reply
             self._save(progress)
+
+    def _whole(self, waiting: Sequence[Job]) -> int:
+        """How many of the jobs are a batch: with hooks, all masks of an image where that many fit.
+
+        A module is spared where it is given the same images again; an image whose masks were parted would make those
+        of some masks others than those of the rest.
+        """
+        size = self.batch_size
+        if not isinstance(self.engine, engines.Looped) or size >= len(waiting):
+            return size
+        shown = [job.questions[0][1].hashes for job in waiting[: size + 1]]
+        return next((n for n in range(size, 0, -1) if shown[n - 1] != shown[size]), size)
 
     def _save(self, progress: tqdm) -> None:
         before = len(self.store)
