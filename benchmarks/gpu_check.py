@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_check.py                   an Eagle-X5-7B in bfloat16, within 8 minutes on an H100 or H200
     python benchmarks/gpu_check.py --tiny            the same parts on a CPU with the demo's sizes, in a minute
+    python benchmarks/gpu_check.py --midsize --parts profile --documents 1   a mid-size model in float32 on a CPU
     python benchmarks/gpu_check.py --table FILE ...  results that were written, as a table for docs/performance.md
 
 Parts (benchmarks/gpu, one idea a module) come in order of worth, each by itself: one that fails is noted and the next
@@ -43,7 +44,9 @@ PARTS = (
 def main() -> int:
     """Run the check; exit code 1 where a part failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="the demo's sizes, on a CPU")
+    small = parser.add_mutually_exclusive_group()
+    small.add_argument("--tiny", action="store_true", help="the demo's sizes, on a CPU")
+    small.add_argument("--midsize", action="store_true", help="benchmarks/sweep.py's mid-size model, on a CPU")
     parser.add_argument("--seconds", type=float, default=480, help="for all parts (default 480)")
     parser.add_argument("--documents", type=int, help="of a sweep (default 16)")
     parser.add_argument("--parts", default="", help="only these, by name: a,b")
@@ -53,18 +56,20 @@ def main() -> int:
     if args.table:
         print(running.table(args.table))
         return 0
-    if not args.tiny and not torch.cuda.is_available():
+    on_cpu = args.tiny or args.midsize
+    if not on_cpu and not torch.cuda.is_available():
         parser.error("torch sees no GPU; --tiny runs the same parts on a CPU")
     names = {part.name: part for part in PARTS}
     chosen = [name for name in args.parts.split(",") if name] or list(names)
     if unknown := [name for name in chosen if name not in names]:
         parser.error(f"no part {unknown[0]}; there are {', '.join(names)}")
-    device = torch.device("cpu" if args.tiny else "cuda")
+    device = torch.device("cpu" if on_cpu else "cuda")
     if args.tiny:
         torch.set_num_threads(1)  # small matrices; more threads spin
-    subject, documents = ("demo", 4) if args.tiny else ("full", 16)
+    subject, documents = ("demo", 4) if args.tiny else ("midsize", 4) if args.midsize else ("full", 16)
+    dtype = torch.float32 if args.midsize else torch.bfloat16
     ends = time.monotonic() + args.seconds
-    check = Check(args.tiny, device, torch.bfloat16, subject, args.documents or documents, ends)
+    check = Check(args.tiny, device, dtype, subject, args.documents or documents, ends)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", running.machine(check)["device"]).strip("-").lower()
     names_ = (f"{slug}-{datetime.date.today()}{more}.json" for more in ("", *(f"-{n}" for n in range(2, 1000))))
     out = args.out or next(RESULTS / name for name in names_ if not (RESULTS / name).exists())

@@ -1,7 +1,8 @@
 """What host work beside the model saves: images that come slowly and are large, and a device that is waited for.
 
     python -m benchmarks.slow_disk                            images that come after 50 ms each
-    python -m benchmarks.slow_disk --side 3000 --device 25    large ones, and a device that takes 25 ms an answer
+    python -m benchmarks.slow_disk --side 3000 --device 50 --masks leave-one-out --batch 8
+                                                              large ones, and a device that takes 50 ms an answer
 
 The bundled model answers the demo's first questions of each task, each image after a wait as of a slow disk: with all
 host work in turn, with images read ahead, and with all host work (reading, tokenising, preprocessing) ahead. A device
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=0, help="columns of large images (default: the demo's own)")
     parser.add_argument("--device", type=float, default=0, help="milliseconds of a device for each answer (default 0)")
     parser.add_argument("--masks", default="every", help="as for `redundancy-eval sweep` (default: every)")
+    parser.add_argument("--batch", default="auto", help="sequences together, and questions in a window (default auto)")
     parser.add_argument("--count", type=int, default=40, help="questions of each of five tasks")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -100,7 +102,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
                     for owner, what, stand_in in way:
                         stack.enter_context(mock.patch.object(owner, what, stand_in))
-                    work = module.Sweep(lambda: model, labels, Store(Path(folder), "demo"))
+                    work = module.Sweep(lambda: model, labels, Store(Path(folder), "demo"), args.batch)
                     begun, used = time.perf_counter(), time.process_time()
                     work.fill(asked, show=False)
                     times[name].append((time.perf_counter() - begun, time.process_time() - used))

@@ -212,7 +212,7 @@ def write(subject: str, folder: Path) -> None:
     tensors = {model.release(own): value.contiguous() for own, value in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config(subject)))
-    tokenizer().save_pretrained(folder)
+    tokenizer(config(subject)["vocab_size"]).save_pretrained(folder)
 
 
 def load(subject: str, folder: Path) -> native.MaskedModel:

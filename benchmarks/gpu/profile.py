@@ -1,6 +1,7 @@
 """What a sweep cannot avoid, and where its time goes."""
 
 import statistics
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import wraps
@@ -8,12 +9,15 @@ from typing import Any
 from unittest import mock
 
 import subjects
+import torch
 
 from gpu.check import NEW, Check, equal, seconds, swept
 from redundancy_eval.model_wrappers.costs import operations
 from redundancy_eval.model_wrappers.masking.native import MaskedModel
 from redundancy_eval.model_wrappers.sweeps import engines
 from redundancy_eval.store import Store
+
+BESIDE, CPU = "host_beside", torch.device("cpu")
 
 
 def bound(check: Check) -> Iterator[dict[str, Any]]:
@@ -36,27 +40,28 @@ def bound(check: Check) -> Iterator[dict[str, Any]]:
 
 
 def profile(check: Check) -> Iterator[dict[str, Any]]:
-    """Where a sweep's time goes; each part waits for the device, so the sum is more than the time without."""
-    model, spent = (
-        check.full.model,
-        dict.fromkeys(("host", "encoders", "fusion", "prefill", "decoding", "writing"), 0.0),
-    )
-    depth = 0
+    """Where a sweep's time goes; each part waits for the device, so the sum is more than the time without.
+
+    What a thread does beside the model is told, and is no part of the sum.
+    """
+    spent = dict.fromkeys((BESIDE, "host", "encoders", "fusion", "prefill", "decoding", "writing"), 0.0)
+    model = check.full.model
+    within = threading.local()
 
     def timed(owner: Any, name: str, part: Callable[..., str]) -> Any:
         original = getattr(owner, name)
 
         @wraps(original)  # generate() asks the signature whether to give positions and to leave out logits
         def measured(*args: Any, **settings: Any) -> Any:
-            nonlocal depth
-            if depth:  # within another part
+            if getattr(within, "another", False):
                 return original(*args, **settings)
-            depth += 1
-            try:
-                made, took = seconds(lambda: original(*args, **settings), check.device)
+            beside = threading.current_thread() is not threading.main_thread()
+            within.another = True
+            try:  # a thread does not wait for the device, which others keep busy
+                made, took = seconds(lambda: original(*args, **settings), CPU if beside else check.device)
             finally:
-                depth -= 1
-            spent[part(*args, **settings)] += took
+                within.another = False
+            spent[BESIDE if beside else part(*args, **settings)] += took
             return made
 
         return mock.patch.object(owner, name, measured)
@@ -73,10 +78,12 @@ def profile(check: Check) -> Iterator[dict[str, Any]]:
         ):  # fmt: skip
             stack.enter_context(timed(owner, name, lambda *_, part=part, **__: part))
         stack.enter_context(timed(model.language_model, "forward", pass_of))
-        answers, told = swept(check, check.labels, check.questions(max(2, check.documents // 4), 1))
+        answers, told = swept(
+            check, check.labels, check.questions(min(check.documents, max(2, check.documents // 4)), 1)
+        )
     known = check.found.get("all_masks", {}).get("_answers", {})
     yield equal(answers, known) if set(answers) <= set(known) else {}  # measuring changes nothing
-    rest = told["seconds"] - sum(spent.values())
+    rest = told["seconds"] - sum(took for name, took in spent.items() if name != BESIDE)
     yield {
         "seconds": told["seconds"],
         "parts": {name: round(took, 3) for name, took in spent.items()} | {"rest": round(rest, 3)},

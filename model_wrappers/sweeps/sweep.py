@@ -114,6 +114,7 @@ class Sweep:
         with tqdm(total=total, desc=title, unit=" answers", disable=not show, file=self.screen) as progress:
             for window in self._windows(missing, labels):
                 self._answer(window, labels, progress)
+                self.engine.forget(image for _, one in window for image in one.hashes)
         self._filled.update(each)
 
     def _look_at(self, questions: Sequence[Question]) -> None:
@@ -149,14 +150,15 @@ class Sweep:
         held = 0
         try:
             for question, asked, made in self._ready(sorted(questions, key=lambda q: q.generation), labels):
-                full = len(window) >= self.batch_size or held > _ROOM
-                if window and (full or question.generation != window[0][0].generation):
+                if window and question.generation != window[0][0].generation:
                     yield window
-                    self.engine.forget(image for _, one in window for image in one.hashes)
                     window, pictures, held = [], {}, 0
                 held += made + sum(_bytes(picture) for image, picture in asked.pictures if image not in pictures)
                 same = tuple(pictures.setdefault(image, picture) for image, picture in asked.pictures)
                 window.append((question, replace(asked, prompt=replace(asked.prompt, images=same))))
+                if len(window) >= self.batch_size or held > _ROOM:
+                    yield window
+                    window, pictures, held = [], {}, 0
             if window:
                 yield window
         finally:

@@ -1,16 +1,22 @@
 """lmms-eval with a model that replies from a file.
 
-    python -m tests.helpers.scripted_lmms_eval --model scripted --tasks ...
+    python -m tests.helpers.scripted_lmms_eval LINES.json      lists of lmms-eval's arguments, --model scripted in each
 
+Each command line gets a process by fork: they share one import of lmms-eval and one reading of its task files.
 `--model_args answers=FILE.json` names that file: a list of replies by document for each task. Other arguments of a
 masked model (`pretrained`, `drop`, `keep`) are taken and stand in the results, but change nothing.
 """
 
 import json
+import os
+import sys
 from pathlib import Path
 
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
+
+from redundancy_eval.model_wrappers.hosts.lmms_eval.route import tasks_indexed_once
+from tests.helpers.offline_vlmevalkit import forked
 
 
 class Scripted(lmms):
@@ -35,10 +41,28 @@ class Scripted(lmms):
         raise NotImplementedError
 
 
-if __name__ == "__main__":
+def run(arguments):
+    """What the command lmms-eval does with these arguments."""
     from lmms_eval.cli.dispatch import main
+
+    sys.argv = ["lmms-eval", *arguments]
+    main()
+    sys.stdout.flush()
+
+
+def run_all(lines):
+    from lmms_eval import __main__  # noqa: F401 - once for all
     from lmms_eval.models import MODEL_REGISTRY_V2
     from lmms_eval.models.registry_v2 import ModelManifest
+    from lmms_eval.tasks import TaskManager
 
     MODEL_REGISTRY_V2.register_manifest(ModelManifest("scripted", "tests.helpers.scripted_lmms_eval.Scripted"))
-    main()
+    with tasks_indexed_once():
+        for folder in {line[line.index("--include_path") + 1] for line in lines}:
+            TaskManager("ERROR", include_path=folder)
+        for line in lines:
+            os.waitpid(forked(run, line), 0)
+
+
+if __name__ == "__main__":
+    run_all(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

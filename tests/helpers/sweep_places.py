@@ -43,8 +43,13 @@ class Place(Outcomes):
         path.write_text(json.dumps(lanes))
         started = time.monotonic()
         process = self.start(sys.executable, "-m", "tests.helpers.offline_sweep", self.framework, path)
-        assert process.wait(800) == 0, (self.root / "0.stderr").read_text()[-3000:]
+        assert process.wait(800) == 0, self.errors()[-3000:]
         (self.jobs / "seconds").write_text(f"{time.monotonic() - started:.0f}\n")
+
+    def errors(self):
+        """What the process that was started last said."""
+        number = len(list(self.root.glob("*.stderr"))) - 1
+        return (self.root / f"{number}.stderr").read_text(errors="replace")
 
     def job(self, name, *commands, env=(), **inject):
         if inject.get("note"):
@@ -131,15 +136,4 @@ def torchrun(place, command, **inject):
         code = process.wait(300)
     finally:
         process.kill()
-    number = len(list(place.root.glob("*.stderr"))) - 1
-    return code, (place.root / f"{number}.stderr").read_text(errors="replace")
-
-
-def single(place, command, **inject):
-    """Run a sweep in one process."""
-    inject["note"] = str(place.root / inject["note"])
-    process = place.start(
-        sys.executable, "-m", "tests.helpers.offline_sweep", *command, OFFLINE_INJECT=json.dumps(inject),
-        **getattr(place, "env", {}),
-    )  # fmt: skip
-    assert process.wait(300) == 0
+    return code, place.errors()

@@ -64,7 +64,7 @@ def test_the_parts_say_what_they_measured(told):
     # Measured passes get positions as others do: prompts of two lengths are padded.
     assert parts["profile"]["equal"] == parts["profile"]["answers"] == 2 * 16
     spent = parts["profile"]["parts"]
-    assert all(spent[name] > 0 for name in ("host", "encoders", "fusion", "prefill", "decoding", "writing"))
+    assert all(spent[name] > 0 for name in ("host_beside", "encoders", "fusion", "prefill", "decoding", "writing"))
     assert parts["leave_one_out"]["answers"] == 2 * 6
     host = parts["host_work"]
     assert host["equal"] == host["answers"] == 2 * 6 * host["images"] and host["all_ahead_seconds"] > 0
