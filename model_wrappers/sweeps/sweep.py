@@ -261,7 +261,8 @@ class Sweep:
             if len(jobs) == 1:
                 raise SetupError("out of memory: not even one sequence fits the device") from None
         else:
-            if self.growing and len(jobs) == self.batch_size and engines.room_for_twice():
+            parted = len(self.labels) if isinstance(self.engine, engines.Looped) else 1  # see `_whole`
+            if self.growing and len(jobs) > self.batch_size - parted and engines.room_for_twice():
                 self.batch_size *= 2
             return replies
         gc.collect()  # what a failed pass left in cycles is memory too
