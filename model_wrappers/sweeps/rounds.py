@@ -15,8 +15,6 @@ from pathlib import Path
 from redundancy_eval import api, deciding, masks, records, taxonomy
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
-from redundancy_eval.model_wrappers.checkpoints import identity
-from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import folders
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
 from redundancy_eval.model_wrappers.sweeps import run as sweep_run
@@ -107,7 +105,7 @@ def _check(asked: Settings, labels: Sequence[str], needed: Sequence[str]) -> Non
 
 
 def _finished(asked: Settings, framework: Framework) -> bool:
-    checkpoint = None if asked.model == registry.MASKED else identity.of(registry.folders(asked.model, asked.given))
+    checkpoint = sweep_run.checkpoint_of(asked.model, asked.given)
     return folders.done(Path(asked.out), asked.command, checkpoint, sweep_run.surroundings(asked, framework))
 
 
