@@ -112,8 +112,10 @@ def of_task(record: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def words(told: Mapping[str, Any]) -> str:
-    """What `of_task` gives, in words: `200 of 2,374 documents (seed 0)`."""
-    return f"{told['drawn']:,} of {told['of']:,} documents (seed {told['seed']})"
+    """What `of_task` gives, in words: `200 of 2,374 documents in 100 of 1,187 clusters (seed 0)`."""
+    few, many = told["clusters"]
+    clusters = f" in {few:,} of {many:,} clusters" if (few, many) != (told["drawn"], told["of"]) else ""
+    return f"{told['drawn']:,} of {told['of']:,} documents{clusters} (seed {told['seed']})"
 
 
 def settings(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -71,8 +71,8 @@ def looked_up(pixels: np.ndarray, values: np.ndarray) -> Tensor:
     """
     images, rows, columns, colours = pixels.shape
     made = np.empty((images, colours, rows, columns), dtype=np.float32)
-    for colour in range(colours):
-        np.take(values[:, colour], pixels[..., colour], out=made[:, colour], mode="clip")  # no copy, unlike `raise`
+    for channel in range(colours):
+        np.take(values[:, channel], pixels[..., channel], out=made[:, channel], mode="clip")  # no copy, unlike `raise`
     return torch.from_numpy(made)
 
 

@@ -6,16 +6,17 @@ needs are asked, and the rest at the last look. Answers are in the store and loo
 same command goes on where it was stopped.
 """
 
+import gc
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from redundancy_eval import api, deciding, masks, records, taxonomy
+from redundancy_eval import masks, records
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers import process
-from redundancy_eval.model_wrappers.checkpoints import identity
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import folders
 from redundancy_eval.model_wrappers.sweeps import masks as sweep_masks
@@ -23,8 +24,11 @@ from redundancy_eval.model_wrappers.sweeps import run as sweep_run
 from redundancy_eval.model_wrappers.sweeps.route import Framework, Route
 from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.sample import Sample
-from redundancy_eval.statistics import sequential
 from redundancy_eval.until import Until
+
+if TYPE_CHECKING:  # numpy and scipy, which a finished sweep needs none of
+    from redundancy_eval import deciding
+    from redundancy_eval.table import ScoreTable
 
 LOOKS = 5  # by default
 _MOST = 20
@@ -49,6 +53,8 @@ class Rounds:
 
     def at(self, look: int) -> Until:
         """A look, from 1."""
+        from redundancy_eval.statistics import sequential
+
         return Until(self.margin, self.looks, sequential.fractions(self.looks)[:look])
 
 
@@ -72,6 +78,8 @@ def run(asked: Settings, rounds: Rounds, framework: Framework, quiet: bool = Fal
     if _finished(asked, framework):
         _say(f"finished: {len(labels)} masks in {asked.out}")
         return
+    from redundancy_eval import deciding
+
     with process.silence():
         route = sweep_run.start(replace(asked, sample=Sample(1)), framework)
         counts = route.documents()
@@ -82,8 +90,8 @@ def run(asked: Settings, rounds: Rounds, framework: Framework, quiet: bool = Fal
         one = replace(asked, sample=Sample(_count(counts, until)), until=until)
         part = replace(one, masks=";".join(needed), command=(*asked.command, f"(look {look})"))
         sweep_run.run(part, framework, quiet, brief=True)
-        table = _only(api.read([route.folder(label) for label in needed]))
-        widest = deciding.widest(table)
+        gc.collect()  # a model is full of cycles, and the next look loads it again
+        widest = deciding.widest(_table([route.folder(label) for label in needed]))
         known = widest.half <= rounds.margin / 100
         drawn = _drawn(route, needed[0])
         _say(_line(until, drawn, widest, counts if not known and look < rounds.looks else None, rounds))
@@ -107,11 +115,13 @@ def _check(asked: Settings, labels: Sequence[str], needed: Sequence[str]) -> Non
 
 
 def _finished(asked: Settings, framework: Framework) -> bool:
-    checkpoint = None if asked.model == registry.MASKED else identity.of(registry.folders(asked.model, asked.given))
+    checkpoint = sweep_run.checkpoint_of(asked.model, asked.given)
     return folders.done(Path(asked.out), asked.command, checkpoint, sweep_run.surroundings(asked, framework))
 
 
 def _tell_what_is_watched(counts: Mapping[str, int], framework: Framework) -> None:
+    from redundancy_eval import deciding, taxonomy
+
     chosen = taxonomy.load()
     asked = deciding.asked(counts, framework.name, chosen)
     if not asked:
@@ -134,7 +144,13 @@ def _count(counts: Mapping[str, int], until: Until) -> int:
     return math.ceil(max(counts.values()) * until.fractions[-1])
 
 
-def _only(tables: Sequence[api.ScoreTable]) -> api.ScoreTable:
+def _table(paths: Sequence[Path]) -> "ScoreTable":
+    """What `report` would read in the masks' folders."""
+    from redundancy_eval import scores, taxonomy
+    from redundancy_eval.readers import find
+
+    chosen = taxonomy.load()
+    tables = scores.tables(find.read(paths, chosen), chosen, known_encoders=registry.known_encoders)
     if len(tables) != 1:
         raise SetupError(f"--until reads the runs of one model, and these are of {len(tables)}")
     return tables[0]
@@ -151,7 +167,7 @@ def _say(line: str) -> None:
 
 
 def _line(
-    until: Until, drawn: tuple[int, int], widest: deciding.Widest, counts: Mapping[str, int] | None, rounds: Rounds
+    until: Until, drawn: tuple[int, int], widest: "deciding.Widest", counts: Mapping[str, int] | None, rounds: Rounds
 ) -> str:
     """What a look shows; `counts` where another follows."""
     said = f"look {until.look} of {until.looks}: {drawn[0]:,} of {drawn[1]:,} documents asked; {_widest(widest)}"
@@ -161,14 +177,14 @@ def _line(
     return f"{said}; next: {sum(min(more, count) for count in counts.values()):,} documents"
 
 
-def _widest(widest: deciding.Widest) -> str:
+def _widest(widest: "deciding.Widest") -> str:
     place = f"{widest.encoder} in {widest.place}"
     if math.isinf(widest.half):
         return f"the CUR of {place} is not known ({widest.reason})"
     return f"widest CUR interval: {place}, +-{100 * widest.half:.2f} % (level {100 * widest.level:.4g} %)"
 
 
-def _saved(drawn: tuple[int, int], known: bool, widest: deciding.Widest, rounds: Rounds) -> str:
+def _saved(drawn: tuple[int, int], known: bool, widest: "deciding.Widest", rounds: Rounds) -> str:
     asked = f"asked {drawn[0]:,} of {drawn[1]:,} documents: {100 * (1 - drawn[0] / drawn[1]):.0f} % saved"
     if known:
         return f"{asked}; every CUR is known to +-{rounds.margin:g} %"

@@ -40,7 +40,7 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
     given = asked.given
     encoders = masks.encoders_of(asked.model, given)
     labels = masks.read(asked.masks, encoders)
-    checkpoint = _checkpoint(asked.model, given)
+    checkpoint = checkpoint_of(asked.model, given)
     around = surroundings(asked, framework)
     if folders.done(Path(asked.out), asked.command, checkpoint, around):
         if not brief:
@@ -70,7 +70,7 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
     folders.write_done(route.out, told)
 
 
-def _checkpoint(model: str, given: Mapping[str, str]) -> dict[str, Any] | None:
+def checkpoint_of(model: str, given: Mapping[str, str]) -> dict[str, Any] | None:
     """Identity of a model's weights; None where `masked` is on one whose weights are not known.
 
     Raises:
@@ -134,6 +134,7 @@ def _sweep(
                 folders.write_manifest(folder, label, now, asked.command)
                 if not brief:
                     print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
+        sweep.engine = None  # lmms-eval's registry keeps the sweep until the next one: not the model, too
         return problems, sweep.asked if process.world_size() == 1 else ()
 
 

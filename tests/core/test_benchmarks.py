@@ -16,7 +16,7 @@ pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 import datasets
 from lmms_eval import utils
 
-from redundancy_eval import api, scores, taxonomy
+from redundancy_eval import api, sample, scores, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.options import Options
 from redundancy_eval.readers import find
@@ -75,7 +75,7 @@ def runs(tmp_path_factory):
         ])  # fmt: skip
     (folder / "lines.json").write_text(json.dumps(lines))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    environment |= {"HF_DATASETS_CACHE": str(folder / "cache"), "OPENAI_API_KEY": ""}
+    environment |= {"HF_DATASETS_CACHE": str(folder / "cache"), "OPENAI_API_KEY": "", "PLACES": "places.json"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.helpers.scripted_lmms_eval", "lines.json"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=800,
@@ -136,6 +136,17 @@ def test_all_fifteen_stand_in_one_table(runs):
     assert len(set(made.samples["GQA"].clusters)) < len(made.samples["GQA"].documents)
     (by_pairs,) = api.read([runs / "out"], Options("paper", True, encoders=("clip", "sam")))
     assert [b.name for b in by_pairs.benchmarks if b.name.startswith("MMVP")] == ["MMVP pairs"]
+
+
+def test_clusters_and_strata_are_known_before_anything_is_asked(runs):
+    told = json.loads((runs / "places.json").read_text())
+    assert len(told) == 15 + len(LEADERBOARD) and [n for n in told if told[n] is None] == ["mmbench_en_dev_static"]
+    (run,) = find.read([runs / "out" / "none"], taxonomy.load())
+    for task, places in told.items():
+        if places is not None:
+            found = run.tasks[task].samples(sample.part_of("lmms-eval", task))
+            later = zip(found.documents, found.clusters, found.strata, strict=True)
+            assert {str(n): tuple(place) for n, place in enumerate(places) if place} == {d: (c, s) for d, c, s in later}
 
 
 SAME = ("gqa", "mme", "ai2d", "scienceqa", "docvqa", "ocrbench", "textvqa", "chartqa")

@@ -28,7 +28,9 @@ def test_what_does_not_count_is_not_drawn(found, count):
     assert sum(part for part, _ in drawn.strata.values()) == len(drawn.chosen) >= min(count, len(own))
     assert sum(of for _, of in drawn.strata.values()) == len(own)
     told = sample.of_task({"sample": Sample(count, 3).as_json({"task": drawn})}, "task")
-    assert sample.words(told) == f"{len(drawn.chosen)} of {len(own)} documents (seed 3)"
+    few, all_of_them = drawn.clusters
+    middle = f" in {few} of {all_of_them} clusters" if all_of_them < len(own) else ""
+    assert sample.words(told) == f"{len(drawn.chosen)} of {len(own)} documents{middle} (seed 3)"
     assert not sample.of_task({}, "task") and not sample.settings({})
 
 
@@ -144,11 +146,19 @@ def test_a_sample_beside_all_documents_is_refused(tmp_path):
         table_of(tmp_path)
 
 
-def test_a_damaged_record_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("bend", "said"),
+    [
+        (lambda told: told.update(count="ten"), r"sample\.count: expected int"),
+        (lambda told: told["tasks"]["redundancy_demo_ocr"].update(clusters=[1]), r"clusters: expected an array"),
+        (lambda told: told["tasks"].update(redundancy_demo_ocr={}), r"the key drawn is missing|drawn"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, bend, said):
     sampled(tmp_path)
     path = tmp_path / "drop-all" / records.NAME
     content = json.loads(path.read_text())
-    content["sample"]["count"] = "ten"
+    bend(content["sample"])
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"sample\.count: expected int"):
+    with pytest.raises(DataError, match=said):
         table_of(tmp_path)

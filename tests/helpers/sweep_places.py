@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from redundancy_eval.store import HEADER
-from tests.helpers.outcomes import Outcomes
+from tests.helpers.outcomes import Outcomes, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {
@@ -129,7 +129,7 @@ def torchrun(place, command, **inject):
     """Run a sweep in two processes; returns exit code and what was said."""
     if inject.get("note"):
         inject["note"] = str(place.root / inject["note"])
-    flags = ["--nproc_per_node", "2", "--master_port", "29591", "-m", "tests.helpers.offline_sweep"]
+    flags = ["--nproc_per_node", "2", "--master_port", free_port(), "-m", "tests.helpers.offline_sweep"]
     tool = Path(sys.executable).parent / "torchrun"
     process = place.start(tool, *flags, *command, OFFLINE_INJECT=json.dumps(inject), **getattr(place, "env", {}))
     try:

@@ -18,6 +18,7 @@ from redundancy_eval.model_wrappers.hosts.lmms_eval import launch
 from redundancy_eval.readers import find
 from redundancy_eval.taxonomy import Part
 from tests.helpers import tiny
+from tests.helpers.outcomes import free_port
 from tests.helpers.runs import DEMO_TASKS
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
@@ -81,7 +82,7 @@ def test_plain_lmms_eval_writes_equal_scores(ours, tmp_path):
 
 
 def test_two_processes_score_as_one_does(ours, tmp_path):
-    flags = ["--nproc_per_node", "2", "--master_port", "29571", "-m"]
+    flags = ["--nproc_per_node", "2", "--master_port", free_port(), "-m"]
     command("torchrun", *flags, "redundancy_eval", "run", *arguments("out", limit=11), cwd=tmp_path)
     found, answers = results(tmp_path)
     single = {key: value for key, value in results(ours)[1].items() if key[1] < 11}

@@ -13,7 +13,7 @@ from redundancy_eval.model_wrappers.sweeps import sweep
 from redundancy_eval.model_wrappers.sweeps.question import Question
 from redundancy_eval.store import Store
 from tests.helpers import tiny
-from tests.masking.test_ablations import picture
+from tests.helpers.pictures import picture
 
 pytestmark = pytest.mark.models
 LABELS = ["none", "clip"]

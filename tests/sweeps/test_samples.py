@@ -12,13 +12,16 @@ pytest.importorskip("torch", reason="the models need the extra lmms-eval")
 
 from redundancy_eval import api, records, sample, taxonomy
 from redundancy_eval.cli import main
+from redundancy_eval.errors import SetupError
+from redundancy_eval.model_wrappers.sweeps import folders
 from redundancy_eval.options import Options
 from redundancy_eval.readers import find
 from redundancy_eval.readers.vlmevalkit import files as kit_files
 from redundancy_eval.readers.vlmevalkit import samples as kit_samples
 from tests.helpers import leaderboard_data, tiny, vlmevalkit_data
 from tests.helpers.runs import DEMO_TASKS
-from tests.sweeps.test_sweep_runs import Place, asked, check_files, check_store
+from tests.helpers.sweep_places import Place, asked, check_store
+from tests.sweeps.test_sweep_runs import check_files
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
 
@@ -86,6 +89,17 @@ def test_a_larger_sample_asks_what_is_new_and_writes_results_anew(lmms):
     assert json.loads((folder / "manifest.json").read_text())["decides"]["sample"] == "6@0"
 
 
+def test_another_sample_makes_room_and_nothing_else_does(tmp_path):
+    decides = {"tasks": "a", "files": {}}
+    (tmp_path / "result").write_text("x")
+    folders.write_manifest(tmp_path, "none", {**decides, folders.SAMPLE: "3@0"}, ["redundancy-eval", "sweep"])
+    assert folders.finished(tmp_path, {**decides, folders.SAMPLE: "3@0"})
+    assert not folders.finished(tmp_path, {**decides, folders.SAMPLE: "4@0"})
+    assert not folders.finished(tmp_path, decides), "all documents are another sample"
+    with pytest.raises(SetupError, match="tasks differs"):
+        folders.finished(tmp_path, {"tasks": "b", "files": {}, folders.SAMPLE: "3@0"})
+
+
 def test_a_group_s_tasks_each_get_their_own_sample_and_a_separate_run_the_same(lmms):
     lmms.done("group")
     lmms.done("separate")
@@ -130,7 +144,7 @@ def test_clusters_are_whole_and_what_they_will_be_in_the_samples(lmms):
     assert all(drawn for drawn, _ in cv.values()) and set(cv) == set(taxonomy.benchmark("CV-Bench").weights)
     (table,) = api.read([folder], Options())
     assert any("MME is undefined: no documents of" in note for note in table.notes)
-    assert any("a random sample of 8 of 20 documents (seed 0)" in note for note in table.notes)
+    assert any("a random sample of 8 of 20 documents in 4 of 10 clusters (seed 0)" in note for note in table.notes)
 
 
 def _counted(found):
@@ -183,9 +197,9 @@ def test_rows_of_vlmevalkit_are_whole_groups_and_a_larger_sample_asks_what_is_ne
         kit.done(name)
     first, second = (set(asked(kit.notes(f"{n}.note"))) for n in (4, 12))
     assert first and second and not first & second
-    folders = sorted((kit.root / "grown").glob("eagle_masked_drop-*"))
-    assert [folder.name.split("_")[2] for folder in folders] == ["drop-all", "drop-none"]
-    for folder in folders:
+    found = sorted((kit.root / "grown").glob("eagle_masked_drop-*"))
+    assert [folder.name.split("_")[2] for folder in found] == ["drop-all", "drop-none"]
+    for folder in found:
         told = records.read([folder])["sample"]
         assert (told["count"], told["seed"]) == (12, 0) and set(told["tasks"]) == set(DATA)
         for name in DATA:

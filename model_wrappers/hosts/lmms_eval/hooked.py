@@ -181,9 +181,10 @@ def class_of(base: str) -> type[lmms]:
         SetupError: it does not exist, or a requirement of it is not installed.
     """
     try:
-        return get_model(base)
+        found: type[lmms] = get_model(base)
     except Exception as error:
         raise SetupError(f"lmms-eval has no working model {base!r}: {str(error).strip().splitlines()[0]}") from error
+    return found
 
 
 def copied(request: Instance) -> Instance:
