@@ -1,27 +1,39 @@
 """Coverage and saving where documents are asked in rounds until every CUR is known to a margin (`sweep --until`).
 
-    python -m benchmarks.until [--repeats 300] [--only NAME]
+    python -m benchmarks.until [--repeats 300] [--only NAME] [--equal]
+    python -m benchmarks.until --runs RUNS --margin 5 10 [--repeats 300]
 
-Benchmarks are drawn from the populations of `benchmarks.coverage`; look k sees the first share t_k of each stratum's
-clusters, which come in random order. Of the stop: coverage of its CURs (category and overall) by the intervals at the
-look's nominal level, and by ordinary 95 % ones; the lowest cell (encoder, category); the share of documents that was
-asked. Of all looks: how often a CUR's nominal intervals hold it at every one, and coverage where one stops as soon as
-an interval excludes 0, for which the width's stop is no excuse. Prints Markdown; cells below 93 % are bold. The Monte
-Carlo error of a share of 95 % is 1.3 at 300 repetitions for a single cell, less for all cells.
+Benchmarks are drawn from the populations of `benchmarks.coverage`. At look k a benchmark is asked as many documents as
+a share t_k of the largest one has (with `--equal`, its own share t_k), of each stratum's clusters in random order. Of
+the stop: coverage of its CURs (category and overall) by the intervals at the look's nominal level, and by ordinary
+95 % ones; the lowest cell (encoder, category); the share of documents that was asked. Of all looks: how often a CUR's
+nominal intervals hold it at every one, and coverage where one stops as soon as an interval excludes 0. Prints
+Markdown; cells below 93 % are bold. The Monte Carlo error of a share of 95 % is 1.3 at 300 repetitions for a single
+cell, less for all cells.
+
+With `--runs`, the documents of a finished sweep are asked in rounds in many random orders: what would have been asked,
+and how far that is from the whole.
 """
 
 import argparse
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.coverage import CAMBRIAN, X5, ZERO, Bench, fifteen, single
+from redundancy_eval import api, deciding, metrics
+from redundancy_eval.sample import Sample
 from redundancy_eval.statistics import covariance, cur, intervals, sequential, verdicts
 from redundancy_eval.statistics.covariance import Array, Estimates
+from redundancy_eval.table import SampleScores, ScoreTable
+from redundancy_eval.uncertainty import encoders
+from redundancy_eval.uncertainty.join import join
+from redundancy_eval.until import Until
 from tests.core.statistics.populations import many, one
 
 LEVEL, LOOKS = 0.95, 5
@@ -225,13 +237,72 @@ def wants(alpha: float) -> str:
     return "; ".join(told)
 
 
+def replay(table: ScoreTable, margin: float, orders: int) -> None:
+    """A finished sweep in rounds, in the random orders of seeds 0, 1, ...: what is asked, and the CURs against all."""
+    whole = curs_of(table)
+    asked, off, within, at = list[float](), list[float](), list[Array](), Counter[int]()
+    tasks = dict(zip((b.name for b in table.benchmarks), table.tasks, strict=True))
+    most = max(len(samples.documents) for samples in table.samples.values())
+    for seed in range(orders):
+        for k in range(LOOKS):
+            look_at = Until(100 * margin, LOOKS, sequential.fractions(LOOKS)[: k + 1])
+            part = first(table, Sample(math.ceil(most * look_at.fractions[-1]), seed), tasks, look_at)
+            if deciding.widest(part).half <= margin or k == LOOKS - 1:
+                break
+        values, low, high = curs_of(part)
+        asked.append(sum(part.documents) / sum(table.documents))
+        off.append(float(np.nanmax(np.abs(values - whole[0]))))
+        within.append((low <= whole[0]) & (whole[0] <= high))
+        at[k + 1] += 1
+    stops = " ".join(f"{k}:{at[k]}" for k in sorted(at))
+    print(
+        f"margin {100 * margin:g} %: asked {100 * np.mean(asked):.0f} % (stops {stops}); the whole's CURs are within "
+        f"the intervals in {100 * np.mean(within):.1f} %; the farthest off by {100 * np.median(off):.2f} % (median), "
+        f"{100 * max(off):.2f} % (most); first order: asked {100 * asked[0]:.0f} %, off by {100 * off[0]:.2f} %",
+        flush=True,
+    )
+
+
+def first(table: ScoreTable, sample: Sample, tasks: Mapping[str, str], until: Until) -> ScoreTable:
+    """What a table of a sample of each benchmark's documents would be."""
+    points, kept = [], {}
+    for benchmark in table.benchmarks:
+        every = table.samples[benchmark.name]
+        places = list(zip(every.clusters.tolist(), every.strata.tolist(), strict=True))
+        at = list(sample.draw(tasks[benchmark.name], places).chosen)
+        mine = SampleScores(every.documents[at], every.scores[:, at], every.clusters[at], every.strata[at])
+        sums = metrics.cluster_sums(mine.scores, mine.clusters, mine.strata, benchmark.rule)
+        points.append(100 * metrics.benchmark_score(sums, benchmark.weights))
+        kept[benchmark.name] = mine
+    documents = tuple(len(each.documents) for each in kept.values())
+    return replace(table, points=np.stack(points, axis=1), samples=kept, documents=documents, until=until)
+
+
+def curs_of(table: ScoreTable) -> tuple[Array, Array, Array]:
+    """CURs of all cells that have one, with their intervals."""
+    joined, settings = join(table), table.until.level() if table.until else LEVEL
+    numbers = [
+        number
+        for place in joined.places
+        for number in encoders.cur_numbers(joined, place, encoders.curs(joined, place), settings)
+    ]
+    return tuple(np.array([getattr(each, end) for each in numbers]) for end in ("value", "low", "high"))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=300)
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--equal", action="store_true", help="the same share of each benchmark, not the same number")
+    parser.add_argument("--runs", help="a finished sweep to replay")
+    parser.add_argument("--margin", type=float, nargs="+", default=[5.0], help="of --runs, in percent points")
     args = parser.parse_args()
+    if args.runs:
+        (table,) = api.read([args.runs])
+        for margin in args.margin:
+            replay(table, margin / 100, args.repeats)
+        return
     rng, started = np.random.default_rng(20261130), time.process_time()
     print(f"{wants(1 - LEVEL)}\n\n{args.repeats} repetitions, {LOOKS} looks\n")
     print(

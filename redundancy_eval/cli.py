@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from redundancy_eval import __version__, place
+from redundancy_eval import __version__, cores, place
 from redundancy_eval.commands import (
     calibrate,
     cost,
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Torch's threads wait for one another in a busy loop unless told otherwise: beside other work on the same cores
     # each pass then takes several times as long (docs/performance.md). Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    cores.heed_quota()
     prog, extra = "redundancy-eval", ""
     try:
         if arguments[:1] != ["doctor"]:  # which shows it among the rest

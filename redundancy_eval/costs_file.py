@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import files, masks
+from redundancy_eval import beside_runs, files, masks
 from redundancy_eval.errors import DataError, SetupError
 
 NAME, TABLE, SCHEMA = "cost.json", "cost.csv", 1
@@ -162,6 +162,7 @@ def read(path: Path) -> CostsFile:
     if not path.exists():
         raise SetupError(f"no such file: {path} (redundancy-eval cost writes it)")
     content = files.read_json(path)
+    beside_runs.check_kind(content, "cost", path)
     if content.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema {content.get('schema')!r}; this version reads {SCHEMA}")
     try:
@@ -218,9 +219,7 @@ def join(
     names = sorted({*costly(costs.arguments), *costly(arguments)})
     of_costs |= {name: costs.arguments.get(name, COSTLY[name]) for name in names}
     of_runs |= {name: arguments.get(name, COSTLY[name]) for name in names}
-    for name, own in of_costs.items():
-        if own != of_runs[name]:
-            raise DataError(f"{where}: costs of {name} {own or 'unset'}; the runs are of {of_runs[name] or 'unset'}")
+    beside_runs.check_same(of_costs, of_runs, "costs of", where)
     columns = {title: tuple(row.counted[name] for row in costs.masks) for name, title in COUNTED.items()}
     for name, title in MEASURED.items():
         if any(name in row.measured for row in costs.masks):

@@ -1,12 +1,15 @@
-"""What a number of documents can decide: the smallest margin of CUR, before anything is asked."""
+"""What a number of documents can decide: the smallest margin of CUR before anything is asked, the widest CUR after."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redundancy_eval.statistics import planning
+from redundancy_eval.table import ScoreTable
 from redundancy_eval.taxonomy import Taxonomy
 from redundancy_eval.uncertainty import OVERALL, Analysis
+from redundancy_eval.uncertainty import encoders as of_encoders
+from redundancy_eval.uncertainty.join import join
 
 FULL = 0.65  # score of the full model: an assumption
 ASSUMED = (
@@ -49,19 +52,56 @@ def decidable(
         pilot: finished runs of such a model; in each category, the standard error of the
             encoder with the least CUR stands for the assumptions.
     """
+    counts = asked(documents, framework, taxonomy)
+    errors = {name: _error(name, found, pilot) for name, found in counts.items()}
+    made = [_decidable(name, sum(counts[name]), se, margin, encoders * len(counts)) for name, se in errors.items()]
+    if len(counts) == len(taxonomy.categories):
+        se = math.sqrt(sum(each**2 for each in errors.values())) / len(errors)
+        made.append(_decidable(OVERALL, sum(map(sum, counts.values())), se, margin, encoders))
+    return made
+
+
+def asked(documents: Mapping[str, int], framework: str, taxonomy: Taxonomy) -> dict[str, list[int]]:
+    """Of each category with a benchmark that is asked, how many documents its benchmarks have; see `decidable`."""
     counts: dict[str, list[int]] = {name: [] for name in taxonomy.categories}
     for benchmark in taxonomy.benchmarks:
         for parts in benchmark.sources.get(framework, ()):
             if all(part.task in documents for part in parts):
                 counts[benchmark.category].append(sum(documents[part.task] for part in parts))
                 break
-    asked = {name: found for name, found in counts.items() if found}
-    errors = {name: _error(name, found, pilot) for name, found in asked.items()}
-    made = [_decidable(name, sum(asked[name]), se, margin, encoders * len(asked)) for name, se in errors.items()]
-    if len(asked) == len(counts):
-        se = math.sqrt(sum(each**2 for each in errors.values())) / len(errors)
-        made.append(_decidable(OVERALL, sum(map(sum, asked.values())), se, margin, encoders))
-    return made
+    return {name: found for name, found in counts.items() if found}
+
+
+@dataclass(frozen=True)
+class Widest:
+    """The CUR that is known least: half of its interval at `level` (infinite without one, for a `reason`)."""
+
+    encoder: str
+    place: str
+    half: float
+    level: float
+    reason: str = ""
+
+
+def widest(table: ScoreTable, level: float = 0.95) -> Widest:
+    """Which CUR a table knows least, of all encoders in each category that has a benchmark, and overall if all have.
+
+    Args:
+        table: of one model.
+        level: of its intervals; where documents were asked in rounds, of all looks together.
+    """
+    nominal = table.until.level(level) if table.until else level
+    joined = join(table)
+    there = {benchmark.category for benchmark in table.benchmarks}
+    places = [place for place in joined.categories if place.name in there]
+    places += [joined.overall] if len(places) == len(joined.categories) else []
+    found = []
+    for place in places:
+        curs = of_encoders.cur_numbers(joined, place, of_encoders.curs(joined, place), nominal)
+        for name, number in zip(joined.encoders, curs, strict=True):
+            half = (number.high - number.low) / 2
+            found.append(Widest(name, place.name, math.inf if math.isnan(half) else half, nominal, number.reason))
+    return max(found, key=lambda each: each.half)
 
 
 def _error(category: str, counts: Sequence[int], pilot: Analysis | None) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy_eval import files, masks, model_args
+from redundancy_eval import beside_runs, files, masks, model_args
 from redundancy_eval.errors import DataError, SetupError
 
 NAME, SCHEMA = "explain.json", 1
@@ -149,6 +149,7 @@ def read(path: Path) -> Explained:
     if not path.exists():
         raise SetupError(f"no such file: {path} (redundancy-eval explain writes it)")
     content = files.read_json(path)
+    beside_runs.check_kind(content, "explain", path)
     if content.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema {content.get('schema')!r}; this version reads {SCHEMA}")
     try:
@@ -225,6 +226,4 @@ def check_fits(
     ours, runs = deciding(found.arguments), deciding(arguments)
     for name in sorted({*ours, *runs} - {"dtype", "attn_implementation"}):  # these move numbers, not what they mean
         mine[name], theirs[name] = (each.get(name, _USUAL.get(name, "")) for each in (ours, runs))
-    for name, own in mine.items():
-        if own != theirs[name]:
-            raise DataError(f"{where}: explains {name} {own or 'unset'}; the runs are of {theirs[name] or 'unset'}")
+    beside_runs.check_same(mine, theirs, "explains", where)

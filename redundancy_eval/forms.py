@@ -110,8 +110,8 @@ class Drawn(TypedDict):
 
     drawn: Count
     of: Count
-    clusters: list[Count]
-    strata: dict[str, list[Count]]
+    clusters: tuple[Count, Count]
+    strata: dict[str, tuple[Count, Count]]
     digest: str
 
 

@@ -5,12 +5,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redundancy_eval import taxonomy, usage
+from redundancy_eval import usage
 from redundancy_eval.errors import SetupError, UsageError
-from redundancy_eval.statistics import sampling
-from redundancy_eval.taxonomy import Part
+
+if TYPE_CHECKING:  # a finished sweep returns at once, without numpy
+    from redundancy_eval.taxonomy import Part
 
 Place = tuple[str, str]  # cluster and stratum of a document, as statistics take them
 
@@ -61,6 +62,8 @@ class Sample:
             task: its name.
             places: of its documents, in their order; None for those that do not count, which are never drawn.
         """
+        from redundancy_eval.statistics import sampling
+
         numbers = [number for number, place in enumerate(places) if place is not None]
         own = [place for place in places if place is not None]
         clusters, strata = [cluster for cluster, _ in own], [stratum for _, stratum in own]
@@ -79,12 +82,14 @@ def alone(document: object) -> str:
     return f"document {document}"
 
 
-def part_of(framework: str, task: str) -> Part | None:
+def part_of(framework: str, task: str) -> "Part | None":
     """How statistics read a task's samples; None where it reports no benchmark of ours, so each document is its own.
 
     Raises:
         SetupError: its samples do not tell which questions belong together, and its score needs that.
     """
+    from redundancy_eval import taxonomy
+
     for benchmark in taxonomy.load().benchmarks:
         for parts in benchmark.sources.get(framework, ()):
             for part in parts:
@@ -107,8 +112,10 @@ def of_task(record: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def words(told: Mapping[str, Any]) -> str:
-    """What `of_task` gives, in words: `200 of 2,374 documents (seed 0)`."""
-    return f"{told['drawn']:,} of {told['of']:,} documents (seed {told['seed']})"
+    """What `of_task` gives, in words: `200 of 2,374 documents in 100 of 1,187 clusters (seed 0)`."""
+    few, many = told["clusters"]
+    clusters = f" in {few:,} of {many:,} clusters" if (few, many) != (told["drawn"], told["of"]) else ""
+    return f"{told['drawn']:,} of {told['of']:,} documents{clusters} (seed {told['seed']})"
 
 
 def settings(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:

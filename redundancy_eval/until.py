@@ -7,7 +7,6 @@ from typing import Any
 
 from redundancy_eval import forms
 from redundancy_eval.errors import DataError
-from redundancy_eval.statistics import sequential
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Until:
 
     def level(self, level: float = 0.95) -> float:
         """Level of the intervals at this look, so that those of one number at all looks hold it at `level`."""
+        from redundancy_eval.statistics import sequential  # scipy, which records alone do not need
+
         return sequential.nominal_level(self.fractions, level)
 
     def note(self, level: float) -> str:

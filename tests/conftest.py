@@ -29,6 +29,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.option.loadscopereorder = False  # files are given out in the order below, not by their number of tests
     if config.getoption("--require-recordings"):
         small = {path.parent.relative_to(RECORDINGS).parent for path in RECORDINGS.glob("*/*/inputs")}
         missing = sorted(str(family) for family in small if not (GOLDEN / family).is_dir())
@@ -37,8 +38,14 @@ def pytest_configure(config):
             raise pytest.UsageError(f"--require-recordings: no full recordings of {names} in {GOLDEN}")
 
 
-def pytest_collection_modifyitems(items):
-    """Fast ones first: plain tests, then those that load models, then those that start a framework."""
-    items.sort(
-        key=lambda item: 2 * bool(item.get_closest_marker("framework")) + bool(item.get_closest_marker("models"))
-    )
+def pytest_collection_modifyitems(config, items):
+    """Fast ones first: plain tests, then those that load models, then those that start a framework.
+
+    Where processes share the files, the other way round, so that none is left alone with a long file at the end.
+    """
+
+    def weight(item):
+        models = item.get_closest_marker("models") or item.get_closest_marker("slow")
+        return 2 * bool(item.get_closest_marker("framework")) + bool(models)
+
+    items.sort(key=weight, reverse=hasattr(config, "workerinput"))

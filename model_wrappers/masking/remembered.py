@@ -18,10 +18,12 @@ _CALLS = 4  # of each module that are kept: the images of a batch, and of its ne
 
 @dataclass(frozen=True)
 class Call:
-    """What went into a module, and what came out."""
+    """What went into a module, and what came out; `number` says when, `size` how many bytes both are."""
 
     given: Any
     made: Any
+    number: int
+    size: int
 
 
 class Remembered:
@@ -29,12 +31,14 @@ class Remembered:
 
     Args:
         modules: stateless modules in evaluation mode; none may hold one on which a hook is put.
+        limit: bytes that are kept at most, where the modules' tensors are; the oldest calls go first.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]):
+    def __init__(self, modules: Iterable[nn.Module], limit: int = 2**62):
         self.modules = [module for module in dict.fromkeys(modules)]
+        self.limit, self.used = limit, 0
         self.ran = self.spared = 0  # calls that were computed, and that were not
-        self._calls: dict[nn.Module, deque[Call]] = {module: deque(maxlen=_CALLS) for module in self.modules}
+        self._calls: dict[nn.Module, deque[Call]] = {module: deque() for module in self.modules}
         self._own: dict[nn.Module, Any] = {}  # what `forward` was set to on the object, as accelerate does
 
     def __enter__(self) -> "Remembered":
@@ -56,6 +60,20 @@ class Remembered:
         """Let go of what is kept."""
         for calls in self._calls.values():
             calls.clear()
+        self.used = 0
+
+    def _keep(self, module: nn.Module, call: Call) -> None:
+        self._calls[module].append(call)
+        self.used += call.size
+        if len(self._calls[module]) > _CALLS:
+            self._drop(module)
+        while self.used > self.limit:
+            self._drop(
+                min((one for one, calls in self._calls.items() if calls), key=lambda one: self._calls[one][0].number)
+            )
+
+    def _drop(self, module: nn.Module) -> None:
+        self.used -= self._calls[module].popleft().size
 
     def _forward(self, module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **named: Any) -> Any:
@@ -69,8 +87,8 @@ class Remembered:
                 made = compute(*args, **named)
                 if not _can_be_told(made):  # it may have a state of its own, which no copy here would part
                     return made
-                call = Call(given, _copy(made))
-                known.append(call)
+                call = Call(given, _copy(made), self.ran, _bytes(given) + _bytes(made))
+                self._keep(module, call)
             else:
                 self.spared += 1
             return _copy(call.made)
@@ -125,6 +143,13 @@ def _copy(value: Any) -> Any:
         listed = [_copy(part) for part in value]
         return type(value)(*listed) if hasattr(value, "_fields") else type(value)(listed)
     return value
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes, parts))
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from redundancy_eval import files
+from redundancy_eval import files, model_args
 from redundancy_eval.errors import SetupError
 from redundancy_eval.model_wrappers.checkpoints import hub, identity
 
@@ -45,7 +45,8 @@ def wrapper(maker: Any) -> dict[str, Any]:
     """
     settings: dict[str, str] = {}
     while isinstance(maker, functools.partial):
-        settings = {**{key: str(value) for key, value in maker.keywords.items()}, **settings}
+        own = {key: str(value) for key, value in maker.keywords.items() if not model_args.is_secret(key)}
+        settings = {**own, **settings}
         maker = maker.func
     sources = {}
     for part in inspect.getmro(maker) if isinstance(maker, type) else (maker,):

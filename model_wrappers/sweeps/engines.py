@@ -61,10 +61,10 @@ def start(full: MaskedModel | hf.HfMaskedModel, labels: Iterable[str], memory: i
         memory: bytes for encoders' outputs; by default a tenth of this machine's memory.
     """
     wanted = {label: masks.dropped(full.encoder_names, label) for label in labels}
+    memory = _physical_memory() // 10 if memory is None else memory
     if isinstance(full, hf.HfMaskedModel):
-        made: Native | Looped = Looped(full, {label: full.under(mask) for label, mask in wanted.items()})
+        made: Native | Looped = Looped(full, {label: full.under(mask) for label, mask in wanted.items()}, memory)
     else:
-        memory = _physical_memory() // 10 if memory is None else memory
         made = Native(full, {label: full.under(mask) for label, mask in wanted.items()}, Features(memory))
     if made.device == "cpu":
         keep_freed_memory()
@@ -237,14 +237,17 @@ class Looped:
     Args:
         full: the full model.
         views: it under each mask, by label; all share one module.
+        memory: bytes of modules' inputs and outputs that are kept, where the model is; on a GPU a tenth of it at most.
     """
 
-    def __init__(self, full: hf.HfMaskedModel, views: Mapping[str, hf.HfMaskedModel]):
+    def __init__(self, full: hf.HfMaskedModel, views: Mapping[str, hf.HfMaskedModel], memory: int = 2**62):
         self.full = full
         self.views, self.half, self.device = dict(views), full.model.dtype != torch.float32, full.model.device.type
         self.cache = 0  # not known
         hooked = [place.module for place in full.places.values()]
-        self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked))
+        if self.device == "cuda":
+            memory = min(memory, torch.cuda.get_device_properties(full.model.device).total_memory // 10)
+        self.remembered = remembered.Remembered(remembered.sharable(full.model, hooked), memory)
 
     def prepare(self, asked: Asked, labels: Iterable[str]) -> int:
         """Nothing: a processor takes the prompts of a batch together."""

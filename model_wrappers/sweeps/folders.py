@@ -15,7 +15,7 @@ from redundancy_eval.files import write_json
 from redundancy_eval.records import MANIFEST
 
 DONE = "sweep.json"  # of the whole
-SAMPLE = "sample"  # of what decides a mask's results: another one is evaluated anew, with the answers that are there
+SAMPLE, UNTIL = "sample", "until"  # of what decides a mask's results: others are evaluated anew, with the answers there
 MARK = ".sweep"  # in a mask's folder before anything else: whatever lies beside it may be removed
 
 
@@ -56,7 +56,7 @@ def _comparable(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[dict
 
 
 def finished(folder: Path, decides: Mapping[str, Any]) -> bool:
-    """Whether a mask's results are there, as its manifest says; those of another sample are not.
+    """Whether a mask's results are there, as its manifest says; those of another sample or look are not.
 
     Args:
         folder: the mask's.
@@ -70,11 +70,12 @@ def finished(folder: Path, decides: Mapping[str, Any]) -> bool:
     if found is None:
         return False
     there = found.get("decides", {})
-    mine, theirs = ({name: value for name, value in each.items() if name != SAMPLE} for each in (decides, there))
+    anew = SAMPLE, UNTIL
+    mine, theirs = ({name: value for name, value in each.items() if name not in anew} for each in (decides, there))
     other = store.difference(*_comparable(theirs, mine))
     if other:
         raise SetupError(f"{folder} holds a sweep that was made otherwise: {other}; use another output folder")
-    return bool(there.get(SAMPLE) == decides.get(SAMPLE))
+    return all(there.get(name) == decides.get(name) for name in anew)
 
 
 def intact(folder: Path) -> forms.Manifest | None:

@@ -92,6 +92,13 @@ class Route(Protocol):
             SetupError: it asks nothing, or what a sweep does not answer.
         """
 
+    def documents(self) -> dict[str, int]:
+        """How many documents each task has, of a route with a sample.
+
+        Raises:
+            SetupError: see `listen`, or a task's documents do not tell what belongs together.
+        """
+
     def load(self) -> "Model":
         """The full model; asked for when something is to be answered."""
 

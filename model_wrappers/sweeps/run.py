@@ -24,13 +24,14 @@ from redundancy_eval.model_wrappers.sweeps.settings import Settings
 from redundancy_eval.store import KNOWN, Key, Store
 
 
-def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
+def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool = False) -> None:
     """Sweep.
 
     Args:
         asked: the sweep.
         framework: what asks and scores.
         quiet: keep the framework's own output to itself unless it fails.
+        brief: say nothing of masks and answers.
 
     Raises:
         SetupError: the settings are wrong, a folder holds something else, or results are missing in the end.
@@ -39,24 +40,26 @@ def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
     given = asked.given
     encoders = masks.encoders_of(asked.model, given)
     labels = masks.read(asked.masks, encoders)
-    checkpoint = _checkpoint(asked.model, given)
+    checkpoint = checkpoint_of(asked.model, given)
     around = surroundings(asked, framework)
     if folders.done(Path(asked.out), asked.command, checkpoint, around):
-        print(f"finished: {len(labels)} masks in {asked.out}", file=sys.stderr)
+        if not brief:
+            print(f"finished: {len(labels)} masks in {asked.out}", file=sys.stderr)
         return
     route = start(asked, framework)
     kept = who(route, framework, encoders, {"checkpoint": checkpoint, **around}, asked.batch_size)
     drawn = {folders.SAMPLE: str(asked.sample)} if asked.sample else {}
+    drawn |= {folders.UNTIL: asked.until.as_json()} if asked.until else {}
     decides = {**kept, **route.decides, "files": around["files"], **drawn}
     waiting = [label for label in labels if not folders.finished(route.folder(label), decides)]
     for label in waiting:  # now, not when hours of answers are given
         folders.check_ours(route.folder(label))
-    problems, questions = _sweep(route, framework, labels, waiting, asked, kept, decides, quiet)
+    problems, questions = _sweep(route, framework, labels, waiting, asked, kept, decides, quiet, brief)
     if process.rank():
         return
     with Store.open(route.out / "store", kept) as answers:  # with the other processes'
         missing = "not kept" if asked.model == registry.MASKED else "unanswered"
-        for line in summary(answers, labels, questions, missing) if len(answers) else ():
+        for line in summary(answers, labels, questions, missing) if len(answers) and not brief else ():
             print(line, file=sys.stderr)
     if problems:
         listed = "; ".join(f"drop={label}: {problem}" for label, problem in problems.items())
@@ -67,7 +70,7 @@ def run(asked: Settings, framework: Framework, quiet: bool = False) -> None:
     folders.write_done(route.out, told)
 
 
-def _checkpoint(model: str, given: Mapping[str, str]) -> dict[str, Any] | None:
+def checkpoint_of(model: str, given: Mapping[str, str]) -> dict[str, Any] | None:
     """Identity of a model's weights; None where `masked` is on one whose weights are not known.
 
     Raises:
@@ -100,7 +103,7 @@ def surroundings(asked: Settings, framework: Framework) -> dict[str, Any]:
 
 def _sweep(
     route: Route, framework: Framework, labels: Sequence[str], waiting: Sequence[str], asked: Settings,
-    who: Mapping[str, Any], decides: Mapping[str, Any], quiet: bool,
+    who: Mapping[str, Any], decides: Mapping[str, Any], quiet: bool, brief: bool,
 ) -> tuple[dict[str, str], Collection[Key]]:  # fmt: skip
     """Evaluate the masks that are waiting; returns what failed, by mask, and what was asked (of several processes,
     nothing: each knows its own part alone).
@@ -129,7 +132,9 @@ def _sweep(
             if process.rank() == 0:
                 now = {**decides, "files": framework.deciding_files(asked.passed)}
                 folders.write_manifest(folder, label, now, asked.command)
-                print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
+                if not brief:
+                    print(f"[{number}/{len(waiting)}] drop={label}: {folder}", file=sys.stderr, flush=True)
+        sweep.engine = None  # lmms-eval's registry keeps the sweep until the next one: not the model, too
         return problems, sweep.asked if process.world_size() == 1 else ()
 
 

@@ -10,6 +10,7 @@ from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.sweeps import masks
 from redundancy_eval.model_wrappers.sweeps.route import Framework
 from redundancy_eval.sample import Sample
+from redundancy_eval.until import Until
 
 AUTO = "auto"
 
@@ -18,7 +19,7 @@ AUTO = "auto"
 class Settings:
     """A sweep: `masks` as typed, `batch_size` a number or `auto`, `memory` in bytes (None: the default).
 
-    `sample` is of each task's documents (None: all).
+    `sample` is of each task's documents (None: all), `until` the look that it is of where they are asked in rounds.
     `passed` are the framework's own arguments, `command` is what was typed, as it may be written down.
     """
 
@@ -31,6 +32,7 @@ class Settings:
     passed: tuple[str, ...]
     command: tuple[str, ...]
     sample: Sample | None = None
+    until: Until | None = None
 
     def __post_init__(self) -> None:
         """Refuse a batch size that is none.

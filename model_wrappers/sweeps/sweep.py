@@ -224,7 +224,7 @@ class Sweep:
     def _work(self, jobs: Sequence[Job], progress: tqdm) -> None:
         waiting = list(jobs)
         while waiting:
-            batch = waiting[: self.batch_size]
+            batch = waiting[: self._whole(waiting)]
             del waiting[: len(batch)]
             for job, reply in zip(batch, self._fitting(batch), strict=True):
                 self._keep(job, reply)
@@ -232,6 +232,18 @@ class Sweep:
                 if blind is not None:
                     self._blind[blind] = reply
             self._save(progress)
+
+    def _whole(self, waiting: Sequence[Job]) -> int:
+        """How many of the jobs are a batch: with hooks, all masks of an image where that many fit.
+
+        A module is spared where it is given the same images again; an image whose masks were parted would make those
+        of some masks others than those of the rest.
+        """
+        size = self.batch_size
+        if not isinstance(self.engine, engines.Looped) or size >= len(waiting):
+            return size
+        shown = [job.questions[0][1].hashes for job in waiting[: size + 1]]
+        return next((n for n in range(size, 0, -1) if shown[n - 1] != shown[size]), size)
 
     def _save(self, progress: tqdm) -> None:
         before = len(self.store)
@@ -249,7 +261,8 @@ class Sweep:
             if len(jobs) == 1:
                 raise SetupError("out of memory: not even one sequence fits the device") from None
         else:
-            if self.growing and len(jobs) == self.batch_size and engines.room_for_twice():
+            parted = len(self.labels) if isinstance(self.engine, engines.Looped) else 1  # see `_whole`
+            if self.growing and len(jobs) > self.batch_size - parted and engines.room_for_twice():
                 self.batch_size *= 2
             return replies
         gc.collect()  # what a failed pass left in cycles is memory too

@@ -6,14 +6,10 @@ the answer is not empty, as wrappers give an empty text where they failed. All e
 kept by whole masks.
 """
 
-import random
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
-import torch
 
 from redundancy_eval.model_wrappers.sweeps import base_model
 from redundancy_eval.model_wrappers.sweeps.masks import FULL
@@ -59,28 +55,3 @@ class Answers:
 def answers(sweep: Sweep, given: Mapping[str, str]) -> Answers:
     """Those of a sweep, of the model that the arguments of `masked` name."""
     return Answers(sweep.store, sweep.asked, "" if base_model.checkpoint(given) else UNKNOWN_WEIGHTS)
-
-
-class Dice:
-    """The generators of random numbers from which a model may draw, as they are now."""
-
-    def __init__(self) -> None:
-        self._python, self._numpy, self._torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-
-    def rolled(self) -> bool:
-        """Whether something was drawn since."""
-        now = Dice()
-        return self._told() != now._told()
-
-    def put_back(self) -> None:
-        """Make them what they were."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch.set_rng_state(self._torch)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-
-    def _told(self) -> list[Any]:
-        own = [part.tobytes() if isinstance(part, np.ndarray) else part for part in self._numpy]
-        return [self._python, own, *(state.numpy().tobytes() for state in (self._torch, *self._cuda))]

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from redundancy_eval import usage
+from redundancy_eval.errors import UsageError
 
 _EXAMPLE = """\
 redundancy-eval sweep --model eagle_masked --model_args pretrained=NVEagle/Eagle-X5-7B \\
     --tasks redundancy_paper -o runs/x5
 redundancy-eval report runs/x5 -o tables/x5
 redundancy-eval sweep ... --sample 200       # a random sample; the same with --sample 400 asks 200 more
+redundancy-eval sweep ... --until 2          # in rounds, until every CUR is known to +-2 %
 torchrun --nproc_per_node 8 -m redundancy_eval sweep ...     # several GPUs or nodes"""
 
 
@@ -30,6 +32,12 @@ def _flags(parser: usage.Parser) -> None:
     from redundancy_eval.model_wrappers.hosts.frameworks import FRAMEWORKS
     from redundancy_eval.model_wrappers.sweeps import settings
 
+    usage.add(
+        parser, "--until", type=float, metavar="MARGIN",
+        help="ask in rounds, larger and larger random samples of each task, until every CUR of the categories (and "
+        "overall) is known to +-MARGIN percent points, or all was asked; report's intervals and words allow for that",
+    )  # fmt: skip
+    usage.add(parser, "--looks", type=int, metavar="K", help="rounds of --until at most (default 5)")
     settings.add_flags(parser, FRAMEWORKS.values())
 
 
@@ -39,5 +47,13 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from redundancy_eval.model_wrappers.sweeps import run as sweep_run
     from redundancy_eval.model_wrappers.sweeps import settings
 
-    sweep_run.run(settings.read(args, rest, args.typed), FRAMEWORKS[args.framework])
+    asked, framework = settings.read(args, rest, args.typed), FRAMEWORKS[args.framework]
+    if args.until is None and args.looks is not None:
+        raise UsageError("--looks needs --until MARGIN")
+    if args.until is None:
+        sweep_run.run(asked, framework)
+        return 0
+    from redundancy_eval.model_wrappers.sweeps import rounds
+
+    rounds.run(asked, rounds.Rounds(args.until, rounds.LOOKS if args.looks is None else args.looks), framework)
     return 0

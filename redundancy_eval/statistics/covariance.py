@@ -83,7 +83,7 @@ def changes(numerators: ArrayLike, denominators: ArrayLike, weight: float = 1.0)
         expected = x.sum(axis=1, keepdims=True) / total * d
         residual = np.where(np.abs(x - expected) > _ROUNDING * np.abs(expected), x - expected, x * 0.0)
         psi = weight * residual / np.where(rest > 0, rest, np.nan)
-    return psi * np.sqrt((x.shape[1] - 1) / max(x.shape[1], 1))
+    return psi * np.sqrt(max(x.shape[1] - 1, 0) / max(x.shape[1], 1))
 
 
 def benchmark(

@@ -4,12 +4,13 @@ text = build([subject], {subject.name: drill.sample(subject, answers)})
 """
 
 import base64
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 import redundancy_eval
@@ -34,12 +35,8 @@ def build(subjects: Sequence[Subject], samples: Mapping[str, Sample] | None = No
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    environment = Environment(
-        loader=DictLoader({"page": _file("page.html.j2")}),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     several = len(subjects) > 1
-    return environment.get_template("page").render(
+    return _template().render(
         policy=policy, style=Markup(style), script=Markup(script), version=redundancy_eval.__version__,
         title=f"{len(subjects)} models" if several else texts.name(subjects[0].name),
         several=several, level=3 if several else 2,
@@ -57,6 +54,15 @@ def write(subjects: Sequence[Subject], path: Path, samples: Mapping[str, Sample]
     temporary.write_text(build(subjects, samples), encoding="utf-8", errors="replace")
     temporary.replace(path)
     return path
+
+
+@functools.cache  # compiling it takes longer than a page does
+def _template() -> Template:
+    environment = Environment(
+        loader=DictLoader({"page": _file("page.html.j2")}),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page")
 
 
 def _file(name: str) -> str:

@@ -1,6 +1,7 @@
 """The paper's fifteen benchmarks through lmms-eval itself, on made-up documents, and read back."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 
+import datasets
 from lmms_eval import utils
 
-from redundancy_eval import api, scores, taxonomy
+from redundancy_eval import api, sample, scores, taxonomy
+from redundancy_eval.cli import main
 from redundancy_eval.options import Options
 from redundancy_eval.readers import find
 from tests.helpers import leaderboard_data
@@ -55,16 +58,6 @@ def replies(data, kind):
     return {task: [reply(number, doc) for number, doc in enumerate(docs)] for task, docs in every.items()}
 
 
-def lmms_eval(folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    environment |= {"HF_DATASETS_CACHE": str(folder / "cache"), "OPENAI_API_KEY": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.scripted_lmms_eval", "--model", "scripted", "--log_samples", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert "Saved" in done.stdout + done.stderr or "Saving" in done.stdout + done.stderr, done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Perfect replies as the full model, mixed ones as drop=clip, garbage as drop=sam."""
@@ -72,14 +65,25 @@ def runs(tmp_path_factory):
     data = leaderboard_data.write(folder)
     from redundancy_eval.model_wrappers.hosts.lmms_eval import launch as lmms_eval_launch
 
-    for mask, kind in (("none", "perfect"), ("clip", "mixed"), ("sam", "garbage")):
+    masks, lines = {"none": "perfect", "clip": "mixed", "sam": "garbage"}, []
+    for mask, kind in masks.items():
         (folder / f"{mask}.json").write_text(json.dumps(replies(data, kind)))
-        lmms_eval(
-            folder, "--model_args", f"answers={mask}.json,pretrained=x,drop={mask}", "--output_path", f"out/{mask}",
-            "--tasks", ",".join(["redundancy_paper", *LEADERBOARD]),
+        lines.append([
+            "--model", "scripted", "--log_samples", "--model_args", f"answers={mask}.json,pretrained=x,drop={mask}",
+            "--output_path", f"out/{mask}", "--tasks", ",".join(["redundancy_paper", *LEADERBOARD]),
             "--include_path", str(lmms_eval_launch.task_folder()),
-        )  # fmt: skip
-        for path in (folder / "out" / mask).rglob("*_results.json"):  # the file of answers is no part of the model
+        ])  # fmt: skip
+    (folder / "lines.json").write_text(json.dumps(lines))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment |= {"HF_DATASETS_CACHE": str(folder / "cache"), "OPENAI_API_KEY": "", "PLACES": "places.json"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.scripted_lmms_eval", "lines.json"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    for mask in masks:
+        written = list((folder / "out" / mask).rglob("*_results.json"))
+        assert written, done.stderr[-3000:]
+        for path in written:  # the file of answers is no part of the model
             path.write_text(path.read_text().replace(f"answers={mask}.json,", ""))
     return folder
 
@@ -132,6 +136,17 @@ def test_all_fifteen_stand_in_one_table(runs):
     assert len(set(made.samples["GQA"].clusters)) < len(made.samples["GQA"].documents)
     (by_pairs,) = api.read([runs / "out"], Options("paper", True, encoders=("clip", "sam")))
     assert [b.name for b in by_pairs.benchmarks if b.name.startswith("MMVP")] == ["MMVP pairs"]
+
+
+def test_clusters_and_strata_are_known_before_anything_is_asked(runs):
+    told = json.loads((runs / "places.json").read_text())
+    assert len(told) == 15 + len(LEADERBOARD) and [n for n in told if told[n] is None] == ["mmbench_en_dev_static"]
+    (run,) = find.read([runs / "out" / "none"], taxonomy.load())
+    for task, places in told.items():
+        if places is not None:
+            found = run.tasks[task].samples(sample.part_of("lmms-eval", task))
+            later = zip(found.documents, found.clusters, found.strata, strict=True)
+            assert {str(n): tuple(place) for n, place in enumerate(places) if place} == {d: (c, s) for d, c, s in later}
 
 
 SAME = ("gqa", "mme", "ai2d", "scienceqa", "docvqa", "ocrbench", "textvqa", "chartqa")
@@ -193,27 +208,30 @@ def test_mathvista_s_prompt_is_the_leaderboard_s(runs, monkeypatch):
         assert ours.mathvista_text(doc) == theirs.mathvista_doc_to_text(doc, settings)
 
 
-def check(folder):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache of check")}
-    return subprocess.run(
-        [sys.executable, "-m", "redundancy_eval", "tasks", "--check"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-
-
-def test_check_tries_the_documents_of_the_hub(tmp_path):
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """`redundancy-eval tasks --check` beside data sets of the hub's names: exit code, and what it printed."""
     leaderboard_data.write(tmp_path)
-    done = check(tmp_path)
-    assert done.returncode == 0 and done.stdout.count(" ok\n") == 15, done.stdout + done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "level", logging.WARNING)  # which the command changes
+
+    def run():
+        code = main(["tasks", "--check"])
+        return code, *capsys.readouterr()
+
+    return run
 
 
-def test_check_says_what_is_missing_or_out_of_reach(tmp_path):
-    import datasets
+def test_check_tries_the_documents_of_the_hub(check):
+    code, out, error = check()
+    assert code == 0 and out.count(" ok\n") == 15, out + error
 
-    leaderboard_data.write(tmp_path)
+
+def test_check_says_what_is_missing_or_out_of_reach(check, tmp_path):
     (path,) = (tmp_path / "lmms-lab-encoder" / "DocVQA").rglob("*.parquet")
     datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "c")).remove_columns("answers").to_parquet(path)
     (tmp_path / "echo840").rename(tmp_path / "elsewhere")
-    done = check(tmp_path)
-    assert done.returncode == 2 and "2 of 15 benchmarks" in done.stderr
-    assert "KeyError: 'answers'" in done.stdout and "not loaded: Couldn't reach 'echo840/OCRBench'" in done.stdout
+    code, out, error = check()
+    assert code == 2 and "2 of 15 benchmarks" in error
+    assert "KeyError: 'answers'" in out and "not loaded: Couldn't reach 'echo840/OCRBench'" in out

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from redundancy_eval import explain_file, taxonomy
+from redundancy_eval import costs_file, explain_file, taxonomy
 from redundancy_eval.errors import DataError, SetupError
 from redundancy_eval.explain_file import Document, Explained
 from redundancy_eval.uncertainty import OVERALL, Settings, measures
@@ -69,6 +69,20 @@ def test_damage_is_told_with_the_file(tmp_path, key, value, match):
     with pytest.raises(DataError, match=match or "KeyError: 'model'") as error:
         explain_file.read(path)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_the_other_command_s_file_is_called_by_its_name(tmp_path):
+    for mine, other, key, read in (
+        ("explain", "cost", "measured_on", explain_file.read),
+        ("cost", "explain", "encoder_values", costs_file.read),
+    ):
+        path = tmp_path / "any.json"
+        path.write_text(json.dumps({"schema": 1, key: {}}))
+        with pytest.raises(DataError) as error:
+            read(path)
+        assert (
+            str(error.value) == f"{path} is what redundancy-eval {other} writes; --{other} takes it, --{mine} does not"
+        )
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -20,6 +20,7 @@ from redundancy_eval.model_wrappers.checkpoints import hub
 from redundancy_eval.model_wrappers.families import base, recording, registry
 from redundancy_eval.readers import find
 from tests.helpers import vlmevalkit_data
+from tests.helpers.outcomes import Outcomes
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +68,13 @@ def test_it_is_listed_and_agrees_with_its_original_code(other):
 def test_it_runs_in_lmms_eval_and_a_sweep_gives_the_same(other):
     pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
     model, name, key, checkpoint = other.given
-    other.python(
-        "redundancy_eval", "run", model, name, key, f"{checkpoint},drop=vit", *DEMO, "--log_samples", "--output_path",
-        "run",
-    )  # fmt: skip
+    demo = [*map(str, DEMO), "--log_samples", "--output_path"]
+    lines = ["run", model, name, key, f"{checkpoint},drop=vit", *demo, "run"], ["sweep", *other.given, *demo, "sweep"]
+    jobs = Outcomes(other.root / "jobs")
+    jobs.jobs.joinpath("lanes.json").write_text(json.dumps([[{"name": "both", "commands": lines}]]))
+    other.python("tests.helpers.offline_sweep", "lmms-eval", jobs.jobs / "lanes.json")
+    jobs.done("both")
     assert records.read([other.root / "run" / "drop-vit"])["encoders"] == ["vit", "convnext"]
-    other.python("redundancy_eval", "sweep", *other.given, *DEMO, "--log_samples", "--output_path", "sweep")
     folders = {path.name for path in (other.root / "sweep").iterdir()}
     assert {"drop-none", "drop-vit", "drop-convnext", "drop-all"} <= folders
     one, swept = (answers(other.root / folder / "drop-vit") for folder in ("run", "sweep"))

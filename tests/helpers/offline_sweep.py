@@ -55,7 +55,7 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
     """
     from redundancy_eval import records, store
     from redundancy_eval.model_wrappers.masking import loading
-    from redundancy_eval.model_wrappers.sweeps import engines
+    from redundancy_eval.model_wrappers.sweeps import engines, wrapped
     from redundancy_eval.model_wrappers.sweeps import folders as sweep_folders
 
     times = {}
@@ -108,6 +108,11 @@ def inject(fresh=False, note=None, kill=None, at=1, rank=0, seconds=0):
         die("write")
         return written(file, data)
 
+    def kept(self, key, stored):
+        say(asked=[(key.mask, f"{key.task} document {key.document}")])
+        keep(self, key, stored)
+
+    keep, wrapped.Answers.keep = wrapped.Answers.keep, kept
     for engine in (engines.Native, engines.Looped):
         engine.answer = noting(engine.answer)
     loading.load, store.Store.flush = noted_load, flushing

@@ -1,6 +1,14 @@
 """What jobs of other processes left behind: their exit codes, and what they said."""
 
 import re
+import socket
+
+
+def free_port():
+    """A port at which processes can meet, as text."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
 
 
 class Outcomes:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from redundancy_eval.store import HEADER
-from tests.helpers.outcomes import Outcomes
+from tests.helpers.outcomes import Outcomes, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {
@@ -43,8 +43,13 @@ class Place(Outcomes):
         path.write_text(json.dumps(lanes))
         started = time.monotonic()
         process = self.start(sys.executable, "-m", "tests.helpers.offline_sweep", self.framework, path)
-        assert process.wait(800) == 0, (self.root / "0.stderr").read_text()[-3000:]
+        assert process.wait(800) == 0, self.errors()[-3000:]
         (self.jobs / "seconds").write_text(f"{time.monotonic() - started:.0f}\n")
+
+    def errors(self):
+        """What the process that was started last said."""
+        number = len(list(self.root.glob("*.stderr"))) - 1
+        return (self.root / f"{number}.stderr").read_text(errors="replace")
 
     def job(self, name, *commands, env=(), **inject):
         if inject.get("note"):
@@ -124,22 +129,11 @@ def torchrun(place, command, **inject):
     """Run a sweep in two processes; returns exit code and what was said."""
     if inject.get("note"):
         inject["note"] = str(place.root / inject["note"])
-    flags = ["--nproc_per_node", "2", "--master_port", "29591", "-m", "tests.helpers.offline_sweep"]
+    flags = ["--nproc_per_node", "2", "--master_port", free_port(), "-m", "tests.helpers.offline_sweep"]
     tool = Path(sys.executable).parent / "torchrun"
     process = place.start(tool, *flags, *command, OFFLINE_INJECT=json.dumps(inject), **getattr(place, "env", {}))
     try:
         code = process.wait(300)
     finally:
         process.kill()
-    number = len(list(place.root.glob("*.stderr"))) - 1
-    return code, (place.root / f"{number}.stderr").read_text(errors="replace")
-
-
-def single(place, command, **inject):
-    """Run a sweep in one process."""
-    inject["note"] = str(place.root / inject["note"])
-    process = place.start(
-        sys.executable, "-m", "tests.helpers.offline_sweep", *command, OFFLINE_INJECT=json.dumps(inject),
-        **getattr(place, "env", {}),
-    )  # fmt: skip
-    assert process.wait(300) == 0
+    return code, place.errors()

@@ -25,11 +25,7 @@ OFFLINE = {
 }  # fmt: skip
 LIMIT = 6
 EAGLE_MASKS = ("none", "clip", "convnext", "all")
-CAMBRIAN_MASKS = (
-    "none", "siglip", "clip", "dinov2", "convnext", "siglip+clip", "siglip+dinov2", "siglip+convnext", "clip+dinov2",
-    "clip+convnext", "dinov2+convnext", "siglip+clip+dinov2", "siglip+clip+convnext", "siglip+dinov2+convnext",
-    "clip+dinov2+convnext", "all",
-)  # fmt: skip
+CAMBRIAN_MASKS = ("none", "siglip", "clip", "dinov2", "convnext", "clip+dinov2", "all")
 # A circular and a plain multiple choice, the latter with two images in a question, yes or no, and open questions.
 DATA = ("MMBench_DEV_EN", "MMMU_DEV_VAL", "MME", "ChartQA_TEST", "OCRBench")
 FEW = {"MMBench_DEV_EN": (1, 2, 3), "MME": range(1, 31), "ChartQA_TEST": range(1, 5), "OCRBench": (1, 4, 10)}

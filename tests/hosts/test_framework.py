@@ -14,9 +14,11 @@ pytest.importorskip("lmms_eval", reason="needs the extra lmms-eval")
 from redundancy_eval import compare, records, scores, taxonomy
 from redundancy_eval.cli import main
 from redundancy_eval.model_wrappers.families import registry
+from redundancy_eval.model_wrappers.hosts.lmms_eval import launch
 from redundancy_eval.readers import find
 from redundancy_eval.taxonomy import Part
 from tests.helpers import tiny
+from tests.helpers.outcomes import free_port
 from tests.helpers.runs import DEMO_TASKS
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
@@ -80,7 +82,7 @@ def test_plain_lmms_eval_writes_equal_scores(ours, tmp_path):
 
 
 def test_two_processes_score_as_one_does(ours, tmp_path):
-    flags = ["--nproc_per_node", "2", "--master_port", "29571", "-m"]
+    flags = ["--nproc_per_node", "2", "--master_port", free_port(), "-m"]
     command("torchrun", *flags, "redundancy_eval", "run", *arguments("out", limit=11), cwd=tmp_path)
     found, answers = results(tmp_path)
     single = {key: value for key, value in results(ours)[1].items() if key[1] < 11}
@@ -176,12 +178,15 @@ def test_mistakes_are_one_line_and_a_failure(tmp_path, monkeypatch, capsys, mode
 
 
 @pytest.mark.parametrize("model_args", list(MISTAKES)[2:])
-def test_mistakes_are_a_failure_in_plain_lmms_eval_too(tmp_path, model_args):
-    path = command("redundancy-eval", "tasks", "--path", cwd=tmp_path).stdout.strip()
-    start = ["lmms-eval", "--include_path", path]
-    done = command(*start, *arguments("out", model_args, 2), cwd=tmp_path, check=False)
-    assert done.returncode == 2, done.stdout + done.stderr
-    told(done.stderr, MISTAKES[model_args], tmp_path)
+def test_mistakes_are_a_failure_in_plain_lmms_eval_too(tmp_path, monkeypatch, capsys, model_args):
+    from lmms_eval.cli.dispatch import main as lmms_eval_main
+
+    monkeypatch.chdir(tmp_path)
+    asked = ["lmms-eval", "--include_path", launch.task_folder(), *arguments("out", model_args, 2)]
+    monkeypatch.setattr(sys, "argv", list(map(str, asked)))
+    with pytest.raises(SystemExit, match="^2$"):
+        lmms_eval_main()
+    told(capsys.readouterr().err, MISTAKES[model_args], tmp_path)
 
 
 def told(stderr, message, folder):
@@ -190,16 +195,20 @@ def told(stderr, message, folder):
     assert not list(folder.rglob("*_results.json"))
 
 
-def test_run_fails_where_lmms_eval_would_exit_0(tmp_path):
-    done = command("redundancy-eval", "run", *arguments("out", tasks="no_such_task"), cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "lmms-eval failed: ValueError: Tasks not found: no_such_task" in done.stderr
+def test_run_fails_where_lmms_eval_would_exit_0(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *map(str, arguments("out", tasks="no_such_task"))]) == 2
+    assert "lmms-eval failed: ValueError: Tasks not found: no_such_task" in capsys.readouterr().err
 
 
-def test_run_says_what_it_needs(tmp_path):
-    done = command("redundancy-eval", "run", "--help", cwd=tmp_path)
-    assert "drop=clip+sam" in done.stdout and "lmms-eval --help" in done.stdout
-    done = command("redundancy-eval", "run", "--model", "eagle_masked", "--tasks", "gqa", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "run needs -o (--output_path)" in done.stderr
+def test_run_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["run", "--help"])
+    printed = capsys.readouterr().out
+    assert "drop=clip+sam" in printed and "lmms-eval --help" in printed
+    assert main(["run", "--model", "eagle_masked", "--tasks", "gqa"]) == 2
+    assert "run needs -o (--output_path)" in capsys.readouterr().err
 
 
 def test_demo_prints_and_writes_the_tables(tmp_path):

@@ -7,7 +7,11 @@ torch = pytest.importorskip("torch", reason="the models need the extra lmms-eval
 from redundancy_eval.model_wrappers.masking import loading
 from redundancy_eval.model_wrappers.masking.prompt import Prompt
 from redundancy_eval.model_wrappers.masking.remembered import Remembered, sharable
-from redundancy_eval.model_wrappers.sweeps import engines
+from redundancy_eval.model_wrappers.sweeps import engines, run, sweep
+from redundancy_eval.model_wrappers.sweeps.engines import Asked
+from redundancy_eval.model_wrappers.sweeps.question import Question
+from redundancy_eval.model_wrappers.sweeps.sweep import Job
+from redundancy_eval.store import Store
 from tests.helpers import tiny_hf
 from tests.helpers.pictures import picture
 from tests.masking.test_hooks import HALVES, OCR
@@ -69,6 +73,50 @@ def test_prompts_are_made_inputs_once_for_all_masks(ocr, monkeypatch):
     assert batches == [2]
     alone = [engine.answer([each], 4)[0].answer for each in reversed(batch)]  # equal texts are not the same prompts
     assert together == alone[::-1] and batches == [2, 1, 1, 1, 1]
+
+
+def test_masks_of_an_image_stay_together(ocr, tmp_path):
+    """Batches of four, three masks: an image whose masks were parted would be computed in two companies."""
+    full = loading.transformers_model(ocr, OCR, device="cpu")
+    passes = {"sam": 0, "clip": 0}
+    for name in passes:
+        layer = next(m for n, m in full.places[name].module.named_modules() if n.endswith("layers.0"))
+        layer.register_forward_hook(lambda *_, name=name: passes.update({name: passes[name] + 1}))
+    labels = ["none", "clip", "sam"]
+    asked = [Question("t", "", str(n), "What?", 2, {}, lambda n=n: [picture(n)]) for n in range(3)]
+    with Store.open(tmp_path / "store", {}) as kept:
+        # With the first image it is found out what feeds what, which takes passes of its own.
+        sweep.Sweep(lambda: full, labels, kept, 4).fill(asked[:1], show=False)
+        passes.update(sam=0, clip=0)
+        done = sweep.Sweep(lambda: full, labels, kept, 4)
+        done.fill(asked[1:], show=False)
+    assert passes == {"sam": 2, "clip": 3}, "CLIP sees SAM's output of each image, and zeros once for both"
+    lines = run.summary(kept, labels)
+    assert any("drop=sam: 3 sam feeds clip" in line for line in lines), "where one feeds another it is said"
+    together = [job for n in range(3) for job in [Job("", n, [(asked[n], Asked(PROMPTS[0], (str(n),)))])] * 3]
+    assert done._whole(together) == 3 and done._whole(together[:4]) == 4 and done._whole(together[:3] * 2) == 4
+
+
+def test_memory_is_bounded():
+    layer, other = torch.nn.Linear(3, 2).eval(), torch.nn.Linear(3, 2).eval()
+    kept = Remembered([layer, other], limit=45)  # a call is 12 bytes in, 8 out
+    with torch.no_grad(), kept:
+        for n in range(3):
+            layer(torch.full((1, 3), float(n)))
+            other(torch.full((1, 3), float(n)))
+            assert kept.used == min(40, 40 * (n + 1))
+        assert kept.spared == 0
+        layer(torch.full((1, 3), 2.0)), layer(torch.full((1, 3), 1.0))
+        assert (kept.ran, kept.spared, kept.used) == (7, 1, 40), "the oldest went first"
+        layer(torch.ones(9, 3))
+        assert kept.used == 0, "a call that is larger than all"
+    many = Remembered([layer])
+    with torch.no_grad(), many:
+        for n in range(9):
+            layer(torch.full((1, 3), float(n)))
+    assert many.used == 4 * 20
+    many.forget()
+    assert many.used == 0
 
 
 def test_only_equal_inputs_are_answered_from_memory():

@@ -35,10 +35,17 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 # --- encoders run once ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, "auto"])
+# In batches of all sizes for one family, of one size for the others.
 @pytest.mark.parametrize(
-    "kind", ["eagle", "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm", "mova"]
-)
+    ("kind", "batch_size"),
+    [("eagle", 1), ("eagle", 3), ("eagle", "auto")]
+    + [
+        (kind, 3)
+        for kind in (
+            "cambrian projected", "imof", "deepseek_vl", "eagle2", "deepseek_ocr", "prismatic", "mgm", "mova",
+        )
+    ],
+)  # fmt: skip
 def test_each_encoder_runs_once_for_an_image(made, kind, batch_size, tmp_path):
     with store(tmp_path) as kept, watching() as seen:
         done = fill(made, kind, kept, questions(kind), batch_size)

@@ -83,6 +83,7 @@ def kit(tmp_path_factory):
 
     place.command = command
     killed = command("sweep", "killed", "--batch_size", "30", data=QUICK)
+    hooked = command("sweep", "hooked killed", model="masked", data=("OCRBench",))
     hidden = ("--judge", "my-judge", "--judge-base-url", "http://127.0.0.1:9/v1", "--judge-key", SECRET)
     published = dict(model="cambrian_masked", data=QUICK, dtype="float32")
     first = [
@@ -110,6 +111,8 @@ def kit(tmp_path_factory):
         job("judge", command("sweep", "judge", *hidden, "--masks", "none", data=("OCRBench",))),
         job("hooked", command("sweep", "hooked", model="masked", data=QUICK),
             command("run", "hooked separate", model="masked", data=QUICK, drop="all")),
+        job("hooked killed", hooked, note="hooked.note", kill="flush", at=2),
+        job("hooked end", hooked, hooked, note="hooked.note"),
         job("other data", command("sweep", "eagle sweep", "--masks", "none", data=QUICK)),
         job("wrong", command("sweep", "w", data=("MMBench_DEV_ENN",)), command("sweep", "w", "--limit", "many"),
             command("sweep", "w", nonsense="1"), command("sweep", "w", "--masks", "siglip")),
@@ -235,6 +238,24 @@ def test_masked_models_of_vlmevalkit_s_own(kit):
     kit.done("hooked")
     check_kit(kit, "hooked", "hooked separate", "masked", "all")
     assert len(folders(kit.root / "hooked")) == 2
+    assert check_store(kit.root / "hooked", 2 * sum(kit.rows[name] for name in QUICK)) == 0
+
+
+def test_killed_a_sweep_of_vlmevalkit_s_own_model_goes_on_by_answers(kit):
+    assert kit.codes("hooked killed") == [-9], kit.said("hooked killed")[-2000:]
+    kit.done("hooked end")
+    out, notes, count = kit.root / "hooked killed", kit.notes("hooked.note"), 2 * kit.rows["OCRBench"]
+    assert len(check_asked(notes)) == count and asked(notes).total() == count
+    assert check_store(out, count) == 0
+    check_nothing_torn(out)
+    for mask in ("none", "all"):
+        here, there = (next(part.glob(f"masked_drop-{mask}_*")) for part in (out, kit.root / "hooked"))
+        here, there = (
+            {name.partition("_OCRBench")[2]: told for name, told in kit_files(part).items() if "_OCRBench" in name}
+            for part in (here, there)
+        )
+        assert here and here == there
+    assert kit.said("hooked end", 1) == "finished: 2 masks in hooked killed\n"
 
 
 def test_mistakes_in_vlmevalkit_are_one_line(kit):

@@ -22,6 +22,7 @@ from redundancy_eval.model_wrappers import pictures
 from redundancy_eval.model_wrappers.families import registry
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.masking import checked_arguments, hooks, places
+from redundancy_eval.model_wrappers.masking.dice import Dice
 from redundancy_eval.model_wrappers.masking.loading import feeding, one_line_errors
 
 
@@ -108,7 +109,9 @@ class Hooked(lmms):
         with one_line_errors():
             self._check_pictures(requests)
             if not self.probed:
+                dice = Dice()
                 self._probe(kind, requests)
+                dice.put_back()  # so that a model that draws its answers draws the same, whatever was put before
             hooked = self._hooks()
             with hooked:
                 answers = self._put(kind, requests, hooked)
@@ -178,9 +181,10 @@ def class_of(base: str) -> type[lmms]:
         SetupError: it does not exist, or a requirement of it is not installed.
     """
     try:
-        return get_model(base)
+        found: type[lmms] = get_model(base)
     except Exception as error:
         raise SetupError(f"lmms-eval has no working model {base!r}: {str(error).strip().splitlines()[0]}") from error
+    return found
 
 
 def copied(request: Instance) -> Instance:

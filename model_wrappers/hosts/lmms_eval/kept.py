@@ -15,8 +15,9 @@ from redundancy_eval.model_wrappers import pictures, process
 from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.lmms_eval.hooked import Hooked, copied
 from redundancy_eval.model_wrappers.masking import ablations, hooks
+from redundancy_eval.model_wrappers.masking.dice import Dice
 from redundancy_eval.model_wrappers.masking.loading import one_line_errors
-from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers, Dice
+from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers
 from redundancy_eval.store import Key, Stored, canonical, prompt_hash
 
 _TOGETHER = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # whose processes must call the model equally often

@@ -79,6 +79,11 @@ class LmmsEvalRoute:
         """What lmms-eval will ask."""
         return listen.questions(self.args, self.arguments, self.sampler)
 
+    def documents(self) -> dict[str, int]:
+        """How many documents each task has, of a route with a sample."""
+        self.listen()
+        return {} if self.sampler is None else {task: drawn.documents for task, drawn in self.sampler.known.items()}
+
     def load(self) -> loading.Model:
         """The full model; asked for within an evaluation, as lmms-eval starts the processes."""
         accelerator = Accelerator()

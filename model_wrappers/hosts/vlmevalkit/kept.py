@@ -8,7 +8,8 @@ from redundancy_eval.model_wrappers.hosts import run_record
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.hooked import HookedVlm
 from redundancy_eval.model_wrappers.hosts.vlmevalkit.model import Message, fatal_errors, pictures
 from redundancy_eval.model_wrappers.masking import ablations
-from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers, Dice
+from redundancy_eval.model_wrappers.masking.dice import Dice
+from redundancy_eval.model_wrappers.sweeps.wrapped import DRAWN, Answers
 from redundancy_eval.store import Key, Stored, canonical, prompt_hash
 
 
@@ -50,10 +51,10 @@ class KeptVlm(HookedVlm):
 
         A document goes by its pictures' file names, which VLMEvalKit mostly makes of its index, and their content.
         """
-        if self.answers.reason:
-            return self._unkept(self.answers.reason)
-        if not {"text", "image"}.issuperset(part["type"] for part in message):
-            return self._unkept(f"{dataset} shows something else than pictures")
+        pictured = {"text", "image"}.issuperset(part["type"] for part in message)
+        if self.answers.reason or not pictured:
+            self.answers.say(self.answers.reason or f"{dataset} shows something else than pictures")
+            return None
         paths = [str(part["value"]) for part in message if part["type"] == "image"]
         for path in paths:
             if path not in self.answers.looked:
@@ -64,6 +65,3 @@ class KeptVlm(HookedVlm):
         images = tuple(self.answers.looked[path] for path in paths)
         document = " ".join(f"{Path(path).name}:{image[:8]}" for path, image in zip(paths, images, strict=True))
         return Key(dataset, "", document, prompt_hash(canonical(told)), "", self.mask_label), images
-
-    def _unkept(self, reason: str) -> None:
-        self.answers.say(reason)

@@ -84,6 +84,11 @@ class VlmEvalKitRoute:
 
         return listen.questions(self.asked, model_args.parse(self.given, "--model_args"), self.sampler)
 
+    def documents(self) -> dict[str, int]:
+        """How many documents each task has, of a route with a sample."""
+        self.listen()
+        return {} if self.sampler is None else {task: drawn.documents for task, drawn in self.sampler.known.items()}
+
     def load(self) -> Any:
         """The full model, refused where a separate run would be; VLMEvalKit shows each process its own GPUs."""
         from redundancy_eval.model_wrappers.hosts.vlmevalkit import model as kit

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redundancy_eval.statistics import sampling
@@ -18,6 +18,7 @@ def drawn(found, count, seed=0):
     return sampling.sample(*zip(*found, strict=True), count, seed, "task").tolist()
 
 
+@settings(deadline=None)
 @given(documents, st.integers(1, 70), st.integers(0, 5), st.integers(0, 3))
 def test_a_larger_sample_holds_the_smaller(found, count, more, seed):
     small, large = drawn(found, count, seed), drawn(found, count + more, seed)
@@ -26,6 +27,7 @@ def test_a_larger_sample_holds_the_smaller(found, count, more, seed):
     assert sorted(order) == list(range(len(found))) and set(order[: len(small)]) == set(small)
 
 
+@settings(deadline=None)
 @given(documents, st.integers(1, 70))
 def test_clusters_are_whole_and_the_last_is_needed(found, count):
     chosen = drawn(found, count)
@@ -36,11 +38,13 @@ def test_clusters_are_whole_and_the_last_is_needed(found, count):
     assert wanted <= len(chosen) < wanted + taken[found[last]]
 
 
+@settings(deadline=None)
 @given(documents)
 def test_all_where_there_are_no_more(found):
     assert drawn(found, len(found)) == drawn(found, 10**9) == list(range(len(found)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=8), st.floats(0.01, 1))
 def test_strata_have_their_share(sizes, part):
     strata = np.repeat([f"s{number}" for number in range(len(sizes))], sizes)
@@ -53,6 +57,7 @@ def test_strata_have_their_share(sizes, part):
     assert (counts < shares + 1.5 + len(sizes) / 2).all() and (counts > shares - 1.5 - len(sizes) / 2).all()
 
 
+@settings(deadline=None)
 @given(documents)
 def test_no_stratum_is_empty_where_there_is_room(found):
     strata = {stratum for _, stratum in found}
