@@ -35,7 +35,7 @@ def test_only_the_launcher_s_modules_import_vlmevalkit():
             at_once |= {name} if "vlmeval" in imports(tree.body) else set()
     host = "model_wrappers/hosts/vlmevalkit"
     assert at_once == {f"{host}/{name}" for name in ("model", "hooked", "listen")}
-    assert anywhere - at_once == {f"{host}/{name}" for name in ("launch", "mended")}
+    assert anywhere - at_once == {f"{host}/{name}" for name in ("launch", "mended", "route")}
 
 
 def test_replies_that_begin_with_an_equals_sign_stay_text(tmp_path):
