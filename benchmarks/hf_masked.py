@@ -64,7 +64,7 @@ def tokenizer() -> Any:
     """Words, and a mark for images."""
     made = subjects.tokenizer(VOCABULARY, MARK)
     made.add_special_tokens({"pad_token": "</s>", "additional_special_tokens": [MARK]})
-    made.image_token = MARK
+    made.image_token, made.padding_side = MARK, "left"
     return made
 
 

@@ -21,7 +21,7 @@ from redundancy_eval.readers.vlmevalkit import samples as kit_samples
 from tests.helpers import leaderboard_data, tiny, vlmevalkit_data
 from tests.helpers.runs import DEMO_TASKS
 from tests.helpers.sweep_places import Place, asked, check_store
-from tests.sweeps.test_sweep_runs import check_files
+from tests.sweeps.test_sweep_runs import ARGUMENTS, check_files
 
 pytestmark = [pytest.mark.framework, pytest.mark.models]
 
@@ -104,7 +104,7 @@ def test_a_group_s_tasks_each_get_their_own_sample_and_a_separate_run_the_same(l
     lmms.done("group")
     lmms.done("separate")
     mine, theirs = (lmms.root / name / "drop-clip" for name in ("group", "separate"))
-    check_files(mine, theirs, ("resolved_cli_args.output_path",))
+    check_files(mine, theirs, ARGUMENTS)
     assert n_samples(mine) == dict.fromkeys(DEMO_TASKS, (4, 240))
     drawn = [documents(mine, task) for task in DEMO_TASKS]
     assert all(len(numbers) == 4 for numbers in drawn) and len(set(map(tuple, drawn))) == 5
