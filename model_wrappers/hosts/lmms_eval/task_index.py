@@ -40,7 +40,7 @@ def _in_c() -> Iterator[None]:
     if fast is None:
         yield
         return
-    loader = type("Loader", (fast,), {})
+    loader: Any = type("Loader", (fast,), {})
     loader.add_constructor("!function", lambda _, node: node)  # lmms_eval/utils.py, `ignore_constructor`
     original = yaml.full_load
     yaml.full_load = lambda stream: yaml.load(stream, loader)
