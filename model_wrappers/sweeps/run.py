@@ -48,7 +48,7 @@ def run(asked: Settings, framework: Framework, quiet: bool = False, brief: bool 
         return
     route = start(asked, framework)
     kept = who(route, framework, encoders, {"checkpoint": checkpoint, **around}, asked.batch_size)
-    drawn = {folders.SAMPLE: str(asked.sample)} if asked.sample else {}
+    drawn: dict[str, Any] = {folders.SAMPLE: str(asked.sample)} if asked.sample else {}
     drawn |= {folders.UNTIL: asked.until.as_json()} if asked.until else {}
     decides = {**kept, **route.decides, "files": around["files"], **drawn}
     waiting = [label for label in labels if not folders.finished(route.folder(label), decides)]
