@@ -190,9 +190,9 @@ def test_a_sweep_asks_what_was_planned(capsys, tmp_path, monkeypatch):
         decoded.extend(map(len, sequences))
         return decode(self, sequences, *rest, **settings)
 
-    def counting_encode(self, images, names):
+    def counting_encode(self, images, names, pixels=()):
         encoded.update({name: len(images) for name in names})
-        return encode(self, images, names)
+        return encode(self, images, names, pixels)
 
     monkeypatch.setattr(native.MaskedModel, "decode", counting_decode)
     monkeypatch.setattr(native.MaskedModel, "encode", counting_encode)

@@ -88,7 +88,7 @@ def who(model, arguments, **changes):
     given = {**arguments, **changes}
     framework, encoders = FRAMEWORKS["lmms-eval"], encoders_of(model, given)
     route = SimpleNamespace(
-        model=model, model_arguments=given, resolved=lambda: run_record.resolved(model, given, "cpu", "auto")
+        model=model, base={}, model_arguments=given, resolved=lambda: run_record.resolved(model, given, "cpu", "auto")
     )
     typed = ",".join(f"{key}={value}" for key, value in given.items() if key not in ("drop", "keep"))
     around = sweep_run.surroundings(Settings(model, typed, "every", "out", "auto", None, (), ()), framework)
