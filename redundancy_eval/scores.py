@@ -172,7 +172,7 @@ def _sampled(model: Model, chosen: Sequence[tuple[Benchmark, Sequence[Part]]]) -
     for benchmark, parts in chosen:
         for part in parts:
             told = next((run.tasks[part.task].sample for run in model.runs if part.task in run.tasks), {})
-            if told:
+            if told and told["drawn"] < told["of"]:
                 name = benchmark.name if len(parts) == 1 else f"{benchmark.name} ({part.task})"
                 names.setdefault(sample.words(told), []).append(name)
     return [f"a random sample of {words}{', each' * (len(of) > 1)}: {', '.join(of)}" for words, of in names.items()]

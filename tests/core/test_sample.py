@@ -106,13 +106,13 @@ def test_flags():
         sample.refuse(Sample(5), "--limit", True)
 
 
-def sampled(folder, *other, tasks=DEMO_TASKS, seed=0):
+def sampled(folder, *other, tasks=DEMO_TASKS, seed=0, count=10):
     """A sweep whose records tell of a sample: another one for the masks in `other`."""
     sweep(folder)
     for path in folder.glob("drop-*"):
         start = 30 if path.name.removeprefix("drop-") in other else 20
-        drawn = Sample(10, seed).draw("task", [(str(number), "") for number in range(start)])
-        record = {"model": "eagle_masked", "sample": Sample(10, seed).as_json(dict.fromkeys(tasks, drawn))}
+        drawn = Sample(count, seed).draw("task", [(str(number), "") for number in range(start)])
+        record = {"model": "eagle_masked", "sample": Sample(count, seed).as_json(dict.fromkeys(tasks, drawn))}
         files.write_json(path / records.NAME, {"schema": 1, **record})
     return folder
 
@@ -123,6 +123,7 @@ def test_a_report_says_that_it_is_of_a_sample(tmp_path):
     assert note.startswith("a random sample of 10 of 20 documents (seed 4), each: demo general, demo knowledge")
     assert "|sample:10@4|" in table.signature
     assert "sample" not in table_of(sweep(tmp_path / "all")).signature
+    assert not any("random sample" in note for note in table_of(sampled(tmp_path / "whole", count=20)).notes)
 
 
 def test_masks_of_two_samples_are_refused(tmp_path, capsys):
