@@ -111,7 +111,8 @@ def _calibrated(model: Model) -> list[str]:
         of_mask.setdefault(mask, {})[id(run)] = run.calibrated
     count = max((sum(counts.values()) for counts in of_mask.values()), default=0)
     about = "images that the calibration of the stand-ins was made of (no question or label was looked at)"
-    return [f"{count} prompt{'s' * (count != 1)} show {about}"] if count else []
+    several = any(str(run.resolved.get("processes", 1)) != "1" for run in model.runs)  # of which one counts its own
+    return [f"{'at least ' * several}{count} prompt{'s' * (count != 1)} show {about}"] if count else []
 
 
 def _sources(model: Model, taxonomy: Taxonomy) -> tuple[list[tuple[Benchmark, tuple[Part, ...]]], list[str]]:

@@ -81,6 +81,10 @@ def test_prompts_with_images_of_the_calibration_are_counted(both):
         records.write({"model": "eagle_masked", "mask": drop, "calibrated": count}, path.parent)
     zeros, predicted = api.read(both)
     assert f"7 prompts {about}" in predicted.notes and not any("show images" in note for note in zeros.notes)
+    (path,) = (both[1] / "drop-clip").glob("ck/*_results.json")
+    told = {"model": "eagle_masked", "mask": "clip", "calibrated": 7, "resolved": {"processes": 2}}
+    records.write(told, path.parent)
+    assert f"at least 7 prompts {about}" in api.read(both)[1].notes
 
 
 def test_the_full_model_need_not_be_asked_twice(both, tmp_path):
